@@ -1,0 +1,65 @@
+// Package event says what happened at the boundary: one Event for everything that crosses it or is refused.
+//
+// It owns the shape of an event and nothing else: who writes events down, who shows them and who counts them
+// import it. An Event is a value; once emitted it is never changed.
+package event
+
+import "time"
+
+// Kind names what an event is about. The value is what the log holds, so it never changes its meaning.
+type Kind string
+
+// The kinds of events of a run.
+const (
+	RunStart    Kind = "run.start"    // the plan's hash, profile and repo; always the first event
+	RunSelfTest Kind = "run.selftest" // what the launch self-test found
+	RunEnd      Kind = "run.end"      // exit code and reason; always the last event
+	RunStop     Kind = "run.stop"     // a person, a signal or a budget asked the run to end
+
+	NetRequest  Kind = "net.request"  // one request (or one spliced connection) and the decision on it
+	NetResponse Kind = "net.response" // how an allowed request ended: status, bytes, duration
+	NetRefused  Kind = "net.refused"  // a connection that never became a request: wrong SNI, not TLS, a bad CONNECT
+	DNSRefused  Kind = "dns.refused"  // a name that may not be looked up was asked for
+
+	CredentialUse     Kind = "credential.use"     // a placeholder was swapped for the real value
+	CredentialRefused Kind = "credential.refused" // a placeholder was seen where it may not go, or its source failed
+)
+
+// Decision is the answer that was given.
+type Decision string
+
+// The two answers an event can record; events that decide nothing leave it empty.
+const (
+	Allow Decision = "allow"
+	Deny  Decision = "deny"
+)
+
+// Event is one thing that happened. The zero value of a field means that it does not apply.
+// Strings may hold bytes that an agent chose: whoever shows them to a person escapes them.
+type Event struct {
+	Seq        uint64            `json:"seq"`  // 1, 2, 3 … within a run; set by the log
+	Time       time.Time         `json:"time"` // UTC; set by the log
+	Run        string            `json:"run"`  // the run's id; set by the log
+	Kind       Kind              `json:"kind"`
+	Decision   Decision          `json:"decision,omitempty"`
+	Host       string            `json:"host,omitempty"` // canonical, or as asked when it has no canonical form
+	Port       uint16            `json:"port,omitempty"`
+	Method     string            `json:"method,omitempty"`
+	Path       string            `json:"path,omitempty"` // without the query, which may hold secrets
+	Status     int               `json:"status,omitempty"`
+	BytesUp    int64             `json:"bytes_up,omitempty"`   // bytes of body, agent to host
+	BytesDown  int64             `json:"bytes_down,omitempty"` // bytes of body, host to agent
+	Millis     int64             `json:"ms,omitempty"`
+	Rule       string            `json:"rule,omitempty"`   // which rule decided, as "profile:line" or a built-in name
+	Reason     string            `json:"reason,omitempty"` // one plain sentence
+	Via        string            `json:"via,omitempty"`    // "proxy" (asked by CONNECT) or "direct" (by name and port)
+	Credential string            `json:"credential,omitempty"`
+	ExitCode   *int              `json:"exit_code,omitempty"`
+	Detail     map[string]string `json:"detail,omitempty"`
+}
+
+// Sink takes events. Emit returns only when the event is where it has to be; an error means that it is not,
+// and the caller must not let the thing happen (fail closed). Emit is safe for concurrent use.
+type Sink interface {
+	Emit(Event) error
+}

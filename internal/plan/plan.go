@@ -1,0 +1,140 @@
+// Package plan turns what was asked for into one immutable value that says everything a run may do, before it
+// does anything.
+//
+// Resolve is pure: no I/O, no clock, no environment; its inputs carry them. A Plan has two halves. Grants is what
+// may be done, free of this machine, and hashed. Binding is how it is done here: paths, engine, person. `run`
+// executes a Plan and decides nothing.
+package plan
+
+import (
+	"time"
+
+	"agentbox/internal/policy"
+)
+
+// Plan is everything a run does. It is a value: nothing changes it after Resolve.
+type Plan struct {
+	Version int     `json:"version"` // of this format: 1
+	Hash    string  `json:"hash"`    // "sha256:…" of the canonical JSON of Grants
+	Grants  Grants  `json:"grants"`
+	Binding Binding `json:"binding"`
+}
+
+// Grants says what may be done. Nothing in it names this machine or person.
+type Grants struct {
+	Profile     string       `json:"profile"`
+	Description string       `json:"description,omitempty"`
+	Agent       Agent        `json:"agent"`
+	Workspace   Workspace    `json:"workspace"`
+	Network     policy.Set   `json:"network"`
+	Credentials []Credential `json:"credentials"`
+	Budget      Budget       `json:"budget"`
+	Limits      Limits       `json:"limits"`
+	Isolation   Isolation    `json:"isolation"`
+}
+
+// Agent is the program, before arguments of the person.
+type Agent struct {
+	Command []string          `json:"command"`
+	Args    []string          `json:"args,omitempty"`    // used when the person gives none
+	Env     map[string]string `json:"env,omitempty"`     // may hold templates, see Expand
+	Files   []File            `json:"files,omitempty"`   // first-run state
+	Pass    []string          `json:"pass,omitempty"`    // names of host variables that are handed in (TERM, LANG, …)
+	Install string            `json:"install,omitempty"` // how to install the program, for the hint of exit 127
+}
+
+// File is seeded below the home directory. Content may hold templates, see Expand.
+type File struct {
+	Path    string `json:"path"` // "~/.claude.json"
+	Content string `json:"content"`
+}
+
+// Mode is how the repo is seen.
+type Mode string
+
+// The workspace modes of this version.
+const (
+	Direct   Mode = "direct"
+	ReadOnly Mode = "readonly"
+)
+
+// Workspace says what of the repo is seen and how.
+type Workspace struct {
+	Mode Mode     `json:"mode"`
+	Hide []string `json:"hide,omitempty"` // patterns relative to the repo; a mount hides each match
+}
+
+// Credential is who may use which secret, where and how. Its real value is never part of a plan.
+type Credential struct {
+	Name   string        `json:"name"`
+	Source Source        `json:"source"`
+	Hosts  []policy.Host `json:"hosts"`
+	Header string        `json:"header"`          // "Authorization: Bearer {token}"
+	Env    string        `json:"env"`             // where the placeholder appears
+	Shape  string        `json:"shape,omitempty"` // a prefix that the agent insists on, "sk-ant-api03-"
+	Origin string        `json:"origin"`
+}
+
+// Source is where the real value is read, on the host: exactly one field is set, or both, keyring first.
+type Source struct {
+	Keyring string `json:"keyring,omitempty"` // service "agentbox", this account
+	Env     string `json:"env,omitempty"`     // a variable of agentbox's own environment
+}
+
+// Budget is when a run ends by itself.
+type Budget struct {
+	Time time.Duration `json:"time"` // wall clock; 0 is none
+}
+
+// Limits of the container. Zero is the default of the runtime.
+type Limits struct {
+	Memory int64   `json:"memory"` // bytes
+	CPUs   float64 `json:"cpus"`
+	Pids   int64   `json:"pids"`
+}
+
+// Isolation says what the container runs under.
+type Isolation struct {
+	Runtime string `json:"runtime"` // "container" or "gvisor"
+}
+
+// Binding says how the grants are carried out on this machine, for this person, now.
+type Binding struct {
+	Repo       string          `json:"repo"`      // absolute, links resolved, the top of the work tree
+	Directory  string          `json:"directory"` // where the agent starts: in Repo
+	Argv       []string        `json:"argv"`      // the command with its arguments; [0] is absolute on this host
+	Env        []string        `json:"env"`       // the agent's whole environment but for placeholders, sorted
+	User       User            `json:"user"`
+	Roots      []string        `json:"roots"`  // toolchain roots outside /usr that are bound read-only
+	Masked     []string        `json:"masked"` // credential files inside them that are hidden
+	Hidden     []string        `json:"hidden"` // paths in the repo that match workspace.hide now, absolute
+	Engine     Engine          `json:"engine"`
+	Upstream   Upstream        `json:"upstream"`
+	Warnings   []string        `json:"warnings"` // each shown loudly
+	Enforced   map[string]bool `json:"enforced"` // "memory", "cpus", "pids": whether this machine can
+	ListenTCP  []uint16        `json:"listen_tcp"`
+	KnownHosts []policy.Host   `json:"known_hosts"` // exact names of allow rules: they get lines in /etc/hosts
+}
+
+// User is the person, the same inside and outside.
+type User struct {
+	UID   int    `json:"uid"`
+	GID   int    `json:"gid"`
+	Name  string `json:"name"`
+	Group string `json:"group"`
+	Home  string `json:"home"`
+}
+
+// Engine is the Podman that runs the container.
+type Engine struct {
+	Version    string `json:"version"`
+	Runtime    string `json:"runtime"`    // OCI runtime: "crun", "runsc" …
+	Transport  string `json:"transport"`  // "pass" or "relay"
+	Connection string `json:"connection"` // URI, or "" for a service of this run's own
+}
+
+// Upstream is the person's own routing, from the user's configuration, never a repo's.
+type Upstream struct {
+	CA    string            `json:"ca,omitempty"`    // a PEM file of additional roots
+	Hosts map[string]string `json:"hosts,omitempty"` // host → "127.0.0.1:9443", dialled without address checks
+}
