@@ -71,7 +71,8 @@ type Agent struct {
 	Dir      string   `json:"dir"`
 	Terminal bool     `json:"terminal"` // the container has a terminal: give it to the agent's process group
 	Size     Size     `json:"size"`
-	Nproc    uint64   `json:"nproc"` // RLIMIT_NPROC of the agent; 0 leaves it
+	Nproc    uint64   `json:"nproc"`  // RLIMIT_NPROC of the agent; 0 leaves it
+	Nofile   uint64   `json:"nofile"` // RLIMIT_NOFILE of the agent; 0 leaves it
 }
 
 // File is one file to lay in the container before the agent starts, with its parent directories (0700).
@@ -97,6 +98,7 @@ type Expect struct {
 	GID        int      `json:"gid"`
 	Absent     []string `json:"absent"`     // paths that must not exist (host sockets, homes)
 	Empty      []string `json:"empty"`      // paths that must be absent, empty files or empty directories (hidden)
+	AnyGroups  bool     `json:"any_groups"` // supplementary groups beside GID are tolerated
 	Unreadable []string `json:"unreadable"` // paths that must not open for reading or be absent (/etc/shadow)
 	ReadOnly   []string `json:"read_only"`  // paths that must refuse a write with EROFS ("/", "/usr", the git guard)
 	Canary     string   `json:"canary"`     // a host:port that the proxy must answer 403 to on CONNECT
