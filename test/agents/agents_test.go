@@ -1,0 +1,61 @@
+package agents_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// printMode is how each agent is given one task without a person at the terminal.
+var printMode = map[string][]string{
+	"claude":   {"-p", "do the task"},
+	"codex":    {"exec", "do the task"},
+	"opencode": {"run", "do the task"},
+	"gemini":   {"-p", "do the task"},
+}
+
+func TestPrintMode(t *testing.T) {
+	for name, args := range printMode {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t, name)
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+			defer cancel()
+			out, err := b.command(ctx, t, args...).CombinedOutput()
+			t.Logf("output: %s", out)
+			if testing.Verbose() || err != nil {
+				b.dump(t)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.check(t, string(out))
+		})
+	}
+}
+
+// check looks for what the task leaves behind, on disk and in the requests.
+func (b *bench) check(t *testing.T, screen string) {
+	t.Helper()
+	task := b.server.Task()
+	for name, want := range map[string]string{task.File: task.Content, "ran.txt": "ran\n"} {
+		got, err := os.ReadFile(filepath.Join(b.repo, name))
+		if err != nil || string(got) != want {
+			t.Errorf("%s holds %q (%v), want %q", name, got, err, want)
+		}
+	}
+	if !strings.Contains(screen, task.Final) {
+		t.Errorf("the last words %q do not appear", task.Final)
+	}
+	turns := map[int]int{}
+	for _, r := range b.server.Requests() {
+		turns[r.Turn]++
+	}
+	for turn := 1; turn <= 3; turn++ {
+		if turns[turn] != 1 {
+			t.Errorf("the model was asked %d times for turn %d, want once", turns[turn], turn)
+		}
+	}
+}
