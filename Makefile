@@ -1,0 +1,59 @@
+# agentbox: build, try, test. `make help` says what each target does.
+SHELL := /bin/bash
+.DEFAULT_GOAL := build
+
+TAGS     := remote containers_image_openpgp exclude_graphdriver_btrfs exclude_graphdriver_devicemapper
+VERSION  ?= $(shell git -c safe.directory='*' describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS  := -s -w -X main.version=$(VERSION)
+GOLANGCI := go tool -modfile=tools/go.mod golangci-lint
+
+export GOFLAGS := -buildvcs=false
+
+.PHONY: help build shim quickstart test e2e bench lint fmt completions clean need-go
+
+help: ## say what each target does
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: shim ## build bin/agentbox, with the container's PID 1 inside it
+	CGO_ENABLED=0 go build -trimpath -tags "$(TAGS)" -ldflags "$(LDFLAGS)" -o bin/agentbox ./cmd/agentbox
+
+shim: need-go
+	hack/build-shim
+
+quickstart: need-go ## build, then run the demo in a scratch repo; on a bare root-only Debian, set that up first
+	hack/quickstart
+
+test: build ## run every test, with the race detector, as an unprivileged user (root: on Podman 4.3 and 5.4)
+	hack/prepare-tests
+	hack/test --race ./...
+
+e2e: build ## run only the end-to-end tests
+	hack/prepare-tests
+	hack/test --race ./test/e2e/...
+
+bench: build ## measure speed and size, paired with podman's and srt's
+	hack/bench
+
+lint: shim ## check formatting, go vet, golangci-lint, and the shell scripts
+	@unformatted=$$(gofmt -l $$(git -c safe.directory='*' ls-files -co --exclude-standard '*.go')); \
+	  if [ -n "$$unformatted" ]; then echo "not formatted by gofmt:"; echo "$$unformatted"; exit 1; fi
+	go vet -tags "$(TAGS)" ./...
+	$(GOLANGCI) run ./...
+	@for f in .ci/run $$(git -c safe.directory='*' grep -lE '^#!/usr/bin/env bash' -- hack test); do bash -n "$$f" || exit 1; done
+
+fmt: ## format the Go code
+	gofmt -w $$(git -c safe.directory='*' ls-files -co --exclude-standard '*.go')
+
+completions: build ## write the shells' completion files anew
+	mkdir -p completions
+	bin/agentbox completion bash >completions/agentbox.bash
+	bin/agentbox completion zsh >completions/_agentbox
+	bin/agentbox completion fish >completions/agentbox.fish
+
+clean: ## remove what was built here
+	rm -rf bin .cache internal/shimbin/bin/agentbox-shim-*
+
+need-go:
+	@command -v go >/dev/null || { \
+	  echo "make: Go is not installed, or not on PATH." >&2; \
+	  echo "hint: install Go 1.26 from https://go.dev/dl/ and add its bin directory to PATH" >&2; exit 1; }
