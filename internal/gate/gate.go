@@ -1,0 +1,97 @@
+// Package gate is the one choke point: it answers a request by policy and records the answer as exactly one event
+// before anything is forwarded.
+//
+// A Gate owns the way to the event log. When the log fails once, the gate is shut for good: every later answer is a
+// denial, every later event is refused, and Failed tells the run to end. Nothing goes on unlogged.
+package gate
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"agentbox/internal/event"
+	"agentbox/internal/policy"
+)
+
+// Gate answers requests. It is safe for concurrent use. As an event.Sink it passes events to the log and shuts
+// itself when the log fails, so whoever reports into a run reports through its gate.
+type Gate struct {
+	set    policy.Set
+	log    event.Sink
+	failed chan struct{}
+
+	mu  sync.Mutex
+	err error
+}
+
+var _ event.Sink = (*Gate)(nil)
+
+// New gives a gate for a run's rules that records into log.
+func New(set policy.Set, log event.Sink) *Gate {
+	return &Gate{set: set, log: log, failed: make(chan struct{})}
+}
+
+// Decide says what Check would answer, without recording it: for a tunnel whose requests are still to come.
+func (g *Gate) Decide(r policy.Request) policy.Decision {
+	return g.set.Decide(r)
+}
+
+// Check answers a request and records the answer. An error means that it could not be recorded (or that ctx has
+// ended); the decision then denies.
+func (g *Gate) Check(ctx context.Context, r policy.Request) (policy.Decision, error) {
+	if err := ctx.Err(); err != nil {
+		return closed(), err
+	}
+	d := g.set.Decide(r)
+	if err := g.Emit(asEvent(r, d)); err != nil {
+		return closed(), err
+	}
+	return d, nil
+}
+
+// Emit records an event. After the first failure nothing is recorded any more and the same error is given.
+func (g *Gate) Emit(e event.Event) error {
+	if err := g.Err(); err != nil {
+		return err
+	}
+	if err := g.log.Emit(e); err != nil {
+		return g.shut(fmt.Errorf("recording an event: %w", err))
+	}
+	return nil
+}
+
+// Failed is closed when the log has failed: the run must end.
+func (g *Gate) Failed() <-chan struct{} { return g.failed }
+
+// Err is why the gate is shut, or nil while it is not.
+func (g *Gate) Err() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.err
+}
+
+func (g *Gate) shut(err error) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.err == nil {
+		g.err = err
+		close(g.failed)
+	}
+	return g.err
+}
+
+func closed() policy.Decision {
+	return policy.Decision{Action: policy.Deny, Rule: "built-in", Reason: "the answer could not be recorded, so nothing is let through"}
+}
+
+func asEvent(r policy.Request, d policy.Decision) event.Event {
+	decision := event.Deny
+	if d.Allowed() {
+		decision = event.Allow
+	}
+	return event.Event{
+		Kind: event.NetRequest, Decision: decision, Host: r.Host.String(), Port: r.Port, Method: r.Method, Path: r.Path,
+		Rule: d.Rule, Reason: d.Reason, Via: r.Via,
+	}
+}
