@@ -1,0 +1,2 @@
+// Package run carries out a plan.
+package run

@@ -1,0 +1,268 @@
+// Package podman carries out run.Runtime on Podman, through its v5 bindings; it is their only importer.
+//
+// Connect owns the connection and, where there was no service to connect to, the service it started; Close ends it.
+// Every container belongs to whoever created it, and removes itself when its PID 1 ends, also when agentbox is gone.
+package podman
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/containers/podman/v5/pkg/bindings"
+	"github.com/containers/podman/v5/pkg/bindings/containers"
+	"github.com/containers/podman/v5/pkg/errorhandling"
+	"github.com/containers/podman/v5/pkg/specgen"
+	spec "github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/sirupsen/logrus"
+
+	"agentbox/internal/run"
+)
+
+// Engine is a connection to Podman.
+type Engine struct {
+	conn    context.Context // carries the bindings' client, and nothing else
+	service *service        // nil when the connection is to somebody else's service
+	version string
+}
+
+var _ run.Runtime = (*Engine)(nil)
+
+// Options of Connect.
+type Options struct {
+	URI        string // "" uses, in this order, $CONTAINER_HOST, the user's socket, a service of our own
+	Podman     string // the program for a service of our own; "" finds it on PATH
+	OCIRuntime string // path of an OCI runtime for a service of our own, which is then always started; "" for the default
+	Dir        string // where the socket of a service of our own lives; 0700
+}
+
+// Connect connects to Podman. ctx bounds the connection's life as well as the call.
+func Connect(ctx context.Context, o Options) (*Engine, error) {
+	logrus.SetLevel(logrus.PanicLevel) // the bindings log to stderr, which is the person's
+	e := &Engine{}
+	uri, err := existing(o)
+	if err != nil {
+		return nil, err
+	}
+	if uri == "" {
+		if e.service, err = startService(ctx, o); err != nil {
+			return nil, err
+		}
+		uri = "unix://" + e.service.socket
+	}
+	e.conn, err = bindings.NewConnection(ctx, uri)
+	if err != nil {
+		return nil, e.connectError(uri, err)
+	}
+	if v := bindings.ServiceVersion(e.conn); v != nil {
+		e.version = v.String()
+	}
+	return e, nil
+}
+
+// existing finds a service to connect to; "" when there is none.
+func existing(o Options) (string, error) {
+	if o.OCIRuntime != "" {
+		if o.URI != "" {
+			return "", errors.New("a Podman service knows only its own OCI runtimes: leave out --connection, " +
+				"so that agentbox starts one that knows " + filepath.Base(o.OCIRuntime))
+		}
+		return "", nil
+	}
+	if o.URI != "" {
+		return o.URI, nil
+	}
+	if uri := os.Getenv("CONTAINER_HOST"); uri != "" {
+		return uri, nil
+	}
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
+		socket := filepath.Join(dir, "podman", "podman.sock")
+		if info, err := os.Stat(socket); err == nil && info.Mode()&os.ModeSocket != 0 && answers(socket) {
+			return "unix://" + socket, nil
+		}
+	}
+	return "", nil
+}
+
+func (e *Engine) connectError(uri string, err error) error {
+	if e.service == nil {
+		return fmt.Errorf("connecting to Podman at %s: %w", uri, err)
+	}
+	text := e.service.stop()
+	if text != "" {
+		return fmt.Errorf("starting a Podman service: %s", text)
+	}
+	return fmt.Errorf("starting a Podman service: %w", err)
+}
+
+// Version is the engine's own, "5.4.2".
+func (e *Engine) Version() string { return e.version }
+
+// Own reports whether the service was started by this Engine.
+func (e *Engine) Own() bool { return e.service != nil }
+
+// Close ends a service that Connect started, and waits for it.
+func (e *Engine) Close() {
+	if e.service != nil {
+		e.service.stop()
+	}
+}
+
+// Create makes a container as spec says.
+func (e *Engine) Create(ctx context.Context, s run.Spec) (run.Container, error) {
+	conn, stop := e.with(ctx)
+	defer stop()
+	g := generator(s)
+	made, err := containers.CreateWithSpec(conn, g, nil)
+	if err != nil {
+		return nil, fmt.Errorf("creating the container: %w", plain(err))
+	}
+	return &container{engine: e, id: made.ID, terminal: s.Terminal}, nil
+}
+
+// Remove removes a container by name or id.
+func (e *Engine) Remove(ctx context.Context, name string) error {
+	conn, stop := e.with(ctx)
+	defer stop()
+	opts := new(containers.RemoveOptions).WithForce(true).WithIgnore(true).WithVolumes(true).WithTimeout(0)
+	for {
+		_, err := containers.Remove(conn, name, opts)
+		gone, err := removed(conn, name, err)
+		if gone || err != nil {
+			return err
+		}
+	}
+}
+
+// removed interprets the answer to a removal: a container that is removing itself at the same moment is waited for.
+func removed(conn context.Context, name string, err error) (bool, error) {
+	exists, xerr := containers.Exists(conn, name, nil)
+	if xerr == nil && !exists {
+		return true, nil
+	}
+	if err != nil && !isConflict(err) {
+		return false, fmt.Errorf("removing the container: %w", plain(err))
+	}
+	if xerr != nil {
+		return false, fmt.Errorf("removing the container: %w", plain(xerr))
+	}
+	return false, nil
+}
+
+func isConflict(err error) bool {
+	var model *errorhandling.ErrorModel
+	return errors.As(err, &model) && (model.ResponseCode == http.StatusConflict || model.ResponseCode == http.StatusNotFound ||
+		model.ResponseCode == http.StatusInternalServerError)
+}
+
+// with gives a context that carries the connection and ends with ctx.
+func (e *Engine) with(ctx context.Context) (context.Context, context.CancelFunc) {
+	conn, cancel := context.WithCancel(e.conn)
+	stop := context.AfterFunc(ctx, cancel)
+	return conn, func() { stop(); cancel() }
+}
+
+// generator translates a Spec. What stands in no field of Spec is the boundary, and the same for every container.
+func generator(s run.Spec) *specgen.SpecGenerator {
+	yes, no := true, false
+	g := &specgen.SpecGenerator{}
+	g.Name, g.Labels, g.Hostname = s.Name, s.Labels, s.Hostname
+	g.Rootfs, g.Command = s.Rootfs, s.Command
+	g.Terminal, g.Stdin = &s.Terminal, &yes
+	g.Remove, g.Systemd, g.SdNotifyMode = &yes, "false", "ignore"
+	g.HTTPProxy, g.EnvHost, g.UnsetEnvAll = &no, &no, &yes // nothing of the host's environment
+	g.Passwd = &no                                         // /etc is ours
+	g.LogConfiguration = &specgen.LogConfig{Driver: "none"}
+	g.HealthLogDestination, g.HealthMaxLogCount, g.HealthMaxLogSize = "local", 1, 1 // Podman 5 refuses to do without
+	timeout := uint(0)
+	g.StopTimeout = &timeout
+
+	g.UserNS = specgen.Namespace{NSMode: specgen.KeepID}
+	g.User = fmt.Sprintf("%d:%d", s.UID, s.GID)
+	g.PidNS = specgen.Namespace{NSMode: specgen.Private}
+	g.UtsNS = specgen.Namespace{NSMode: specgen.Private}
+	g.IpcNS = specgen.Namespace{NSMode: specgen.Private}
+	g.CgroupNS = specgen.Namespace{NSMode: specgen.Private}
+	g.NetNS = specgen.Namespace{NSMode: specgen.NoNetwork}
+	g.UseImageHosts, g.UseImageResolvConf, g.UseImageHostname = &yes, &yes, &yes
+	// Ports below 1024 are an ordinary program's in here: the listeners need no capability.
+	g.Sysctl = map[string]string{"net.ipv4.ip_unprivileged_port_start": "0"}
+
+	g.CapDrop, g.NoNewPrivileges = []string{"all"}, &yes
+	g.ReadOnlyFilesystem, g.ReadWriteTmpfs = &yes, &no
+	g.SeccompProfilePath = s.Seccomp
+	g.SelinuxOpts = []string{"disable"} // relabelling /usr or a repo is not ours to do
+	g.ImageVolumeMode = "ignore"
+	if s.ShmSize > 0 {
+		g.ShmSize = &s.ShmSize
+	}
+	g.Rlimits = []spec.POSIXRlimit{
+		{Type: "core", Hard: 0, Soft: 0},
+	}
+	for _, m := range s.Mounts {
+		g.Mounts = append(g.Mounts, mount(m))
+	}
+	g.ResourceLimits = resources(s.Limits)
+	return g
+}
+
+func mount(m run.Mount) spec.Mount {
+	out := spec.Mount{Type: m.Type, Source: m.Source, Destination: m.Target, Options: append([]string{}, m.Options...)}
+	if m.Type == "bind" {
+		out.Options = append(out.Options, "rbind", "rprivate", "nosuid", "nodev")
+	} else {
+		out.Source = "tmpfs"
+		out.Options = append(out.Options, "nosuid", "nodev")
+	}
+	if m.ReadOnly {
+		out.Options = append(out.Options, "ro")
+	} else {
+		out.Options = append(out.Options, "rw")
+	}
+	return out
+}
+
+func resources(l run.Limits) *spec.LinuxResources {
+	var r spec.LinuxResources
+	if l.Memory > 0 {
+		swap := l.Memory // no swap beside it
+		r.Memory = &spec.LinuxMemory{Limit: &l.Memory, Swap: &swap}
+	}
+	if l.CPUs > 0 {
+		period := uint64(100_000)
+		quota := int64(l.CPUs * float64(period))
+		r.CPU = &spec.LinuxCPU{Period: &period, Quota: &quota}
+	}
+	if l.Pids > 0 {
+		r.Pids = &spec.LinuxPids{Limit: l.Pids}
+	}
+	if r.Memory == nil && r.CPU == nil && r.Pids == nil {
+		return nil
+	}
+	return &r
+}
+
+// WriteSeccomp writes the seccomp profile of every container to path.
+func WriteSeccomp(path string) error {
+	profile, err := seccompProfile()
+	if err != nil {
+		return fmt.Errorf("making the seccomp profile: %w", err)
+	}
+	return os.WriteFile(path, profile, 0o600)
+}
+
+// plain takes the bindings' wrapping off: one sentence instead of three.
+func plain(err error) error {
+	var model *errorhandling.ErrorModel
+	if errors.As(err, &model) && model.Message != "" {
+		return errors.New(model.Message)
+	}
+	return err
+}
+
+// cleanupTime bounds what is done after the run's own context has ended.
+const cleanupTime = 20 * time.Second

@@ -1,0 +1,134 @@
+package podman
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// service is a `podman system service` of this run's own. It listens on a socket that agentbox opened and handed
+// over, so that a request made at once waits in the socket's queue and nothing has to be polled. Should agentbox be
+// killed, it ends by itself after idleSeconds.
+type service struct {
+	socket string
+	cmd    *exec.Cmd
+	out    *tail
+	ended  chan struct{}
+	once   sync.Once
+}
+
+const idleSeconds = "5"
+
+// ErrNoPodman says that there is no podman on PATH.
+var ErrNoPodman = errors.New("podman is not installed")
+
+func startService(ctx context.Context, o Options) (*service, error) {
+	program := o.Podman
+	if program == "" {
+		var err error
+		if program, err = exec.LookPath("podman"); err != nil {
+			return nil, ErrNoPodman
+		}
+	}
+	s := &service{socket: filepath.Join(o.Dir, "podman.sock"), out: &tail{}, ended: make(chan struct{})}
+	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: s.socket, Net: "unix"})
+	if err != nil {
+		return nil, fmt.Errorf("opening a socket for Podman: %w", err)
+	}
+	listener.SetUnlinkOnClose(false)
+	file, err := listener.File()
+	if err != nil {
+		_ = listener.Close()
+		return nil, fmt.Errorf("opening a socket for Podman: %w", err)
+	}
+	err = s.spawn(ctx, program, o.OCIRuntime, file)
+	_ = file.Close()
+	_ = listener.Close() // the service holds it now: should it die, connections are refused instead of waiting
+	if err != nil {
+		_ = os.Remove(s.socket)
+		return nil, fmt.Errorf("starting a Podman service: %w", err)
+	}
+	return s, nil
+}
+
+// spawn starts podman through a shell, because LISTEN_PID must name a process that does not exist before.
+func (s *service) spawn(ctx context.Context, program, ociRuntime string, socket *os.File) error {
+	args := []string{"-c", `LISTEN_FDS=1 LISTEN_PID=$$ exec "$@"`, "sh", program}
+	if ociRuntime != "" {
+		args = append(args, "--runtime", ociRuntime)
+	}
+	args = append(args, "system", "service", "--time", idleSeconds)
+	s.cmd = exec.Command("/bin/sh", args...)
+	s.cmd.Dir = "/"
+	s.cmd.WaitDelay = time.Second // a conmon may hold the pipe longer than the service lives
+	s.cmd.ExtraFiles = []*os.File{socket}
+	s.cmd.Stderr = s.out
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C on the terminal is not for it
+	if err := s.cmd.Start(); err != nil {
+		return err
+	}
+	go func() {
+		_ = s.cmd.Wait() // how it ended shows in its own words, kept in out
+		close(s.ended)
+	}()
+	return nil
+}
+
+// stop ends the service, waits for it, and returns what it had said on stderr.
+func (s *service) stop() string {
+	s.once.Do(func() {
+		_ = s.cmd.Process.Signal(syscall.SIGTERM)
+		timer := time.NewTimer(3 * time.Second)
+		defer timer.Stop()
+		select {
+		case <-s.ended:
+		case <-timer.C:
+			_ = s.cmd.Process.Kill()
+			<-s.ended
+		}
+		_ = os.Remove(s.socket)
+	})
+	return s.out.String()
+}
+
+func answers(socket string) bool {
+	c, err := net.DialTimeout("unix", socket, time.Second)
+	if err != nil {
+		return false
+	}
+	_ = c.Close()
+	return true
+}
+
+// tail keeps the last few kilobytes that were written to it.
+type tail struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+const tailSize = 4096
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.buf.Write(p)
+	if extra := t.buf.Len() - tailSize; extra > 0 {
+		t.buf.Next(extra)
+	}
+	return len(p), nil
+}
+
+func (t *tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return strings.TrimSpace(t.buf.String())
+}
