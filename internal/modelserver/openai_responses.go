@@ -11,17 +11,33 @@ type responsesRequest struct {
 	Stream       bool           `json:"stream"`
 	Instructions string         `json:"instructions"`
 	Input        responsesItems `json:"input"`
-	Tools        []struct {
-		Type       string `json:"type"`
-		Name       string `json:"name"`
-		Parameters schema `json:"parameters"`
-	} `json:"tools"`
-	Text struct {
+	Tools        responsesTools `json:"tools"`
+	Text         struct {
 		Format *struct {
 			Type   string `json:"type"`
 			Schema schema `json:"schema"`
 		} `json:"format"`
 	} `json:"text"`
+}
+
+// responsesTools are tools, or namespaces of tools.
+type responsesTools []struct {
+	Type       string         `json:"type"`
+	Name       string         `json:"name"`
+	Parameters schema         `json:"parameters"`
+	Tools      responsesTools `json:"tools"`
+}
+
+func (r responsesTools) flat(namespace string) []tool {
+	var all []tool
+	for _, t := range r {
+		if t.Type == "namespace" {
+			all = append(all, t.Tools.flat(t.Name)...)
+		} else {
+			all = append(all, tool{name: t.Name, namespace: namespace, free: t.Type == "custom", schema: t.Parameters})
+		}
+	}
+	return all
 }
 
 type responsesItems []responsesItem
@@ -31,6 +47,7 @@ type responsesItem struct {
 	Role    string          `json:"role"`
 	Content responsesTexts  `json:"content"`
 	Output  json.RawMessage `json:"output"`
+	Tools   responsesTools  `json:"tools"` // of "additional_tools", with which Codex declares its own
 }
 
 // UnmarshalJSON turns a bare text into the message of a user.
@@ -69,11 +86,9 @@ func (p *responsesTexts) UnmarshalJSON(b []byte) error {
 }
 
 func (r responsesRequest) conversation() conversation {
-	c := conversation{texts: []string{r.Instructions}}
-	for _, t := range r.Tools {
-		c.tools = append(c.tools, tool{name: t.Name, free: t.Type == "custom", schema: t.Parameters})
-	}
+	c := conversation{texts: []string{r.Instructions}, tools: r.Tools.flat("")}
 	for _, item := range r.Input {
+		c.tools = append(c.tools, item.Tools.flat("")...)
 		switch {
 		case item.Type == "function_call_output" || item.Type == "custom_tool_call_output":
 			c.returned(textOf(item.Output))
@@ -130,22 +145,22 @@ func (x *exchange) openaiResponses() {
 }
 
 func (x *exchange) responsesItem(s step) obj {
-	switch {
-	case s.tool == nil:
+	if s.tool == nil {
 		return obj{
 			"type": "message", "id": x.id("msg_"), "role": "assistant", "status": "completed",
 			"content": []obj{{"type": "output_text", "text": s.text, "annotations": []obj{}}},
 		}
-	case s.tool.free:
-		return obj{
-			"type": "custom_tool_call", "id": x.id("ctc_"), "status": "completed",
-			"call_id": x.id("call_"), "name": s.tool.name, "input": s.input["input"],
-		}
 	}
-	return obj{
-		"type": "function_call", "id": x.id("fc_"), "status": "completed",
-		"call_id": x.id("call_"), "name": s.tool.name, "arguments": s.inputJSON(),
+	call := obj{"id": x.id("fc_"), "call_id": x.id("call_"), "status": "completed", "name": s.tool.name}
+	if s.tool.namespace != "" {
+		call["namespace"] = s.tool.namespace
 	}
+	if s.tool.free {
+		call["type"], call["input"] = "custom_tool_call", s.input["input"]
+	} else {
+		call["type"], call["arguments"] = "function_call", s.inputJSON()
+	}
+	return call
 }
 
 func (x *exchange) responsesStream(response, item, completed obj, s step) {

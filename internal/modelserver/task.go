@@ -9,9 +9,10 @@ import (
 
 // tool is a tool that an agent offers, whatever its API calls it.
 type tool struct {
-	name   string
-	free   bool // takes a text, not an object (OpenAI's custom tools)
-	schema schema
+	name      string
+	namespace string // empty for most
+	free      bool   // takes a text, not an object (OpenAI's custom tools)
+	schema    schema
 }
 
 // conversation is what a request tells, whatever its API.
@@ -47,9 +48,25 @@ func (s step) inputJSON() string {
 }
 
 var (
-	writers = []string{"Write", "write_file", "write", "apply_patch"}
-	shells  = []string{"Bash", "run_shell_command", "bash", "exec_command", "shell_command", "shell"}
+	writers = []string{"Write", "write_file", "write", "apply_patch", scripted}
+	shells  = []string{"Bash", "run_shell_command", "bash", "exec_command", "shell_command", "shell", scripted}
 )
+
+// scripted is Codex's tool that runs JavaScript, out of which its other tools are called.
+const scripted = "exec"
+
+// run makes the arguments with which a shell tool runs line.
+func (w tool) run(line string) obj {
+	if w.name == scripted {
+		return script("exec_command", obj{"cmd": line})
+	}
+	return w.schema.command(line)
+}
+
+func script(function string, argument any) obj {
+	b, _ := json.Marshal(argument) // of strings: cannot fail
+	return obj{"input": "text(await tools." + function + "(" + string(b) + "));\n"}
+}
 
 // next decides the answer to a conversation.
 func (t Task) next(c conversation) step {
@@ -67,7 +84,7 @@ func (t Task) next(c conversation) step {
 	case len(c.results) == 0:
 		return step{turn: 1, tool: writer, input: t.write(*writer, c.directory())}
 	case len(c.results) == 1:
-		return step{turn: 2, tool: shell, input: shell.schema.command(t.Command)}
+		return step{turn: 2, tool: shell, input: shell.run(t.Command)}
 	default:
 		return step{turn: 3, text: t.Final}
 	}
@@ -93,6 +110,8 @@ func (t Task) write(w tool, dir string) obj {
 	switch {
 	case w.name == "apply_patch":
 		return obj{"input": patch(t.File, t.Content)}
+	case w.name == scripted:
+		return script("apply_patch", patch(t.File, t.Content))
 	case contains(shells, w.name):
 		return w.schema.command("cat > " + quote(t.File) + " <<'AGENTBOX_EOF'\n" + t.Content + "AGENTBOX_EOF\n")
 	}
