@@ -1,0 +1,16 @@
+//go:build linux
+
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
+
+// Command agentbox-shim is PID 1 of an agentbox container, and the host's janitor for a run that was killed.
+// Package shim holds all of it.
+package main
+
+import (
+	"os"
+
+	"agentbox/internal/shim"
+)
+
+func main() { os.Exit(shim.Main(os.Args)) }
