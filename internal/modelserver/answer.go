@@ -14,6 +14,7 @@ type obj = map[string]any
 
 // json answers with v.
 func (x *exchange) json(v any) {
+	x.record()
 	x.w.Header().Set("Content-Type", "application/json")
 	x.w.WriteHeader(x.req.Status)
 	_ = json.NewEncoder(x.w).Encode(v)
@@ -34,6 +35,7 @@ type stream struct {
 }
 
 func (x *exchange) stream() stream {
+	x.record()
 	x.w.Header().Set("Content-Type", "text/event-stream")
 	x.w.Header().Set("Cache-Control", "no-cache")
 	x.w.WriteHeader(http.StatusOK)

@@ -133,7 +133,7 @@ func (s *Server) CAPEM() []byte { return s.ca.pem }
 // Task is the task that the server hands out.
 func (s *Server) Task() Task { return s.cfg.Task }
 
-// Requests is a copy of the record so far, in order of arrival. Requests still being answered are not in it.
+// Requests is a copy of the record so far, in the order of the answers.
 func (s *Server) Requests() []Request {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -143,7 +143,6 @@ func (s *Server) Requests() []Request {
 // ServeHTTP answers one request and records it.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{server: s, w: w, req: recordOf(r)}
-	defer x.finish()
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {
 		x.fail(http.StatusBadRequest, "invalid_request_error", "the body cannot be read")
@@ -178,7 +177,8 @@ func recordOf(r *http.Request) Request {
 	}
 }
 
-func (x *exchange) finish() {
+// record keeps the request, before the first byte of its answer leaves: whoever has seen an answer finds its request.
+func (x *exchange) record() {
 	x.server.mu.Lock()
 	defer x.server.mu.Unlock()
 	x.server.requests = append(x.server.requests, x.req)

@@ -1,0 +1,71 @@
+package agents_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"agentbox/test/terminal"
+)
+
+// ready is what each agent's screen shows once it takes a prompt, and only then.
+var ready = map[string]string{
+	"claude":   "bypass permissions on",
+	"codex":    "? for shortcuts",
+	"opencode": "Ask anything",
+	"gemini":   "Type your message",
+}
+
+func TestFullScreen(t *testing.T) {
+	for name, prompt := range ready {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t, name)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			term := b.terminal(ctx, t)
+			if _, err := term.Wait(ctx, prompt); err != nil {
+				b.dump(t)
+				t.Fatal(err)
+			}
+			if err := term.Type(ctx, "do the task"); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := term.Wait(ctx, "do the task"); err != nil {
+				t.Fatal(err)
+			}
+			if err := term.Press(ctx, "Enter"); err != nil {
+				t.Fatal(err)
+			}
+			screen, err := term.Wait(ctx, b.server.Task().Final)
+			if testing.Verbose() || err != nil {
+				t.Log(screen)
+				b.dump(t)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.check(t, screen)
+		})
+	}
+}
+
+// terminal starts the agent in a terminal.
+func (b *bench) terminal(ctx context.Context, t *testing.T) *terminal.Terminal {
+	t.Helper()
+	cfg := terminal.Config{
+		Socket: filepath.Join(b.home, ".tmux.sock"), Dir: b.repo, Env: b.env,
+		Command: b.profile.Agent.Command,
+	}
+	if os.Getuid() == 0 {
+		cfg.User = &syscall.Credential{Uid: unprivileged, Gid: unprivileged}
+	}
+	term, err := terminal.Start(ctx, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = term.Close() })
+	return term
+}
