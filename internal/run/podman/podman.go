@@ -49,7 +49,7 @@ func Connect(ctx context.Context, o Options) (*Engine, error) {
 		return nil, err
 	}
 	if uri == "" {
-		if e.service, err = startService(ctx, o); err != nil {
+		if e.service, err = startService(o); err != nil {
 			return nil, err
 		}
 		uri = "unix://" + e.service.socket

@@ -2,7 +2,6 @@ package podman
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -31,7 +30,7 @@ const idleSeconds = "5"
 // ErrNoPodman says that there is no podman on PATH.
 var ErrNoPodman = errors.New("podman is not installed")
 
-func startService(ctx context.Context, o Options) (*service, error) {
+func startService(o Options) (*service, error) {
 	program := o.Podman
 	if program == "" {
 		var err error
@@ -50,7 +49,7 @@ func startService(ctx context.Context, o Options) (*service, error) {
 		_ = listener.Close()
 		return nil, fmt.Errorf("opening a socket for Podman: %w", err)
 	}
-	err = s.spawn(ctx, program, o.OCIRuntime, file)
+	err = s.spawn(program, o.OCIRuntime, file)
 	_ = file.Close()
 	_ = listener.Close() // the service holds it now: should it die, connections are refused instead of waiting
 	if err != nil {
@@ -61,7 +60,7 @@ func startService(ctx context.Context, o Options) (*service, error) {
 }
 
 // spawn starts podman through a shell, because LISTEN_PID must name a process that does not exist before.
-func (s *service) spawn(ctx context.Context, program, ociRuntime string, socket *os.File) error {
+func (s *service) spawn(program, ociRuntime string, socket *os.File) error {
 	args := []string{"-c", `LISTEN_FDS=1 LISTEN_PID=$$ exec "$@"`, "sh", program}
 	if ociRuntime != "" {
 		args = append(args, "--runtime", ociRuntime)
