@@ -1,0 +1,391 @@
+package workspace
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// Mounts gives the binds that show repo, in order. scratch is an existing directory of this run alone, outside of
+// the repository, that lives as long as the mounts do: filtered copies and empty sources are written to it. configs are the person's own
+// git configuration files (see ConfigFiles), which may name hooks or programs inside the repository too.
+func Mounts(repo Repo, mode Mode, s Survey, configs []string, scratch string) ([]Mount, []string, error) {
+	if within(resolved(scratch), repo.Root) {
+		return nil, nil, fmt.Errorf("preparing the workspace: the scratch directory %s lies in the repository", quote(scratch))
+	}
+	b := &builder{repo: repo, mode: mode, scratch: scratch, mounts: map[string]Mount{}}
+	steps := []func() error{
+		b.trees,
+		func() error { return b.outer(configs) },
+		func() error { return b.nested(s.Nested) },
+		func() error { return b.hidden(s.Hidden) },
+		b.submounts,
+	}
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return nil, nil, err
+		}
+	}
+	return b.sorted(), b.warnings, nil
+}
+
+type builder struct {
+	repo     Repo
+	mode     Mode
+	scratch  string
+	copies   int
+	mounts   map[string]Mount // by target
+	warnings []string
+}
+
+func (b *builder) warn(format string, args ...any) {
+	b.warnings = append(b.warnings, fmt.Sprintf(format, args...))
+}
+
+// strength orders the kinds: a target that is wanted twice gets the stronger.
+func strength(k Kind) int { return slices.Index([]Kind{Pin, Tree, Guard, Filter, Hide}, k) }
+
+func (b *builder) add(m Mount) {
+	m.ReadOnly = m.ReadOnly || b.mode == ReadOnly
+	old, ok := b.mounts[m.Target]
+	if !ok || strength(m.Kind) > strength(old.Kind) {
+		b.mounts[m.Target] = m
+	}
+}
+
+// sorted gives the mounts parents first. What lies below a hidden directory does not exist any more.
+func (b *builder) sorted() []Mount {
+	var out []Mount
+	for _, m := range b.mounts {
+		if !b.belowHidden(m.Target) {
+			out = append(out, m)
+		}
+	}
+	slices.SortFunc(out, func(x, y Mount) int {
+		if d := strings.Count(x.Target, "/") - strings.Count(y.Target, "/"); d != 0 {
+			return d
+		}
+		return strings.Compare(x.Target, y.Target)
+	})
+	return out
+}
+
+func (b *builder) belowHidden(target string) bool {
+	for at := filepath.Dir(target); within(at, b.repo.Root); at = filepath.Dir(at) {
+		if b.mounts[at].Kind == Hide {
+			return true
+		}
+	}
+	return false
+}
+
+// trees mounts the repository, its .git, and what in it git obeys.
+func (b *builder) trees() error {
+	b.add(Mount{Source: b.repo.Root, Target: b.repo.Root, Kind: Tree})
+	b.add(Mount{Source: b.repo.Git, Target: b.repo.Git, Kind: Tree})
+	if b.mode == Direct {
+		if err := b.mountPoints(); err != nil {
+			return err
+		}
+	}
+	for _, name := range []string{"config", "config.worktree"} {
+		if err := b.filtered(filepath.Join(b.repo.Git, name)); err != nil {
+			return err
+		}
+	}
+	for _, name := range []string{"commondir", "hooks", "worktrees", "modules"} {
+		if err := b.guardPath(filepath.Join(b.repo.Git, name)); err != nil {
+			return err
+		}
+	}
+	if err := b.looseConfigs(); err != nil {
+		return err
+	}
+	b.alternates()
+	return b.modules()
+}
+
+// mountPoints makes what is missing, so that nothing can be made in its place inside.
+func (b *builder) mountPoints() error {
+	hooks := filepath.Join(b.repo.Git, "hooks")
+	if err := os.Mkdir(hooks, 0o777); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("guarding the repository's hooks: %w", err)
+	}
+	// A commondir file makes git read its configuration and hooks from the directory it names.
+	for name, content := range map[string]string{"config": "", "config.worktree": "", "commondir": ".\n"} {
+		if err := createFile(filepath.Join(b.repo.Git, name), content); err != nil {
+			return fmt.Errorf("guarding the repository's configuration: %w", err)
+		}
+	}
+	text, err := os.ReadFile(filepath.Join(b.repo.Git, "commondir"))
+	if err != nil {
+		return fmt.Errorf("guarding the repository's configuration: %w", err)
+	}
+	if strings.TrimRight(string(text), "\r\n") != "." {
+		return refuse("use a plain clone", "%s takes its configuration from another directory (commondir)", quote(b.repo.Git))
+	}
+	return nil
+}
+
+// createFile makes a file with its whole content at once, or leaves the one that is there.
+func createFile(path, content string) error {
+	if _, err := os.Lstat(path); err == nil {
+		return nil
+	}
+	tmp, err := os.CreateTemp(filepath.Dir(path), ".agentbox-*")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.Remove(tmp.Name()) }()
+	_, err = tmp.WriteString(content)
+	if err := errors.Join(err, tmp.Chmod(0o644), tmp.Close()); err != nil {
+		return err
+	}
+	if err := os.Link(tmp.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return nil
+}
+
+// filtered lays a filtered copy over a configuration file, when it is there.
+func (b *builder) filtered(path string) error {
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("reading git configuration: %w", err)
+	}
+	if !info.Mode().IsRegular() {
+		return refuse("replace it by a plain file", "%s is not a plain file", quote(path))
+	}
+	entries, err := readConfig(path)
+	if err != nil {
+		return err
+	}
+	kept := filterConfig(entries)
+	if filepath.Dir(path) == b.repo.Git && filepath.Base(path) == "config" {
+		// Nothing can be written to it, so that `git checkout -b x origin/x` must not want to.
+		kept = append(kept, entry{section: "branch", key: "autosetupmerge", value: "false"})
+	}
+	source, err := b.write(formatConfig(kept))
+	if err != nil {
+		return err
+	}
+	b.add(Mount{Source: source, Target: path, ReadOnly: true, Kind: Filter})
+	return nil
+}
+
+// write puts a copy into the scratch directory.
+func (b *builder) write(content []byte) (string, error) {
+	b.copies++
+	path := filepath.Join(b.scratch, fmt.Sprintf("config-%d", b.copies))
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		return "", fmt.Errorf("preparing the workspace: %w", err)
+	}
+	return path, nil
+}
+
+// guardPath binds a path onto itself read-only, when it is there, and keeps every directory above it in its place.
+func (b *builder) guardPath(path string) error {
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("guarding the repository: %w", err)
+	}
+	if info.Mode()&fs.ModeSymlink != 0 {
+		return b.refuseLink(path)
+	}
+	if !info.IsDir() && !info.Mode().IsRegular() {
+		return refuse("remove it", "%s is neither a file nor a directory", quote(path))
+	}
+	if err := checkText(path, Person{}); err != nil {
+		return err
+	}
+	b.add(Mount{Source: path, Target: path, ReadOnly: true, Kind: Guard})
+	b.pin(path)
+	return nil
+}
+
+func (b *builder) refuseLink(path string) error {
+	if b.mode == ReadOnly {
+		return nil
+	}
+	return refuse("replace it by what it leads to, or use the readonly mode",
+		"%s is a symbolic link, which cannot be guarded", quote(path))
+}
+
+func (b *builder) pin(path string) {
+	for at := filepath.Dir(path); at != b.repo.Root && within(at, b.repo.Root); at = filepath.Dir(at) {
+		b.add(Mount{Source: at, Target: at, Kind: Pin})
+	}
+}
+
+// looseConfigs hides copies that people and editors leave beside the configuration.
+func (b *builder) looseConfigs() error {
+	entries, err := os.ReadDir(b.repo.Git)
+	if err != nil {
+		return fmt.Errorf("guarding the repository: %w", err)
+	}
+	for _, e := range entries {
+		name := strings.TrimPrefix(e.Name(), ".")
+		known := e.Name() == "config" || e.Name() == "config.worktree" || e.Name() == "config.lock"
+		loose := strings.HasPrefix(name, "config") || name == "credentials" || name == "git-credentials"
+		if loose && !known && e.Type().IsRegular() {
+			if err := b.hidePath(filepath.Join(b.repo.Git, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (b *builder) alternates() {
+	text, err := os.ReadFile(filepath.Join(b.repo.Git, "objects", "info", "alternates"))
+	if err != nil || strings.TrimSpace(string(text)) == "" {
+		return
+	}
+	b.warn("this repository borrows objects from another one, which is not there inside: git will miss them " +
+		"(`git repack -a -d && rm .git/objects/info/alternates` makes it stand alone)")
+}
+
+// modules filters the configurations of submodules; their git directories are read-only as a whole.
+func (b *builder) modules() error {
+	dir := filepath.Join(b.repo.Git, "modules")
+	if !isDir(dir) {
+		return nil
+	}
+	b.warn("submodules are read-only for git inside: no commit can be made in them")
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case e.IsDir() && (e.Name() == "objects" || e.Name() == "refs" || e.Name() == "logs") && isGitDir(filepath.Dir(path)):
+			return fs.SkipDir
+		case !e.IsDir() && (e.Name() == "config" || e.Name() == "config.worktree") && isGitDir(filepath.Dir(path)):
+			return b.filtered(path)
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("guarding submodules: %w", err)
+	}
+	return nil
+}
+
+// nested guards the git directories and git files of repositories below the top.
+func (b *builder) nested(paths []string) error {
+	for _, path := range paths {
+		info, err := os.Lstat(path)
+		if err != nil || info.Mode()&fs.ModeSymlink != 0 {
+			b.warn("%s cannot be guarded", quote(path))
+			continue
+		}
+		if err := b.guardPath(path); err != nil {
+			return err
+		}
+		if !info.IsDir() {
+			continue
+		}
+		if err := b.nestedDir(path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *builder) nestedDir(git string) error {
+	b.warn("%s is a repository of its own: its git directory is read-only inside", quote(filepath.Dir(git)))
+	for _, name := range []string{"config", "config.worktree"} {
+		if err := b.filtered(filepath.Join(git, name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *builder) hidden(paths []string) error {
+	for _, path := range paths {
+		if err := b.hidePath(path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// hidePath lays nothing over a file or a directory. One that has gone since needs no hiding.
+func (b *builder) hidePath(path string) error {
+	if path == b.repo.Root || !within(path, b.repo.Root) {
+		return fmt.Errorf("hiding %s: it is not below the workspace", quote(path))
+	}
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("hiding %s: %w", quote(path), err)
+	}
+	if info.Mode()&fs.ModeSymlink != 0 {
+		return fmt.Errorf("hiding %s: it has become a link", quote(path))
+	}
+	source, err := b.empty(info.IsDir())
+	if err != nil {
+		return err
+	}
+	b.add(Mount{Source: source, Target: path, ReadOnly: true, Kind: Hide})
+	return nil
+}
+
+// empty gives the run's empty directory or empty file.
+func (b *builder) empty(dir bool) (string, error) {
+	path := filepath.Join(b.scratch, "empty")
+	if dir {
+		path += ".d"
+		if err := os.Mkdir(path, 0o500); err != nil && !errors.Is(err, fs.ErrExist) {
+			return "", fmt.Errorf("preparing the workspace: %w", err)
+		}
+		return path, nil
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDONLY, 0o400)
+	if err != nil {
+		return "", fmt.Errorf("preparing the workspace: %w", err)
+	}
+	return path, f.Close()
+}
+
+// submounts makes file systems mounted inside the repository read-only too: a read-only bind does not reach them.
+func (b *builder) submounts() error {
+	if b.mode != ReadOnly {
+		return nil
+	}
+	points, err := mountPointsBelow(b.repo.Root)
+	for _, p := range points {
+		b.add(Mount{Source: p, Target: p, ReadOnly: true, Kind: Tree})
+	}
+	return err
+}
+
+func mountPointsBelow(root string) ([]string, error) {
+	data, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return nil, fmt.Errorf("reading the mounts of this machine: %w", err)
+	}
+	unescape := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
+	var out []string
+	for line := range strings.Lines(string(data)) {
+		f := strings.Fields(line)
+		if len(f) < 5 {
+			continue
+		}
+		if p := unescape.Replace(f[4]); p != root && within(p, root) {
+			out = append(out, p)
+		}
+	}
+	return out, nil
+}

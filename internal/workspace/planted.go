@@ -1,0 +1,93 @@
+package workspace
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// State is what of a repository the host's git would follow beyond what mounts can guard, as it was before a run.
+type State struct{ facts map[string]string } // path → sentence
+
+// Remember notes the state before a run, for Planted.
+func Remember(repo Repo, s Survey) (State, error) { return look(repo, s.Nested) }
+
+// Planted names what appeared since before that the person should see to before they run git on this machine: new
+// repositories below the top and gitlinks (git status runs git in them, with their configuration), links in
+// the git directory (git writes through them), unfinished operations (git runs what their to-do list says).
+// Each is one sentence; the paths in it are safe to print.
+func Planted(repo Repo, before State) ([]string, error) {
+	s, err := Look(repo, nil)
+	if err != nil {
+		return nil, err
+	}
+	now, err := look(repo, s.Nested)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for fact, sentence := range now.facts {
+		if _, known := before.facts[fact]; !known {
+			out = append(out, sentence)
+		}
+	}
+	slices.Sort(out)
+	return out, nil
+}
+
+func look(repo Repo, nested []string) (State, error) {
+	st := State{facts: map[string]string{}}
+	for _, n := range nested {
+		st.note("nested "+n, "%s is a git repository of its own: git run in it does what its configuration says", filepath.Dir(n))
+	}
+	index, err := readIndex(repo.Git)
+	if err != nil {
+		st.note("index", "%s cannot be read (%v)", filepath.Join(repo.Git, "index"), err)
+	}
+	for _, e := range index {
+		if e.gitlink {
+			st.note("gitlink "+e.path, "%s is in the index as a submodule: `git status` runs git in it", e.path)
+		}
+	}
+	for _, name := range []string{"rebase-merge", "rebase-apply", "sequencer"} {
+		if path := filepath.Join(repo.Git, name); isDir(path) {
+			st.note("unfinished "+name, "%s is an unfinished operation: --continue runs what its to-do list says", path)
+		}
+	}
+	return st, st.links(repo.Git)
+}
+
+func (st State) note(fact, format string, args ...any) {
+	for i, a := range args {
+		if s, ok := a.(string); ok {
+			args[i] = quote(s)
+		}
+	}
+	st.facts[fact] = fmt.Sprintf(format, args...)
+}
+
+// links notes the links in a git directory; of the object store only its directories, whose files are only read.
+func (st State) links(git string) error {
+	objects := filepath.Join(git, "objects")
+	err := filepath.WalkDir(git, func(path string, e fs.DirEntry, err error) error {
+		switch {
+		case err != nil && os.IsNotExist(err):
+			return nil
+		case err != nil:
+			return err
+		case e.Type()&fs.ModeSymlink != 0:
+			target, _ := os.Readlink(path)
+			st.note("link "+path+" "+target, "%s is a link to %s: git on this machine may write through it", path, target)
+		case e.IsDir() && strings.HasPrefix(path, objects+"/") && filepath.Dir(path) == objects:
+			return fs.SkipDir
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("looking through the git directory: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,236 @@
+package workspace
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// maxEntries bounds the walk of a repository.
+const maxEntries = 5_000_000
+
+// maxNested bounds the git directories below the top that are guarded one by one.
+const maxNested = 200
+
+// Survey is what one walk over a repository found. Its paths are absolute and sorted.
+type Survey struct {
+	Hidden   []string // files and directories that match a pattern now; links are replaced by what they lead to
+	Nested   []string // every `.git` below the top
+	Warnings []string // each for a person, one sentence
+}
+
+// Look walks the repository once. Patterns are as in .gitignore, relative to the repository: without a slash
+// they match at any depth, `dir/**` is the directory itself, `**` is any number of directories.
+func Look(repo Repo, patterns []string) (Survey, error) {
+	globs, err := compile(patterns)
+	if err != nil {
+		return Survey{}, err
+	}
+	s := surveyor{repo: repo, globs: globs}
+	if err := s.walk(repo.Root, ""); err != nil {
+		return Survey{}, err
+	}
+	if len(s.out.Nested) > maxNested {
+		return Survey{}, refuse("run in one of them, or move them out",
+			"%s holds more than %d other git repositories", quote(repo.Root), maxNested)
+	}
+	slices.Sort(s.out.Hidden)
+	s.out.Hidden = topmost(slices.Compact(s.out.Hidden))
+	s.warnTracked()
+	return s.out, nil
+}
+
+type surveyor struct {
+	repo  Repo
+	globs []glob
+	seen  int
+	out   Survey
+}
+
+// walk visits dir, whose path relative to the top is rel.
+func (s *surveyor) walk(dir, rel string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrPermission) {
+		s.warn("%s cannot be looked into: hidden files in it are not found", quote(dir))
+		return nil
+	}
+	if errors.Is(err, fs.ErrNotExist) && rel != "" {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("looking through the workspace: %w", err)
+	}
+	if s.seen += len(entries); s.seen > maxEntries {
+		return refuse("run in a smaller repository", "%s holds more than %d files", quote(s.repo.Root), maxEntries)
+	}
+	for _, e := range entries {
+		if err := s.visit(e, filepath.Join(dir, e.Name()), path.Join(rel, e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *surveyor) visit(e fs.DirEntry, abs, rel string) error {
+	if e.Name() == ".git" {
+		if abs != s.repo.Git {
+			s.out.Nested = append(s.out.Nested, abs)
+		}
+		return nil
+	}
+	if s.matches(rel, e) {
+		if err := checkText(abs, Person{}); err != nil {
+			return err
+		}
+		s.hide(e, abs)
+		return nil
+	}
+	if e.IsDir() {
+		return s.walk(abs, rel)
+	}
+	return nil
+}
+
+func (s *surveyor) matches(rel string, e fs.DirEntry) bool {
+	for _, g := range s.globs {
+		if g.match(rel, e.IsDir() || e.Type()&fs.ModeSymlink != 0) {
+			return true
+		}
+	}
+	return false
+}
+
+// hide notes a match. A bind on a link would land on what the link leads to, so that is what is hidden when it
+// lies in the repository; elsewhere it does not exist inside.
+func (s *surveyor) hide(e fs.DirEntry, abs string) {
+	if e.Type()&fs.ModeSymlink == 0 {
+		s.out.Hidden = append(s.out.Hidden, abs)
+		return
+	}
+	real, err := filepath.EvalSymlinks(abs)
+	switch {
+	case err != nil:
+		s.warn("%s is to be hidden and is a link that leads nowhere", quote(abs))
+	case real == s.repo.Root || !within(real, s.repo.Root) || within(real, s.repo.Git):
+		s.warn("%s is to be hidden and is a link out of the workspace: what it leads to is not there inside", quote(abs))
+	default:
+		s.out.Hidden = append(s.out.Hidden, real)
+	}
+}
+
+func (s *surveyor) warn(format string, args ...any) {
+	s.out.Warnings = append(s.out.Warnings, fmt.Sprintf(format, args...))
+}
+
+// warnTracked names hidden paths that git knows: their content can be had from the object store.
+func (s *surveyor) warnTracked() {
+	if len(s.out.Hidden) == 0 {
+		return
+	}
+	index, err := readIndex(s.repo.Git)
+	if err != nil {
+		s.warn("the index cannot be read (%v): hidden files that git tracks are not told apart", err)
+		return
+	}
+	for _, h := range s.out.Hidden {
+		rel := strings.TrimPrefix(h, s.repo.Root+"/")
+		i, found := slices.BinarySearchFunc(index, rel, func(e indexEntry, p string) int { return strings.Compare(e.path, p) })
+		below := i < len(index) && strings.HasPrefix(index[i].path, rel+"/")
+		if found || below || trackedBelow(index, rel) {
+			s.warn("%s is hidden but tracked by git: its committed content stays readable with git show", quote(rel))
+		}
+	}
+}
+
+func trackedBelow(index []indexEntry, rel string) bool {
+	return slices.ContainsFunc(index, func(e indexEntry) bool { return strings.HasPrefix(e.path, rel+"/") })
+}
+
+// topmost drops paths that lie below another of the sorted list.
+func topmost(paths []string) []string {
+	var out []string
+	for _, p := range paths {
+		if !slices.ContainsFunc(out, func(q string) bool { return within(p, q) }) {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// glob is a compiled pattern.
+type glob struct {
+	segments []string // never empty; "**" is any number of segments
+	base     bool     // matches a name at any depth
+	dirOnly  bool
+}
+
+func compile(patterns []string) ([]glob, error) {
+	var globs []glob
+	for _, p := range patterns {
+		g, err := compileOne(p)
+		if err != nil {
+			return nil, fmt.Errorf("reading the pattern %q of workspace.hide: %w", p, err)
+		}
+		globs = append(globs, g)
+	}
+	return globs, nil
+}
+
+func compileOne(pattern string) (glob, error) {
+	p := strings.TrimSuffix(pattern, "/")
+	g := glob{dirOnly: p != pattern}
+	if rest, ok := strings.CutSuffix(p, "/**"); ok && rest != "" && rest != "**" {
+		p, g.dirOnly = rest, true
+		g.base = false
+		p = "/" + strings.TrimPrefix(p, "/")
+	}
+	if strings.HasPrefix(p, "!") {
+		return g, errors.New("exceptions are not supported")
+	}
+	g.base = !strings.Contains(p, "/")
+	g.segments = strings.Split(strings.TrimPrefix(p, "/"), "/")
+	for _, s := range g.segments {
+		if s == "" || s == "." || s == ".." {
+			return g, errors.New("it must name something below the repository")
+		}
+		if _, err := path.Match(s, ""); err != nil {
+			return g, err
+		}
+	}
+	return g, nil
+}
+
+func (g glob) match(rel string, dir bool) bool {
+	if g.dirOnly && !dir {
+		return false
+	}
+	if g.base {
+		ok, _ := path.Match(g.segments[0], path.Base(rel))
+		return ok
+	}
+	return matchSegments(g.segments, strings.Split(rel, "/"))
+}
+
+func matchSegments(pattern, name []string) bool {
+	if len(pattern) == 0 {
+		return len(name) == 0
+	}
+	if pattern[0] == "**" {
+		for i := range len(name) + 1 {
+			if matchSegments(pattern[1:], name[i:]) {
+				return true
+			}
+		}
+		return false
+	}
+	if len(name) == 0 {
+		return false
+	}
+	ok, _ := path.Match(pattern[0], name[0])
+	return ok && matchSegments(pattern[1:], name[1:])
+}
