@@ -75,7 +75,8 @@ type Credential struct {
 	Origin string        `json:"origin"`
 }
 
-// Source is where the real value is read, on the host: exactly one field is set, or both, keyring first.
+// Source is where the real value is read, on the host: exactly one field is set, or both: then the
+// variable, if it is set, goes before the keyring.
 type Source struct {
 	Keyring string `json:"keyring,omitempty"` // service "agentbox", this account
 	Env     string `json:"env,omitempty"`     // a variable of agentbox's own environment
@@ -103,16 +104,17 @@ type Binding struct {
 	Repo       string          `json:"repo"`      // absolute, links resolved, the top of the work tree
 	Directory  string          `json:"directory"` // where the agent starts: in Repo
 	Argv       []string        `json:"argv"`      // the command with its arguments; [0] is absolute on this host
-	Env        []string        `json:"env"`       // the agent's whole environment but for placeholders, sorted
+	Env        []string        `json:"env"`       // the agent's environment but for what holds placeholders, sorted; see Environ
 	User       User            `json:"user"`
 	Roots      []string        `json:"roots"`  // toolchain roots outside /usr that are bound read-only
 	Masked     []string        `json:"masked"` // credential files inside them that are hidden
 	Hidden     []string        `json:"hidden"` // paths in the repo that match workspace.hide now, absolute
 	Engine     Engine          `json:"engine"`
 	Upstream   Upstream        `json:"upstream"`
-	Warnings   []string        `json:"warnings"` // each shown loudly
-	Enforced   map[string]bool `json:"enforced"` // "memory", "cpus", "pids": whether this machine can
-	ListenTCP  []uint16        `json:"listen_tcp"`
+	Warnings   []string        `json:"warnings"`    // each shown loudly
+	Enforced   map[string]bool `json:"enforced"`    // "memory", "cpus", "pids": whether this machine can
+	Terminal   bool            `json:"terminal"`    // the person has one: the agent gets one
+	ListenTCP  []uint16        `json:"listen_tcp"`  // on 0.0.0.0, for programs that know no proxy; ProxyPort and DNSPort are not in it
 	KnownHosts []policy.Host   `json:"known_hosts"` // exact names of allow rules: they get lines in /etc/hosts
 }
 

@@ -102,7 +102,7 @@ func (d *document) checkCredential(p *Profile, i int) {
 	}
 	for j, h := range c.Hosts {
 		if why := uncovered(p.Network, h); why != "" {
-			d.value(join(join(at, "hosts"), index(j)), `add a [[network.rule]] with action = "allow" for it`, "credential %q is for %s, %s", c.Name, h, why)
+			d.value(join(join(at, "hosts"), index(j)), `add a [[network.rule]] with action = "allow" for it`, "credential %q can never be used: %s", c.Name, why)
 		}
 	}
 	d.checkHandedIn(p, c, at)
@@ -114,23 +114,21 @@ func uncovered(n Network, h policy.Host) string {
 	if h.IsZero() {
 		return "" // its own problem is known
 	}
-	allowed, inspected := n.Default == Action(policy.Allow), n.Default == Action(policy.Allow)
-	for _, r := range n.Rules {
-		switch {
-		case !r.Host.Match(h):
-		case r.Action == Action(policy.Deny) && slices.Contains(r.Ports, 443):
-			return "which the rule at " + r.Origin + " denies"
-		case r.Action == Action(policy.Allow):
-			allowed, inspected = true, inspected || r.Inspect
+	set, ports := n.Set(), []uint16{443}
+	for _, r := range set.Rules {
+		ports = append(ports, r.Ports...)
+	}
+	for _, port := range ports {
+		d := set.Decide(policy.Request{Host: h, Port: port, Scheme: "https"})
+		if d.Allowed() && d.Inspect {
+			return ""
 		}
 	}
-	switch {
-	case !allowed:
-		return "which no rule allows"
-	case !inspected:
-		return "where inspect = false keeps agentbox from adding it"
+	d := set.Decide(policy.Request{Host: h, Port: 443, Scheme: "https"})
+	if d.Allowed() {
+		return "inspect = false at " + d.Rule + " keeps agentbox from adding it"
 	}
-	return ""
+	return d.Reason
 }
 
 // checkHandedIn sees that the agent gets the placeholder somewhere, and the real value nowhere.

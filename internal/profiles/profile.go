@@ -116,3 +116,16 @@ func (w *Workspace) defaults() { w.Mode = "direct" }
 func (n *Network) defaults()   { n.Default = Action(policy.Deny) }
 func (i *Isolation) defaults() { i.Runtime = "container" }
 func (r *Rule) defaults()      { r.Ports, r.Inspect = []Port{443}, true }
+
+// Set is the network part as the gate takes it.
+func (n Network) Set() policy.Set {
+	set := policy.Set{Default: policy.Action(n.Default), Rules: []policy.Rule{}}
+	for _, r := range n.Rules {
+		rule := policy.Rule{Action: policy.Action(r.Action), Host: r.Host, Inspect: r.Inspect, Origin: r.Origin}
+		for _, p := range r.Ports {
+			rule.Ports = append(rule.Ports, uint16(p))
+		}
+		set.Rules = append(set.Rules, rule)
+	}
+	return set
+}

@@ -1,0 +1,272 @@
+package plan
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"agentbox/internal/policy"
+	"agentbox/internal/profiles"
+)
+
+// Where the container's own services listen: the proxy on loopback, names on 0.0.0.0 by UDP and TCP.
+const (
+	ProxyPort = 3128
+	DNSPort   = 53
+)
+
+// Inputs is all that a plan depends on.
+type Inputs struct {
+	Profile profiles.Profile
+	Config  profiles.Config
+	Args    []string       // what the person gave after --
+	Timeout *time.Duration // of --timeout, in place of the profile's; 0 is none
+	Mode    Mode           // of a flag, in place of the profile's; "" leaves it
+	Host    Host
+}
+
+// Host is what was found out about this machine and person. All paths are absolute with links resolved.
+type Host struct {
+	User      User
+	Repo      string
+	Directory string            // where the agent starts: Repo or below it
+	Program   string            // what Agent.Command[0] was found to be; "" when it was not found
+	Path      string            // PATH for inside
+	Shell     string            // the person's login shell
+	Env       map[string]string // agentbox's own environment
+	Roots     []string          // toolchain roots outside /usr
+	Masked    []string          // credential files inside Roots
+	Hidden    []string          // matches of the profile's hide patterns
+	Engine    EngineFacts
+	Terminal  bool
+	Warnings  []string // that the plan shows too
+}
+
+// EngineFacts is the Podman that was found. Memory, CPUs and Pids say which cgroup controllers are delegated.
+type EngineFacts struct {
+	Version       string
+	Runtime       string // the OCI runtime for ordinary containers: "crun", "runc"
+	Connection    string // URI of the service, or "" for one of this run's own
+	Memory        bool
+	CPUs          bool
+	Pids          bool
+	GVisor        string // the OCI runtime for gVisor, "runsc"; "" when it cannot be used
+	GVisorProblem string // why, and what to do, when it cannot be used
+}
+
+// Refusal says that this cannot be run as asked: exit 126.
+type Refusal struct {
+	Text string
+	Tip  string
+}
+
+func (r *Refusal) Error() string { return r.Text }
+
+// Hint says what to do, or "".
+func (r *Refusal) Hint() string { return r.Tip }
+
+// NotFound says that the agent's program is not on this machine: exit 127.
+type NotFound struct {
+	Command string
+	Install string // a command, or ""
+}
+
+func (e *NotFound) Error() string {
+	return fmt.Sprintf("%q is not installed on this machine", e.Command)
+}
+
+// Hint says how to install the program.
+func (e *NotFound) Hint() string {
+	if e.Install == "" {
+		return fmt.Sprintf("install %q, or put it on your PATH", e.Command)
+	}
+	return "install it: " + e.Install
+}
+
+// Resolve makes the plan. The error is *Refusal or *NotFound.
+func Resolve(in Inputs) (Plan, error) {
+	g := grants(in)
+	if in.Host.Program == "" {
+		return Plan{}, &NotFound{Command: in.Profile.Agent.Command[0], Install: in.Profile.Agent.Install}
+	}
+	if err := refuse(in, g); err != nil {
+		return Plan{}, err
+	}
+	b, err := binding(in, g)
+	if err != nil {
+		return Plan{}, err
+	}
+	return Plan{Version: 1, Hash: hash(g), Grants: g, Binding: b}, nil
+}
+
+func grants(in Inputs) Grants {
+	p := in.Profile
+	g := Grants{
+		Profile: p.Name, Description: p.Description, Agent: agent(p.Agent),
+		Workspace: Workspace{Mode: cmp.Or(in.Mode, Mode(p.Workspace.Mode)), Hide: p.Workspace.Hide},
+		Network:   p.Network.Set(), Credentials: credentials(p.Credentials),
+		Budget:    Budget{Time: time.Duration(p.Budget.Time)},
+		Limits:    Limits{Memory: int64(p.Limits.Memory), CPUs: p.Limits.CPUs, Pids: p.Limits.Pids},
+		Isolation: Isolation{Runtime: string(p.Isolation.Runtime)},
+	}
+	if in.Timeout != nil {
+		g.Budget.Time = *in.Timeout
+	}
+	if g.Isolation.Runtime == "auto" {
+		g.Isolation.Runtime = "container"
+	}
+	return g
+}
+
+func agent(a profiles.Agent) Agent {
+	out := Agent{Command: a.Command, Args: a.Args, Install: a.Install, Pass: passed(a.Pass)}
+	for name, value := range a.Env {
+		if out.Env == nil {
+			out.Env = map[string]string{}
+		}
+		out.Env[string(name)] = value
+	}
+	for _, f := range a.Files {
+		out.Files = append(out.Files, File(f))
+	}
+	return out
+}
+
+func credentials(cs []profiles.Credential) []Credential {
+	out := make([]Credential, 0, len(cs))
+	for _, c := range cs {
+		out = append(out, Credential{
+			Name: string(c.Name), Hosts: c.Hosts, Header: string(c.Header), Env: string(c.Env), Shape: string(c.Shape),
+			Source: Source{Keyring: string(c.Source.Keyring), Env: string(c.Source.Env)}, Origin: c.Origin,
+		})
+	}
+	return out
+}
+
+// refuse finds what this machine or this version cannot carry out. It never weakens what was asked for.
+func refuse(in Inputs, g Grants) error {
+	e := in.Host.Engine
+	if g.Isolation.Runtime == "gvisor" && e.GVisor == "" {
+		return &Refusal{"the profile asks for gvisor, which cannot be used here" + after(": ", e.GVisorProblem),
+			`install runsc and see "agentbox doctor", or choose runtime = "container" in a profile of your own`}
+	}
+	if g.Budget.Time < 0 {
+		return &Refusal{"a time limit cannot be negative", `write "--timeout 2h"`}
+	}
+	for name := range g.Agent.Env {
+		if reserved(name) {
+			return &Refusal{fmt.Sprintf("profile %q sets %s, which agentbox sets itself", g.Profile, name), "take it out of [agent] env"}
+		}
+	}
+	for _, c := range g.Credentials {
+		if reserved(c.Env) {
+			return &Refusal{fmt.Sprintf("credential %q is to appear in %s, which agentbox sets itself", c.Name, c.Env), "choose another env"}
+		}
+	}
+	return nil
+}
+
+func after(separator, s string) string {
+	if s == "" {
+		return ""
+	}
+	return separator + s
+}
+
+func binding(in Inputs, g Grants) (Binding, error) {
+	h := in.Host
+	env, err := environment(in, g)
+	if err != nil {
+		return Binding{}, err
+	}
+	return Binding{
+		Repo: h.Repo, Directory: h.Directory, Argv: argv(in, g), Env: env, User: h.User,
+		Roots: list(h.Roots), Masked: list(h.Masked), Hidden: list(h.Hidden),
+		Engine: engine(h.Engine, g), Upstream: upstream(in), Terminal: h.Terminal,
+		Warnings: warnings(h, g), Enforced: enforced(h.Engine),
+		ListenTCP: listenTCP(g.Network), KnownHosts: knownHosts(g.Network),
+	}, nil
+}
+
+// list is sorted, without doubles, and never nil: a plan as JSON has [] and not null.
+func list(s []string) []string {
+	out := append([]string{}, s...)
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+func argv(in Inputs, g Grants) []string {
+	args := in.Args
+	if len(args) == 0 {
+		args = g.Agent.Args
+	}
+	return slices.Concat([]string{in.Host.Program}, g.Agent.Command[1:], args)
+}
+
+func engine(e EngineFacts, g Grants) Engine {
+	if g.Isolation.Runtime == "gvisor" {
+		return Engine{Version: e.Version, Runtime: e.GVisor, Transport: "relay"} // its service is always this run's own
+	}
+	return Engine{Version: e.Version, Runtime: e.Runtime, Transport: "pass", Connection: e.Connection}
+}
+
+func upstream(in Inputs) Upstream {
+	u := Upstream{CA: in.Config.Upstream.CA}
+	if rest, ok := strings.CutPrefix(u.CA, "~/"); ok {
+		u.CA = filepath.Join(in.Host.User.Home, rest)
+	}
+	for host, endpoint := range in.Config.Upstream.Hosts {
+		if u.Hosts == nil {
+			u.Hosts = map[string]string{}
+		}
+		u.Hosts[host.String()] = string(endpoint)
+	}
+	return u
+}
+
+func enforced(e EngineFacts) map[string]bool {
+	return map[string]bool{"memory": e.Memory, "cpus": e.CPUs, "pids": e.Pids}
+}
+
+// warnings are the host's, one for each secret that is handed in, and one for each limit that this machine cannot hold.
+func warnings(h Host, g Grants) []string {
+	out := append(append([]string{}, h.Warnings...), exposed(h, g)...)
+	missing := func(name, controller string, asked, has bool) {
+		if asked && !has {
+			out = append(out, fmt.Sprintf("the limit on %s is not enforced: the cgroup controller %q is not delegated to you (see agentbox doctor)", name, controller))
+		}
+	}
+	missing("memory", "memory", g.Limits.Memory > 0, h.Engine.Memory)
+	missing("cpus", "cpu", g.Limits.CPUs > 0, h.Engine.CPUs)
+	missing("pids", "pids", g.Limits.Pids > 0, h.Engine.Pids)
+	return out
+}
+
+// listenTCP is the ports at which programs that know no proxy are met: the usual ones and those of the rules.
+func listenTCP(s policy.Set) []uint16 {
+	ports := []uint16{22, 80, 443}
+	for _, r := range s.Rules {
+		ports = append(ports, r.Ports...)
+	}
+	slices.Sort(ports)
+	ports = slices.Compact(ports)
+	return slices.DeleteFunc(ports, func(p uint16) bool { return p == ProxyPort || p == DNSPort })
+}
+
+func knownHosts(s policy.Set) []policy.Host {
+	names := map[string]policy.Host{}
+	for _, r := range s.Rules {
+		if h, ok := r.Host.Exact(); ok && r.Action == policy.Allow {
+			names[h.String()] = h
+		}
+	}
+	out := make([]policy.Host, 0, len(names))
+	for _, n := range slices.Sorted(maps.Keys(names)) {
+		out = append(out, names[n])
+	}
+	return out
+}
