@@ -65,13 +65,13 @@ func (r anthropicRequest) conversation() conversation {
 		c.tools = append(c.tools, tool{name: t.Name, schema: t.Schema})
 	}
 	for _, m := range r.Messages {
-		if m.Role != "user" {
-			continue
-		}
 		for _, part := range m.Content {
-			if part.Type == "tool_result" {
+			switch {
+			case m.Role == "system":
+				c.texts = append(c.texts, part.Text)
+			case part.Type == "tool_result":
 				c.returned(part.Content.text())
-			} else {
+			case m.Role == "user":
 				c.said(part.Text)
 			}
 		}
