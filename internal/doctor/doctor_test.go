@@ -62,6 +62,7 @@ func healthy(t *testing.T) *box {
 		Dial:    func(context.Context, string) error { return nil },
 		Free:    func(string) (uint64, error) { return 100 << 30, nil },
 		Keyring: func(context.Context) (bool, error) { return false, nil },
+		Shim:    func() error { return nil },
 	}
 	if b.UID == 0 {
 		b.UID = 1000
@@ -251,11 +252,12 @@ func TestWorthKnowing(t *testing.T) {
 	b := healthy(t)
 	b.info(`"selinuxEnabled": false`, `"selinuxEnabled": true`)
 	b.Keyring = func(context.Context) (bool, error) { return true, nil }
+	b.Shim = nil
 	b.env["CONTAINER_HOST"] = "ssh://ann:hunter2@example.com/run/podman.sock"
 	delete(b.programs, "runsc")
 	b.write(t, "proc/sys/kernel/yama/ptrace_scope", "0\n")
 	findings := Run(t.Context(), b.Machine)
-	for _, id := range []string{"selinux", "keyring", "service", "gvisor", "yama"} {
+	for _, id := range []string{"selinux", "keyring", "service", "gvisor", "yama", "shim"} {
 		if f := find(t, findings, id); f.Status != Info || f.Detail == "" {
 			t.Errorf("got %+v", f)
 		}

@@ -55,7 +55,8 @@ func (m Machine) subIDs(info *hostinfo.Podman) Finding {
 	f := Finding{ID: "subids", Title: "subordinate ids", Status: OK}
 	uids, gids := 0, 0
 	if info != nil {
-		uids, gids = info.UIDs, info.GIDs // they may come from a directory service, which the files do not show
+		// They may come from a directory service, which the files do not show. One of each is the person's own.
+		uids, gids = info.UIDs-1, info.GIDs-1
 	}
 	uidRanges, freeUID, err1 := hostinfo.SubIDs(m.Root, "etc/subuid", m.User, m.UID)
 	gidRanges, freeGID, err2 := hostinfo.SubIDs(m.Root, "etc/subgid", m.User, m.UID)

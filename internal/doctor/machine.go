@@ -32,7 +32,7 @@ type Machine struct {
 	Dial func(ctx context.Context, path string) error
 	// Free returns how many bytes this person can still write in a directory that exists.
 	Free func(dir string) (uint64, error)
-	// Shim says why this build has no program for PID 1 of containers, or nil. May be nil.
+	// Shim says why this build has no program for PID 1 of containers. Nil: it is not looked for.
 	Shim func() error
 	// Keyring says whether the keyring answers. Nil: the Secret Service is asked over the session bus.
 	Keyring func(ctx context.Context) (locked bool, err error)
@@ -81,7 +81,7 @@ func free(dir string) (uint64, error) {
 	if err := unix.Statfs(dir, &s); err != nil {
 		return 0, fmt.Errorf("asking for free space in %q: %w", dir, err)
 	}
-	return s.Bavail * uint64(s.Bsize), nil //nolint:unconvert // Bsize differs between systems
+	return s.Bavail * uint64(s.Bsize), nil
 }
 
 // read returns the trimmed content of a file below the root, or "" when it cannot be read.

@@ -22,8 +22,9 @@ func (m Machine) user() Finding {
 }
 
 func (m Machine) shim() Finding {
-	f := Finding{ID: "shim", Title: "built-in PID 1 of containers", Status: OK}
+	f := Finding{ID: "shim", Title: "built-in PID 1 of containers", Status: OK, Detail: "present"}
 	if m.Shim == nil {
+		f.Status, f.Detail = Info, "not looked for"
 		return f
 	}
 	if err := m.Shim(); err != nil {
@@ -100,7 +101,7 @@ func (m Machine) secretService(ctx context.Context) (locked bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("there is no D-Bus session: %w", err)
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }() // only asked
 	collection := conn.Object("org.freedesktop.secrets", "/org/freedesktop/secrets/aliases/default")
 	var value dbus.Variant
 	err = collection.CallWithContext(ctx, "org.freedesktop.DBus.Properties.Get", 0,
