@@ -19,10 +19,10 @@ var privateData string
 type verb string
 
 const (
-	lay   verb = "lay"
-	make_ verb = "make"
-	skip  verb = "skip"
-	never verb = "never"
+	lay      verb = "lay"
+	generate verb = "make"
+	skip     verb = "skip"
+	never    verb = "never"
 )
 
 // entry is one line of data/etc.txt.
