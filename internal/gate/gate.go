@@ -8,6 +8,7 @@ package gate
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 
 	"agentbox/internal/event"
@@ -37,14 +38,14 @@ func (g *Gate) Decide(r policy.Request) policy.Decision {
 	return g.set.Decide(r)
 }
 
-// Check answers a request and records the answer. An error means that it could not be recorded (or that ctx has
-// ended); the decision then denies.
+// Check answers a request and records the answer, even when ctx has ended: an attempt leaves its trace. An error
+// means that the answer could not be recorded or that nobody waits for it any more; the decision then denies.
 func (g *Gate) Check(ctx context.Context, r policy.Request) (policy.Decision, error) {
-	if err := ctx.Err(); err != nil {
-		return closed(), err
-	}
 	d := g.set.Decide(r)
 	if err := g.Emit(asEvent(r, d)); err != nil {
+		return closed(), err
+	}
+	if err := ctx.Err(); err != nil {
 		return closed(), err
 	}
 	return d, nil
@@ -91,7 +92,16 @@ func asEvent(r policy.Request, d policy.Decision) event.Event {
 		decision = event.Allow
 	}
 	return event.Event{
-		Kind: event.NetRequest, Decision: decision, Host: r.Host.String(), Port: r.Port, Method: r.Method, Path: r.Path,
+		Kind: event.NetRequest, Decision: decision, Host: r.Host.String(), Port: r.Port, Method: r.Method, Path: bounded(r.Path),
 		Rule: d.Rule, Reason: d.Reason, Via: r.Via,
 	}
+}
+
+const maxPath = 1024 // bytes of a path in an event
+
+func bounded(path string) string {
+	if len(path) <= maxPath {
+		return path
+	}
+	return strings.ToValidUTF8(path[:maxPath], "") + "…"
 }

@@ -1,0 +1,318 @@
+// Package proxy is the one way out of a sandbox: it lets requests through that its gate allows, to hosts whose
+// certificates it verified, at addresses it checked, and records each.
+//
+// goproxy is the engine: it dispatches CONNECT, runs each request through the handlers below, forwards it over the
+// transport made here and streams the answer back, WebSockets included. Everything that goproxy would do by default
+// is set in newEngine. Its own loop for intercepted tunnels is not used: it bounds neither a head's size nor the time
+// it takes, and a panic in it ends the process. Tunnels are instead opened here (CONNECT and connections that were
+// made straight to a name's synthetic address alike), their TLS ends here, and net/http's server reads the requests
+// in them, so that every request, however it came, enters goproxy in the same absolute form:
+//
+//	CONNECT ──┐              ┌─ TLS, SNI = name ─► strictConn ─► http.Server ─┐
+//	          ├─► tunnel ────┤                                                ├─► goproxy ─► gate ─► injector ─► upstream
+//	direct ───┘              ├─ plain HTTP ──────► strictConn ─► http.Server ─┤
+//	http://… ────────────────│────────────────────────────────────────────────┘
+//	                         └─ inspect = false: SNI = name ─► gate ─► copied as it is
+//
+// A Proxy owns every connection that it accepted or made, and every goroutine that serves one; Close ends and awaits
+// them. It never follows redirects, never uses a proxy of the environment and never reuses goproxy's public CA.
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/elazarl/goproxy"
+
+	"agentbox/internal/event"
+	"agentbox/internal/policy"
+)
+
+const (
+	headTimeout      = 30 * time.Second // for a request's head, from its first byte
+	handshakeTimeout = 30 * time.Second // for the first bytes of a tunnel and its TLS handshake
+	idleTimeout      = 5 * time.Minute  // between requests of a connection from inside
+	upstreamIdle     = 90 * time.Second // of a pooled connection to a server
+	upstreamTLS      = 15 * time.Second
+	upstreamHead     = time.Hour // for the head of an answer: a model may think for long
+	maxAnswerHead    = 1 << 20   // bytes of an answer's head
+	maxUpstreamIdle  = 128       // pooled connections
+	acceptPause      = 100 * time.Millisecond
+)
+
+// Gate answers and records requests. Decide says what Check would answer without recording it; Check records exactly
+// one event before it returns, and an error of it denies.
+type Gate interface {
+	Decide(policy.Request) policy.Decision
+	Check(context.Context, policy.Request) (policy.Decision, error)
+}
+
+// Injector puts real credentials into a request for host in place of placeholders, or refuses the request with an
+// error whose text goes to the agent, so it holds no secret. It changes req in place; req.URL is absolute. The name
+// of the credential that was used, if any, is given back. overTLS says that the host's certificate will be verified.
+type Injector interface {
+	Inject(ctx context.Context, req *http.Request, host policy.Host, overTLS bool) (credential string, err error)
+}
+
+// Config is what a Proxy needs. CA, Gate and Events must be set.
+type Config struct {
+	CA       *CA
+	Gate     Gate
+	Events   event.Sink // fail-closed: an error denies what it was to record
+	Injector Injector   // nil injects nothing
+
+	// The person's own routing. ExtraRoots is PEM of certificates that are trusted beside the system's; Fixed gives
+	// "ip:port" for hosts that are dialled there, without a look-up and without a check of the address. The server's
+	// certificate is verified for the host's name all the same.
+	ExtraRoots []byte
+	Fixed      map[policy.Host]string
+
+	Resolver Resolver     // nil asks the system's
+	Canary   string       // a "host:port" whose CONNECT is refused with 403 and without an event; "" is none
+	Logger   *slog.Logger // nil discards; gets goproxy's talk at debug level
+}
+
+// Proxy serves connections from inside a sandbox.
+type Proxy struct {
+	gate     Gate
+	events   event.Sink
+	injector Injector
+	canary   string
+
+	engine    *goproxy.ProxyHttpServer
+	transport *http.Transport
+	dialer    *dialer
+	clientTLS *tls.Config // for handshakes with programs inside
+
+	conns *registry
+	outer *http.Server // requests to the proxy itself
+	inner *http.Server // requests in tunnels
+	queue *handover    // tunnels that wait for inner
+
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+	serve  sync.WaitGroup
+}
+
+// New gives a Proxy that serves nothing yet. Close it even if it never serves.
+func New(config Config) (*Proxy, error) {
+	if config.CA == nil || config.Gate == nil || config.Events == nil {
+		return nil, errors.New("making the proxy: CA, Gate and Events must be set")
+	}
+	roots, err := rootPool(config.ExtraRoots)
+	if err != nil {
+		return nil, err
+	}
+	dial, err := newDialer(config)
+	if err != nil {
+		return nil, err
+	}
+	p := &Proxy{
+		gate: config.Gate, events: config.Events, injector: config.Injector, canary: config.Canary,
+		dialer: dial, transport: newTransport(dial, roots), clientTLS: newClientTLS(config.CA),
+		conns: newRegistry(), queue: newHandover(),
+	}
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	logger := config.Logger
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
+	p.engine = p.newEngine(logger)
+	p.outer = p.newServer(http.HandlerFunc(p.serveOuter))
+	p.inner = p.newServer(http.HandlerFunc(p.serveInner))
+	p.serve.Go(func() { _ = p.inner.Serve(p.queue) })
+	return p, nil
+}
+
+// ServeProxy serves programs that honour proxy variables: CONNECT and requests in absolute form. It returns when l
+// fails or the proxy is closed, which gives nil. It closes l.
+func (p *Proxy) ServeProxy(l net.Listener) error {
+	if !p.conns.add(l) {
+		return nil
+	}
+	defer p.conns.remove(l)
+	return p.ended(p.outer.Serve(&listener{Listener: l, registry: p.conns, wrap: func(conn net.Conn) net.Conn {
+		return newStrictConn(conn, target{via: viaProxy}, p.refused)
+	}}))
+}
+
+// ServeDirect serves programs that connect to names by themselves: lookup gives the name that a connection's local
+// address stands for, and port the port that they asked for. It returns like ServeProxy and closes l.
+func (p *Proxy) ServeDirect(l net.Listener, port uint16, lookup func(netip.Addr) (policy.Host, bool)) error {
+	if !p.conns.add(l) {
+		return nil
+	}
+	defer p.conns.remove(l)
+	accepted := &listener{Listener: l, registry: p.conns, wrap: func(conn net.Conn) net.Conn { return conn }}
+	for {
+		conn, err := accepted.Accept()
+		if p.passing(err) {
+			continue
+		}
+		if err != nil {
+			_ = l.Close()
+			return p.ended(err)
+		}
+		if !p.conns.enter() {
+			_ = conn.Close()
+			return nil
+		}
+		go func() {
+			defer p.conns.work.Done()
+			p.direct(conn, port, lookup)
+		}()
+	}
+}
+
+// passing reports whether accepting failed for now only (no descriptors left), after a pause as net/http makes it.
+func (p *Proxy) passing(err error) bool {
+	if !errors.Is(err, syscall.EMFILE) && !errors.Is(err, syscall.ENFILE) && !errors.Is(err, syscall.ECONNABORTED) {
+		return false
+	}
+	pause := time.NewTimer(acceptPause)
+	defer pause.Stop()
+	select {
+	case <-pause.C:
+		return true
+	case <-p.ctx.Done():
+		return false
+	}
+}
+
+// Close stops serving, ends every connection and waits for what serves them.
+func (p *Proxy) Close() error {
+	p.cancel()
+	p.conns.closeAll()
+	_ = p.queue.Close()
+	err := errors.Join(p.outer.Close(), p.inner.Close())
+	p.transport.CloseIdleConnections()
+	p.conns.work.Wait()
+	p.serve.Wait()
+	p.transport.CloseIdleConnections()
+	return err
+}
+
+func (p *Proxy) ended(err error) error {
+	if p.ctx.Err() != nil || errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return fmt.Errorf("accepting connections from inside: %w", err)
+}
+
+// newEngine makes goproxy, with every default of it that matters here set.
+func (p *Proxy) newEngine(logger *slog.Logger) *goproxy.ProxyHttpServer {
+	engine := goproxy.NewProxyHttpServer()
+	engine.Verbose = false
+	engine.Logger = debugLogger{logger}
+	engine.Tr = p.transport
+	// Both would dial for tunnels that goproxy itself opens, the first by way of HTTPS_PROXY. There are none.
+	engine.ConnectDial = func(string, string) (net.Conn, error) { return nil, errNoTunnel }
+	engine.ConnectDialWithReq = func(*http.Request, string, string) (net.Conn, error) { return nil, errNoTunnel }
+	engine.ConnectionErrHandler = func(io.Writer, *goproxy.ProxyCtx, error) {}
+	engine.NonproxyHandler = http.HandlerFunc(p.serveItself)
+	engine.CertStore = nil // certificates are the CA's, which keeps them
+	engine.AllowHTTP2 = false
+	engine.KeepHeader = false
+	engine.KeepAcceptEncoding = true // bodies pass as the server sent them
+	engine.KeepDestinationHeaders = false
+	engine.PreventCanonicalization = false
+	engine.OnRequest().HandleConnectFunc(p.onConnect)
+	engine.OnRequest().DoFunc(onRequest)
+	return engine
+}
+
+var errNoTunnel = errors.New("goproxy opens no tunnels here")
+
+// debugLogger takes what goproxy has to say, which can hold parts of URLs, off standard error.
+type debugLogger struct{ logger *slog.Logger }
+
+func (l debugLogger) Printf(format string, args ...any) {
+	if l.logger.Enabled(context.Background(), slog.LevelDebug) {
+		l.logger.Debug(fmt.Sprintf(format, args...))
+	}
+}
+
+func newTransport(d *dialer, roots *x509.CertPool) *http.Transport {
+	return &http.Transport{
+		Proxy:                  nil,
+		DialContext:            d.dialContext,
+		TLSClientConfig:        &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+		TLSHandshakeTimeout:    upstreamTLS,
+		DisableCompression:     true,
+		ForceAttemptHTTP2:      true,
+		MaxIdleConns:           maxUpstreamIdle,
+		MaxIdleConnsPerHost:    maxUpstreamIdle / 2,
+		IdleConnTimeout:        upstreamIdle,
+		ResponseHeaderTimeout:  upstreamHead,
+		ExpectContinueTimeout:  time.Second,
+		MaxResponseHeaderBytes: maxAnswerHead,
+		WriteBufferSize:        32 << 10,
+		ReadBufferSize:         32 << 10,
+		HTTP2:                  &http.HTTP2Config{SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second},
+	}
+}
+
+func rootPool(extra []byte) (*x509.CertPool, error) {
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		return nil, fmt.Errorf("reading the system's certificates: %w", err)
+	}
+	if len(extra) > 0 && !pool.AppendCertsFromPEM(extra) {
+		return nil, errors.New("reading the extra certificates: no PEM certificate in them")
+	}
+	return pool, nil
+}
+
+func newDialer(config Config) (*dialer, error) {
+	d := &dialer{resolver: config.Resolver, fixed: map[policy.Host]netip.AddrPort{}}
+	if d.resolver == nil {
+		d.resolver = absolute{net.DefaultResolver}
+	}
+	for host, text := range config.Fixed {
+		to, err := netip.ParseAddrPort(text)
+		if err != nil || to.Port() == 0 {
+			return nil, fmt.Errorf("reading the fixed address %q of %s: want \"ip:port\"", text, host)
+		}
+		d.fixed[host] = to
+	}
+	return d, nil
+}
+
+// newServer makes a server that reads requests from strictConns.
+func (p *Proxy) newServer(handler http.Handler) *http.Server {
+	return &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: headTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHead,
+		ErrorLog:          log.New(io.Discard, "", 0),
+		BaseContext:       func(net.Listener) context.Context { return p.ctx },
+		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
+			return context.WithValue(ctx, connKey{}, conn.(*strictConn))
+		},
+		Protocols: http1Only(),
+	}
+}
+
+func http1Only() *http.Protocols {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	return protocols
+}
+
+// connKey is the context key of the *strictConn that a request came by.
+type connKey struct{}
+
+func connOf(r *http.Request) *strictConn { return r.Context().Value(connKey{}).(*strictConn) }
