@@ -8,7 +8,7 @@ import (
 
 // entry is one variable of a git configuration file, in the file's order.
 type entry struct {
-	section string // lower case
+	section string // lower case; "" before the first section of a file
 	sub     string // as written; lower case in the old form [section.sub]
 	hasSub  bool
 	key     string // lower case
@@ -21,6 +21,9 @@ func (e entry) name() string {
 	if e.hasSub {
 		return e.section + "." + e.sub + "." + e.key
 	}
+	if e.section == "" {
+		return e.key
+	}
 	return e.section + "." + e.key
 }
 
@@ -31,7 +34,6 @@ type configParser struct {
 	pos  int
 	line int
 	cur  entry // section and sub of the section that holds now
-	in   bool  // a section has begun
 }
 
 const eof = -1
@@ -75,7 +77,7 @@ func parseConfig(data []byte) ([]entry, error) {
 			if err := p.header(); err != nil {
 				return nil, err
 			}
-		case isAlpha(c) && p.in:
+		case isAlpha(c):
 			e, err := p.variable(c)
 			if err != nil {
 				return nil, err
@@ -99,13 +101,18 @@ func (p *configParser) header() error {
 		c := p.next()
 		switch {
 		case c == ']':
-			return p.begin(name.String(), "", false)
+			if name.Len() == 0 {
+				return p.bad()
+			}
+			p.begin(name.String(), "", false)
+			return nil
 		case c == ' ' || c == '\t':
 			sub, err := p.subsection()
 			if err != nil {
 				return err
 			}
-			return p.begin(name.String(), sub, true)
+			p.begin(name.String(), sub, true)
+			return nil
 		case isAlpha(c) || isDigit(c) || c == '-' || c == '.':
 			name.WriteByte(lower(c))
 		default:
@@ -115,7 +122,7 @@ func (p *configParser) header() error {
 }
 
 // begin splits a name at its first dot, as git splits the whole variable's name.
-func (p *configParser) begin(name, sub string, hasSub bool) error {
+func (p *configParser) begin(name, sub string, hasSub bool) {
 	section, rest, dotted := strings.Cut(name, ".")
 	if dotted && hasSub {
 		sub = rest + "." + sub
@@ -123,8 +130,6 @@ func (p *configParser) begin(name, sub string, hasSub bool) error {
 		sub = rest
 	}
 	p.cur = entry{section: section, sub: sub, hasSub: dotted || hasSub}
-	p.in = true
-	return nil
 }
 
 // subsection reads `"name"]`.
@@ -205,8 +210,6 @@ func (p *configParser) value() (string, error) {
 			continue
 		case c == '"':
 			quoted = !quoted
-			// An empty pair of quotes keeps the space before it out of the value, as in git.
-			continue
 		case c == '\\':
 			e, skip, err := p.escape()
 			if err != nil {
@@ -226,7 +229,7 @@ func (p *configParser) value() (string, error) {
 // escape reads what follows a backslash; skip is true for a continued line.
 func (p *configParser) escape() (b byte, skip bool, err error) {
 	switch c := p.next(); c {
-	case '\n':
+	case '\n', eof:
 		return 0, true, nil
 	case 't':
 		return '\t', false, nil
@@ -249,6 +252,9 @@ func formatConfig(entries []entry) []byte {
 	last := ""
 	for _, e := range entries {
 		head := "[" + e.section + "]"
+		if e.section == "" && !e.hasSub {
+			head = ""
+		}
 		if e.hasSub {
 			head = "[" + e.section + ` "` + subQuote.Replace(e.sub) + `"]`
 		}

@@ -15,13 +15,13 @@ var attacks = map[string]string{
 	"link a hook":               `ln -s "$EVIL" .git/hooks/pre-commit`,
 	"git config":                `git config core.fsmonitor "$EVIL"`,
 	"append to config":          `printf '[core]\n\tfsmonitor = %s\n' "$EVIL" >>.git/config`,
-	"replace config":            `cp .git/config c; git config -f c core.fsmonitor "$EVIL"; mv -f c .git/config; rm -f .git/config; cp c .git/config`,
+	"replace config":            `cp .git/config c; git config -f c core.fsmonitor "$EVIL"; cp c d; mv -f c .git/config; rm -f .git/config; cp d .git/config`,
 	"link config":               `cp .git/config c; git config -f c core.fsmonitor "$EVIL"; ln -sf ../c .git/config`,
 	"rename .git":               `mv .git g && cp -r g .git && git config -f .git/config core.fsmonitor "$EVIL"`,
 	"remove .git":               `rm -rf .git; git init -q; git config core.fsmonitor "$EVIL"; git add .`,
 	"commondir":                 `cp -r .git evil; rm -f evil/commondir; cp .git/config evil/c; git config -f evil/c core.fsmonitor "$EVIL"; mv -f evil/c evil/config; echo ../evil >.git/commondir`,
-	"replace commondir":         `cp -r .git evil; rm -f evil/commondir; cp .git/config evil/c; git config -f evil/c core.fsmonitor "$EVIL"; mv -f evil/c evil/config; rm -f .git/commondir; echo ../evil >c; mv -f c .git/commondir; ln -sf ../c .git/commondir`,
-	"config.worktree":           `git config -f .git/config.worktree core.fsmonitor "$EVIL"; printf '[core]\n\tfsmonitor = %s\n' "$EVIL" >c; mv -f c .git/config.worktree; cat c >.git/config.worktree`,
+	"replace commondir":         `cp -r .git evil; rm -f evil/commondir; cp .git/config evil/c; git config -f evil/c core.fsmonitor "$EVIL"; mv -f evil/c evil/config; rm -f .git/commondir; echo ../evil >c; mv -f c .git/commondir`,
+	"config.worktree":           `git config -f .git/config.worktree core.fsmonitor "$EVIL"; printf '[core]\n\tfsmonitor = %s\n' "$EVIL" >c; cp c d; mv -f c .git/config.worktree; cat d >.git/config.worktree`,
 	"filter without its driver": `echo '* filter=evil' >.gitattributes; git config filter.evil.clean "$EVIL"; git config -f .git/config filter.evil.clean "$EVIL"; touch a`,
 	"hooksPath":                 `cp "$EVIL" .githooks/pre-commit; mv .githooks x; mkdir .githooks; cp "$EVIL" .githooks/pre-commit`,
 	"deep hooksPath":            `mv tools t; mkdir -p tools/hooks; cp "$EVIL" tools/hooks/pre-commit; mv tools/hooks tools/h; mkdir -p tools/hooks; cp "$EVIL" tools/hooks/post-checkout`,
@@ -29,10 +29,11 @@ var attacks = map[string]string{
 	"hook is a link":            `cat "$EVIL" >scripts/check; rm -f scripts/check; cp "$EVIL" scripts/check; mv scripts s; mkdir scripts; cp "$EVIL" scripts/check`,
 	"included configuration":    `printf '[core]\n\tfsmonitor = %s\n' "$EVIL" >>.gitconfig; rm -f .gitconfig; printf '[core]\n\tfsmonitor = %s\n' "$EVIL" >.gitconfig`,
 	"named program":             `cat "$EVIL" >bin/fsmonitor; rm -f bin/fsmonitor; cp "$EVIL" bin/fsmonitor; mv bin b; mkdir bin; cp "$EVIL" bin/fsmonitor`,
-	"submodule configuration":   `git -C sub config core.fsmonitor "$EVIL"; git config -f .git/modules/sub/config core.fsmonitor "$EVIL"; mv .git/modules m`,
+	"submodule configuration":   `git -C sub config core.fsmonitor "$EVIL"; git config -f .git/modules/sub/config core.fsmonitor "$EVIL"`,
+	"submodule commondir":       `cp -r .git/modules/sub evil; git config -f evil/config core.fsmonitor "$EVIL"; git config -f evil/config core.worktree "$PWD/sub"; echo "$PWD/evil" >.git/modules/sub/commondir`,
 	"replaced submodule":        `rm -f sub/.git; mv sub s; mkdir sub; git init -q sub; git -C sub config core.fsmonitor "$EVIL"; echo x >sub/x; git -C sub add .; git -C sub commit -qm x`,
 	"linked worktree": `printf '[core]\n\tfsmonitor = %s\n' "$EVIL" >evil; cp -r .git e; rm -f e/commondir; cp .git/config e/c; git config -f e/c core.fsmonitor "$EVIL"; mv -f e/c e/config
-		for w in .git/worktrees/*; do echo "$PWD/e" >$w/commondir; done; mv .git/worktrees w`,
+		for w in .git/worktrees/*; do echo "$PWD/e" >$w/commondir; done`,
 }
 
 // prepare gives a repository in which the attack of that name has something to attack.
@@ -70,8 +71,8 @@ func prepare(t *testing.T, name string) Repo {
 		git(t, root, "config", "include.path", "../.gitconfig")
 	case "named program":
 		program("bin/fsmonitor")
-		git(t, root, "config", "core.fsmonitor", filepath.Join(root, "bin/fsmonitor"))
-	case "submodule configuration", "replaced submodule":
+		git(t, root, "config", "core.fsmonitor", "bin/fsmonitor")
+	case "submodule configuration", "submodule commondir", "replaced submodule":
 		other := newRepo(t)
 		git(t, root, "-c", "protocol.file.allow=always", "submodule", "add", "-q", other.Root, "sub")
 		git(t, root, "commit", "-qm", "sub")
@@ -101,14 +102,7 @@ func TestHostGitRunsNothingThatAnAgentPlanted(t *testing.T) {
 			if got := read(t, filepath.Join(repo.Git, "config")); got != before {
 				t.Errorf("the configuration changed:\n%s", got)
 			}
-			tryGit(t, repo.Root, "status")
-			tryGit(t, repo.Root, "add", "-A")
-			tryGit(t, repo.Root, "commit", "--allow-empty", "-m", "x")
-			tryGit(t, repo.Root, "checkout", "-b", "other")
-			tryGit(t, repo.Root, "diff")
-			if linked := filepath.Join(filepath.Dir(repo.Root), "linked"); isDir(linked) {
-				tryGit(t, linked, "status")
-			}
+			useGit(t, repo)
 			if _, err := os.Lstat(canary); err == nil {
 				t.Error("the host's git ran the agent's program")
 			}
@@ -116,9 +110,22 @@ func TestHostGitRunsNothingThatAnAgentPlanted(t *testing.T) {
 	}
 }
 
+// useGit does on the host what a person does after a run.
+func useGit(t *testing.T, repo Repo) {
+	t.Helper()
+	tryGit(t, repo.Root, "status")
+	tryGit(t, repo.Root, "add", "-A")
+	tryGit(t, repo.Root, "commit", "--allow-empty", "-m", "x")
+	tryGit(t, repo.Root, "checkout", "-b", "other")
+	tryGit(t, repo.Root, "diff")
+	if linked := filepath.Join(filepath.Dir(repo.Root), "linked"); isDir(linked) {
+		tryGit(t, linked, "status")
+	}
+}
+
 // The canary must be able to sing: without mounts the same scripts succeed.
 func TestAttacksWorkWithoutGuards(t *testing.T) {
-	for _, name := range []string{"write a hook", "git config", "commondir", "husky", "replaced submodule", "deep hooksPath"} {
+	for name := range attacks {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			repo := prepare(t, name)
@@ -130,9 +137,7 @@ func TestAttacksWorkWithoutGuards(t *testing.T) {
 			}
 			out, _ := enter(t, []Mount{{Source: repo.Root, Target: repo.Root}}, "EVIL='"+evil+"'; "+attacks[name])
 			t.Logf("inside: %s", out)
-			tryGit(t, repo.Root, "status")
-			tryGit(t, repo.Root, "commit", "--allow-empty", "-m", "x")
-			tryGit(t, repo.Root, "checkout", "-b", "other")
+			useGit(t, repo)
 			if _, err := os.Lstat(canary); err != nil {
 				t.Error("the attack does not work even without guards: it proves nothing")
 			}
@@ -183,7 +188,7 @@ func TestGuardedPathsRefuseWritesAndRenames(t *testing.T) {
 		if err == nil || !strings.Contains(out, "Device or resource busy") {
 			t.Errorf("renaming %s: %v: %s", m.Target, err, out)
 		}
-		if !m.ReadOnly {
+		if m.Kind == Tree || m.Kind == Pin {
 			continue
 		}
 		out, err = enter(t, mounts, "echo x >>'"+m.Target+"' || echo x >'"+m.Target+"/x'")
