@@ -1,0 +1,127 @@
+package run
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+
+	"agentbox/internal/gate"
+	"agentbox/internal/plan"
+	"agentbox/internal/policy"
+	"agentbox/internal/proxy"
+	"agentbox/internal/shimwire"
+	"agentbox/internal/synthdns"
+	"agentbox/internal/transport"
+)
+
+// Secrets is a run's credentials: placeholders for the agent, real values for the proxy.
+type Secrets interface {
+	proxy.Injector
+	Placeholder(name string) string
+}
+
+// boundary is the living half of the boundary: what serves the container's listeners.
+type boundary struct {
+	plan    plan.Plan
+	canary  string // a "host:port" that no rule allows
+	issuer  *proxy.CA
+	gate    *gate.Gate
+	proxy   *proxy.Proxy
+	table   *synthdns.Table
+	names   *synthdns.Server
+	serving sync.WaitGroup
+}
+
+func newBoundary(p plan.Plan, log Log, secrets Secrets, now time.Time) (*boundary, error) {
+	b := &boundary{plan: p, canary: "canary-" + randomName() + ".invalid.test:443"}
+	var err error
+	if b.issuer, err = proxy.NewCA(now); err != nil {
+		return nil, err
+	}
+	b.gate = gate.New(p.Grants.Network, log)
+	extra, fixed, err := upstream(p.Binding.Upstream)
+	if err != nil {
+		return nil, err
+	}
+	b.proxy, err = proxy.New(proxy.Config{CA: b.issuer, Gate: b.gate, Events: b.gate, Injector: secrets,
+		ExtraRoots: extra, Fixed: fixed, Canary: b.canary})
+	if err != nil {
+		return nil, err
+	}
+	b.table = synthdns.NewTable()
+	b.names = synthdns.NewServer(b.table, p.Grants.Network.Reachable, b.gate)
+	return b, nil
+}
+
+func randomName() string {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // it never fails
+	return hex.EncodeToString(b[:])
+}
+
+// upstream reads the person's own routing.
+func upstream(u plan.Upstream) ([]byte, map[policy.Host]string, error) {
+	var extra []byte
+	var err error
+	if u.CA != "" {
+		if extra, err = os.ReadFile(u.CA); err != nil {
+			return nil, nil, &Failure{Code: CodeRefused, Text: fmt.Sprintf("reading upstream.ca: %s", err), Hint: "correct [upstream] ca in your config.toml"}
+		}
+	}
+	fixed := map[policy.Host]string{}
+	for name, addr := range u.Hosts {
+		h, err := policy.ParseHost(name)
+		if err != nil {
+			return nil, nil, err
+		}
+		fixed[h] = addr
+	}
+	return extra, fixed, nil
+}
+
+// ca is the certificate that the container trusts.
+func (b *boundary) ca() []byte { return b.issuer.PEM() }
+
+// address is the synthetic address of a name, for /etc/hosts.
+func (b *boundary) address(h policy.Host) netip.Addr { return b.table.Assign(h) }
+
+// listen is what the container's programs can connect to.
+func (b *boundary) listen() []shimwire.Listen {
+	out := []shimwire.Listen{
+		{Network: "tcp4", Addr: netip.AddrPortFrom(loopback, plan.ProxyPort).String()},
+		{Network: "udp4", Addr: netip.AddrPortFrom(netip.IPv4Unspecified(), plan.DNSPort).String()},
+		{Network: "tcp4", Addr: netip.AddrPortFrom(netip.IPv4Unspecified(), plan.DNSPort).String()},
+	}
+	for _, p := range b.plan.Binding.ListenTCP {
+		out = append(out, shimwire.Listen{Network: "tcp4", Addr: netip.AddrPortFrom(netip.IPv4Unspecified(), p).String()})
+	}
+	return out
+}
+
+// serve serves the listeners until they end, with the container.
+func (b *boundary) serve(listeners []transport.Bound) error {
+	want := b.listen()
+	if len(listeners) != len(want) {
+		return fmt.Errorf("serving the container: %d listeners, want %d", len(listeners), len(want))
+	}
+	b.serving.Go(func() { _ = b.proxy.ServeProxy(listeners[0].TCP) })
+	b.serving.Go(func() { _ = b.names.ServeUDP(listeners[1].UDP) })
+	b.serving.Go(func() { _ = b.names.ServeTCP(listeners[2].TCP) })
+	for i, p := range b.plan.Binding.ListenTCP {
+		l := listeners[3+i].TCP
+		b.serving.Go(func() { _ = b.proxy.ServeDirect(l, p, b.table.Lookup) })
+	}
+	return nil
+}
+
+// close ends what serves and waits for it.
+func (b *boundary) close() error {
+	err := errors.Join(b.proxy.Close(), b.names.Close())
+	b.serving.Wait()
+	return err
+}

@@ -1,0 +1,266 @@
+package run
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"time"
+
+	"agentbox/internal/event"
+	"agentbox/internal/plan"
+	"agentbox/internal/shimwire"
+	"agentbox/internal/transport"
+	"agentbox/internal/workspace"
+)
+
+// Log takes events and says when it can't any more.
+type Log interface {
+	event.Sink
+	Failed() <-chan struct{}
+}
+
+// Params is what a run is made of. What it owns it closes; what is handed in belongs to the caller.
+type Params struct {
+	ID      string
+	Plan    plan.Plan
+	Repo    workspace.Repo
+	Survey  workspace.Survey
+	Configs []string // the person's git configuration files
+	Dir     string   // a directory of this run alone, 0700; the caller removes it
+	Shim    string   // the shim's program on the host
+	Seccomp string   // a seccomp profile on the host
+	Sockets []string // sockets of the host that must not be seen inside
+
+	Runtime Runtime
+	Log     Log
+	Secrets Secrets
+
+	In       io.Reader
+	Out, Err io.Writer
+	Terminal *Terminal // nil without one
+	Signals  <-chan os.Signal
+	Stops    <-chan Stop
+	Warn     func(text string) // tells the person something before the agent has the terminal
+	Ready    func()            // called once, when the agent has started; may be nil
+}
+
+// Outcome is how a run ended.
+type Outcome struct {
+	Code   int
+	Reason string // one plain phrase
+}
+
+// Run runs the plan to its end. The error is a *Failure when the agent was never started; then Outcome holds its
+// code. Whatever happened, nothing of the run is left but its log, and Dir with plain files in it.
+func Run(ctx context.Context, p Params) (Outcome, error) {
+	x := &execution{Params: p, name: "agentbox-" + p.ID}
+	if err := x.record(x.opening()); err != nil {
+		return Outcome{Code: CodeFailed, Reason: "the event log could not be written"}, &Failure{Code: CodeFailed, Text: err.Error()}
+	}
+	code, reason, err := x.run(ctx)
+	if cerr := x.close(ctx); cerr != nil && err == nil {
+		x.Warn(cerr.Error())
+	}
+	if err != nil {
+		f := asFailure(err)
+		code, reason, err = f.Code, f.Text, f
+	}
+	if rerr := x.record(event.Event{Kind: event.RunEnd, ExitCode: &code, Reason: reason}); rerr != nil && err == nil {
+		code, reason = CodeFailed, "the event log could not be written"
+		err = &Failure{Code: code, Text: rerr.Error(), Hint: "make room on the disk of the state directory; the agent was ended when the log failed"}
+	}
+	return Outcome{Code: code, Reason: reason}, err
+}
+
+func asFailure(err error) *Failure {
+	var f *Failure
+	if errors.As(err, &f) {
+		return f
+	}
+	return &Failure{Code: CodeFailed, Text: err.Error()}
+}
+
+// execution is one run while it lasts.
+type execution struct {
+	Params
+	name      string
+	container Container
+	output    chan error // how the container's output ended
+	endpoint  transport.Endpoint
+	link      *transport.Link
+	boundary  *boundary
+	watcher   *workspace.Watcher
+	before    workspace.State
+}
+
+func (x *execution) record(e event.Event) error { return x.Log.Emit(e) }
+
+// note records what is not worth dying for: a log that fails shows in Failed.
+func (x *execution) note(e event.Event) { _ = x.Log.Emit(e) }
+
+func (x *execution) opening() event.Event {
+	return event.Event{Kind: event.RunStart, Detail: map[string]string{
+		"plan": x.Plan.Hash, "profile": x.Plan.Grants.Profile, "repo": x.Plan.Binding.Repo,
+		"workspace": string(x.Plan.Grants.Workspace.Mode), "engine": x.Plan.Binding.Engine.Version,
+		"runtime": x.Plan.Binding.Engine.Runtime, "transport": x.Plan.Binding.Engine.Transport,
+	}}
+}
+
+func (x *execution) run(ctx context.Context) (int, string, error) {
+	spec, config, err := x.prepare()
+	if err != nil {
+		return 0, "", err
+	}
+	if err := x.create(ctx, spec); err != nil {
+		return 0, "", err
+	}
+	if err := x.meet(ctx, config); err != nil {
+		return 0, "", err
+	}
+	return x.agent()
+}
+
+// create makes and starts the container. From here on close has something to remove.
+func (x *execution) create(ctx context.Context, spec Spec) (err error) {
+	if x.container, err = x.Runtime.Create(ctx, spec); err != nil {
+		return err
+	}
+	wait, err := x.container.Attach(ctx, Streams{In: x.In, Out: x.Out, Err: x.Err})
+	if err != nil {
+		return err
+	}
+	x.output = make(chan error, 1)
+	go func() { x.output <- wait() }()
+	return x.container.Start(ctx)
+}
+
+// launchTime bounds what lies between the start of PID 1 and that of the agent.
+const launchTime = 30 * time.Second
+
+// meet takes the shim's listeners, serves them, and hears the self-test.
+func (x *execution) meet(ctx context.Context, config shimwire.Config) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, launchTime, errors.New("the container did not answer in time"))
+	defer cancel()
+	ended := make(chan struct{})
+	defer close(ended)
+	go func() { // a container that ends before the shim has spoken never will
+		select {
+		case err := <-x.output:
+			x.output <- err
+			cancel()
+		case <-ended:
+		}
+	}()
+	var err error
+	if x.link, err = x.endpoint.Accept(ctx, config); err != nil {
+		return fmt.Errorf("meeting the shim: %w", cmp.Or(context.Cause(ctx), err))
+	}
+	if err := x.boundary.serve(x.link.Listeners()); err != nil {
+		return err
+	}
+	found, err := x.link.Ready(ctx)
+	if err != nil {
+		return fmt.Errorf("hearing the self-test: %w", err)
+	}
+	return x.judge(found)
+}
+
+// judge records the self-test and refuses to go on when a part of the boundary is not there.
+func (x *execution) judge(found shimwire.SelfTest) error {
+	detail := map[string]string{"micros": strconv.FormatInt(found.Micros, 10), "checks": strconv.Itoa(len(found.Checks))}
+	var failed string
+	for _, c := range found.Checks {
+		if !c.OK {
+			detail[c.Name] = c.Detail
+			failed += "\n  " + c.Name + ": " + c.Detail
+		}
+	}
+	e := event.Event{Kind: event.RunSelfTest, Decision: event.Allow, Detail: detail}
+	if failed != "" || len(found.Checks) == 0 {
+		e.Decision = event.Deny
+	}
+	if err := x.record(e); err != nil {
+		return err
+	}
+	if e.Decision == event.Deny {
+		return &Failure{Code: CodeRefused, Text: "the launch self-test failed, so the agent was not started:" + failed,
+			Hint: `"agentbox doctor" shows what this machine lacks`}
+	}
+	return nil
+}
+
+// agent starts the agent and waits for its end.
+func (x *execution) agent() (int, string, error) {
+	if x.Terminal != nil {
+		if err := x.Terminal.Raw(); err != nil {
+			return 0, "", err
+		}
+		defer x.Terminal.Restore()
+	}
+	if err := x.link.Start(); err != nil {
+		return 0, "", fmt.Errorf("starting the agent: %w", err)
+	}
+	s := &supervisor{link: x.link, terminal: x.Terminal, signals: x.Signals, stops: x.Stops, broken: x.Log.Failed(),
+		guard: x.watcher.Lost(), limit: x.Plan.Grants.Budget.Time, record: x.note, started: x.Ready}
+	if s.limit > 0 {
+		timer := time.NewTimer(s.limit)
+		defer timer.Stop()
+		s.budget = timer.C
+	}
+	code, reason := s.wait()
+	x.drain()
+	if s.failure != nil {
+		return 0, "", s.failure
+	}
+	return code, reason, nil
+}
+
+// drainTime bounds the wait for output that a dead container has written and the engine still holds.
+const drainTime = 5 * time.Second
+
+func (x *execution) drain() {
+	timer := time.NewTimer(drainTime)
+	defer timer.Stop()
+	select {
+	case err := <-x.output:
+		x.output <- err
+	case <-timer.C:
+	}
+}
+
+// close leaves nothing, in the reverse order of how things came about.
+func (x *execution) close(ctx context.Context) error {
+	var errs []error
+	if x.link != nil {
+		errs = append(errs, x.link.Close())
+	}
+	if x.container != nil {
+		errs = append(errs, x.container.Remove(ctx))
+	}
+	if x.boundary != nil {
+		errs = append(errs, x.boundary.close())
+	}
+	if x.endpoint != nil {
+		errs = append(errs, x.endpoint.Close())
+	}
+	if x.watcher != nil {
+		errs = append(errs, x.watcher.Close())
+		x.planted()
+	}
+	return errors.Join(errs...)
+}
+
+// planted tells the person what their own git would follow that was not there before.
+func (x *execution) planted() {
+	found, err := workspace.Planted(x.Repo, x.before)
+	if err != nil {
+		x.Warn("looking through the repository after the run: " + err.Error())
+	}
+	for _, text := range found {
+		x.Warn(text)
+	}
+}
