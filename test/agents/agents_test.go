@@ -2,6 +2,7 @@ package agents_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -49,9 +50,27 @@ func (b *bench) check(t *testing.T, screen string) {
 	if !strings.Contains(screen, task.Final) {
 		t.Errorf("the last words %q do not appear", task.Final)
 	}
+	b.checkRequests(t)
+	if got := b.proxy.unexpected(); len(got) > 0 {
+		t.Errorf("it asked the proxy for %q, which its profile should have switched off", got)
+	}
+}
+
+// checkRequests looks for each turn's one request, with the key in the one slot that the profile names.
+func (b *bench) checkRequests(t *testing.T) {
+	t.Helper()
+	header := string(b.profile.Credentials[0].Header)
+	slot, value, _ := strings.Cut(strings.ReplaceAll(header, "{token}", b.key), ": ")
 	turns := map[int]int{}
 	for _, r := range b.server.Requests() {
 		turns[r.Turn]++
+		if r.Turn > 0 && r.Header.Get(slot) != value {
+			t.Errorf("%s %s carries no %s", r.Method, r.Path, header)
+		}
+		r.Header.Del(slot)
+		if all := fmt.Sprint(r.Path, r.Header, string(r.Body)); strings.Contains(all, b.key) {
+			t.Errorf("%s %s carries the key outside of %s", r.Method, r.Path, slot)
+		}
 	}
 	for turn := 1; turn <= 3; turn++ {
 		if turns[turn] != 1 {

@@ -9,48 +9,27 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 
-	"github.com/BurntSushi/toml"
-
 	"agentbox/internal/modelserver"
+	"agentbox/internal/plan"
+	"agentbox/internal/policy"
+	"agentbox/internal/profiles"
+	builtin "agentbox/profiles"
 )
 
 // unprivileged is the user that agents run as when the tests run as root.
 const unprivileged = 4242
 
-// profile is the part of a built-in profile that concerns the agent itself.
-type profile struct {
-	Agent struct {
-		Command []string
-		Env     map[string]string
-		File    []struct{ Path, Content string }
-	}
-	Network struct {
-		Rule []struct{ Action, Host string }
-	}
-	Credential []struct{ Name, Env, Shape string }
-}
-
-func readProfile(t *testing.T, name string) profile {
-	t.Helper()
-	var p profile
-	if _, err := toml.DecodeFile(filepath.Join("..", "..", "profiles", name+".toml"), &p); err != nil {
-		t.Fatal(err)
-	}
-	if len(p.Credential) != 1 {
-		t.Fatalf("profile %s has %d credentials, want 1", name, len(p.Credential))
-	}
-	return p
-}
-
 // bench is one agent's surroundings: an empty home, a repo, a model server and the proxy in front of it.
 type bench struct {
-	profile    profile
+	profile    profiles.Profile
+	key        string // what the environment holds in a real run's place of a placeholder
 	home, repo string
 	server     *modelserver.Server
 	proxy      *connectProxy
@@ -59,27 +38,63 @@ type bench struct {
 
 func newBench(t *testing.T, name string) *bench {
 	t.Helper()
-	p := readProfile(t, name)
-	key := p.Credential[0].Shape + strings.Repeat("Placeholder0123456789", 4)
-	server, err := modelserver.Start(modelserver.Config{Key: key})
+	p, err := profiles.Find(name, profiles.Dir{Label: "profiles", FS: builtin.Files()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = server.Close() })
+	if len(p.Credentials) != 1 {
+		t.Fatalf("profile %s has %d credentials, want 1", name, len(p.Credentials))
+	}
 	root := t.TempDir()
-	b := &bench{profile: p, home: filepath.Join(root, "home"), repo: filepath.Join(root, "a repo"), server: server}
-	b.proxy = startProxy(t, p, server.Addr())
-	ca := filepath.Join(root, "ca.pem")
-	write(t, ca, string(server.CAPEM()))
-	b.seed(t, key)
+	b := &bench{
+		profile: p, key: string(p.Credentials[0].Shape) + strings.Repeat("Placeholder0123456789", 4),
+		home: filepath.Join(root, "home"), repo: filepath.Join(root, "a repo"),
+	}
+	if b.server, err = modelserver.Start(modelserver.Config{Key: b.key}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = b.server.Close() })
+	b.proxy = startProxy(t, p, b.server.Addr())
+	b.seed(t)
+	b.environ(t, filepath.Join(root, "ca.pem"))
+	b.mine(t, root)
+	t.Cleanup(func() { b.end(t) })
+	return b
+}
+
+// environ adds what agentbox sets in every run; ca is the file to write the certificate authority to.
+func (b *bench) environ(t *testing.T, ca string) {
+	t.Helper()
+	write(t, ca, string(b.server.CAPEM()))
 	b.env = append(b.env,
 		"PATH="+filepath.Join(agentsDir(t), "node_modules", ".bin")+":/usr/local/bin:/usr/bin:/bin",
-		"HOME="+b.home, "USER=dev", "TERM=xterm-256color", "LANG=C.UTF-8", p.Credential[0].Env+"="+key,
-		"HTTPS_PROXY=http://"+b.proxy.addr, "HTTP_PROXY=http://"+b.proxy.addr,
-		"https_proxy=http://"+b.proxy.addr, "http_proxy=http://"+b.proxy.addr,
-		"SSL_CERT_FILE="+ca, "NODE_EXTRA_CA_CERTS="+ca)
-	b.mine(t, root)
-	return b
+		"HOME="+b.home, "USER=dev", "SHELL=/bin/bash", "TERM=xterm-256color", "COLORTERM=truecolor", "LANG=C.UTF-8",
+		string(b.profile.Credentials[0].Env)+"="+b.key, "SSL_CERT_FILE="+ca, "NODE_EXTRA_CA_CERTS="+ca)
+	for _, name := range []string{"HTTPS_PROXY", "HTTP_PROXY", "https_proxy", "http_proxy"} {
+		b.env = append(b.env, name+"=http://"+b.proxy.addr)
+	}
+	for _, name := range []string{"NO_PROXY", "no_proxy"} {
+		b.env = append(b.env, name+"=localhost,127.0.0.1,::1")
+	}
+}
+
+// end kills whatever of the agent's still runs, known by its home: some agents leave helpers behind on purpose.
+func (b *bench) end(t *testing.T) {
+	t.Helper()
+	environs, err := filepath.Glob("/proc/[0-9]*/environ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range environs {
+		environ, err := os.ReadFile(name) // those of other users, and of what has ended, cannot be read
+		if err != nil || !strings.Contains("\x00"+string(environ), "\x00HOME="+b.home+"\x00") {
+			continue
+		}
+		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(name))); err == nil {
+			t.Logf("killing process %d, which the agent left behind", pid)
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	}
 }
 
 // agentsDir is where test/agents/install put the agents.
@@ -96,11 +111,8 @@ func agentsDir(t *testing.T) string {
 }
 
 // seed lays the profile's environment and files.
-func (b *bench) seed(t *testing.T, key string) {
+func (b *bench) seed(t *testing.T) {
 	t.Helper()
-	name := b.profile.Credential[0].Name
-	fill := strings.NewReplacer("{repo}", b.repo, "{home}", b.home, "{user}", "dev",
-		"{placeholder."+name+"}", key, "{placeholder."+name+".last20}", key[len(key)-20:])
 	for _, dir := range []string{b.home, b.repo} {
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			t.Fatal(err)
@@ -109,16 +121,28 @@ func (b *bench) seed(t *testing.T, key string) {
 	if out, err := exec.Command("git", "init", "-q", b.repo).CombinedOutput(); err != nil {
 		t.Fatalf("git init: %v\n%s", err, out)
 	}
-	for k, v := range b.profile.Agent.Env {
-		b.env = append(b.env, k+"="+fill.Replace(v))
+	for name, value := range b.profile.Agent.Env {
+		b.env = append(b.env, string(name)+"="+b.expand(t, value, false))
 	}
-	for _, f := range b.profile.Agent.File {
+	for _, f := range b.profile.Agent.Files {
 		rel, ok := strings.CutPrefix(f.Path, "~/")
 		if !ok {
 			t.Fatalf("seed %q is outside the home", f.Path)
 		}
-		write(t, filepath.Join(b.home, rel), fill.Replace(f.Content))
+		ext := filepath.Ext(f.Path)
+		write(t, filepath.Join(b.home, rel), b.expand(t, f.Content, ext == ".json" || ext == ".toml"))
 	}
+}
+
+func (b *bench) expand(t *testing.T, text string, escape bool) string {
+	t.Helper()
+	out, err := plan.Expand(text, map[string]string{
+		"repo": b.repo, "home": b.home, "user": "dev", "placeholder." + string(b.profile.Credentials[0].Name): b.key,
+	}, escape)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
 }
 
 func write(t *testing.T, name, content string) {
@@ -172,22 +196,19 @@ func (b *bench) command(ctx context.Context, t *testing.T, args ...string) *exec
 type connectProxy struct {
 	addr  string
 	model string
-	allow map[string]bool
+	rules policy.Set
 
 	mu      sync.Mutex
 	refused []string
 }
 
-func startProxy(t *testing.T, p profile, model string) *connectProxy {
+func startProxy(t *testing.T, p profiles.Profile, model string) *connectProxy {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &connectProxy{addr: ln.Addr().String(), model: model, allow: map[string]bool{}}
-	for _, r := range p.Network.Rule {
-		c.allow[r.Host+":443"] = r.Action == "allow"
-	}
+	c := &connectProxy{addr: ln.Addr().String(), model: model, rules: p.Network.Set()}
 	server := &http.Server{Handler: c}
 	done := make(chan struct{})
 	go func() {
@@ -202,7 +223,7 @@ func startProxy(t *testing.T, p profile, model string) *connectProxy {
 }
 
 func (c *connectProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.Method != http.MethodConnect || !c.allow[r.Host] {
+	if r.Method != http.MethodConnect || !c.allows(r.Host) {
 		c.mu.Lock()
 		c.refused = append(c.refused, r.Method+" "+r.Host)
 		c.mu.Unlock()
@@ -224,6 +245,15 @@ func (c *connectProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	splice(down, buffered.Reader, up)
 }
 
+func (c *connectProxy) allows(target string) bool {
+	for _, r := range c.rules.Rules {
+		if r.Action == policy.Allow && target == r.Host.String()+":443" {
+			return true
+		}
+	}
+	return false
+}
+
 // splice copies both ways and returns when one side has ended.
 func splice(down net.Conn, from *bufio.Reader, up net.Conn) {
 	ended := make(chan struct{}, 2)
@@ -239,6 +269,14 @@ func (c *connectProxy) refusals() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return append([]string(nil), c.refused...)
+}
+
+// unexpected lists what was refused, save what no setting of the agent's switches off.
+func (c *connectProxy) unexpected() []string {
+	known := []string{
+		"CONNECT raw.githubusercontent.com:443", // the announcements that codex shows in its full-screen mode
+	}
+	return slices.DeleteFunc(c.refusals(), func(r string) bool { return slices.Contains(known, r) })
 }
 
 func (b *bench) dump(t *testing.T) {

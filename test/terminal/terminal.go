@@ -4,8 +4,10 @@ package terminal
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -47,12 +49,25 @@ func Start(ctx context.Context, cfg Config) (*Terminal, error) {
 	return t, err
 }
 
-// Close ends the terminal and what runs in it.
+// Close ends the terminal and kills what runs in its first process group.
 func (t *Terminal) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	_, err := t.tmux(ctx, "kill-server")
-	return err
+	pid, err := t.tmux(ctx, "display-message", "-p", "#{pane_pid}")
+	if err != nil {
+		return err
+	}
+	if _, err := t.tmux(ctx, "kill-server"); err != nil {
+		return err
+	}
+	leader, err := strconv.Atoi(strings.TrimSpace(pid))
+	if err != nil || leader <= 1 {
+		return fmt.Errorf("ending the terminal's program: no process %q", pid)
+	}
+	if err := syscall.Kill(-leader, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+		return fmt.Errorf("ending the terminal's program: %w", err)
+	}
+	return nil
 }
 
 // Type types text as it stands.
