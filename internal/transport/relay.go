@@ -368,26 +368,14 @@ func (d *deadline) set(t time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.timer != nil && !d.timer.Stop() {
-		d.done = nil
+		d.done = nil // it is closed, or about to be
 	}
 	d.timer = nil
-	if d.closed() {
-		d.done = make(chan struct{})
-	}
 	if t.IsZero() {
 		return
 	}
 	done := d.channel()
 	d.timer = time.AfterFunc(time.Until(t), func() { close(done) })
-}
-
-func (d *deadline) closed() bool {
-	select {
-	case <-d.channel():
-		return true
-	default:
-		return false
-	}
 }
 
 func (d *deadline) channel() chan struct{} {

@@ -25,6 +25,7 @@ type rightsReader struct {
 func (r *rightsReader) Read(p []byte) (int, error) {
 	oob := make([]byte, unix.CmsgSpace(maxRights*4))
 	n, oobn, flags, _, err := r.conn.ReadMsgUnix(p, oob)
+	n, oobn = max(n, 0), max(oobn, 0) // -1 beside an error
 	fds, parseErr := parseRights(oob[:oobn])
 	r.fds = append(r.fds, fds...)
 	switch {

@@ -150,7 +150,7 @@ func greet(ctx context.Context, conn *wire, cfg shimwire.Config) ([]Bound, error
 	defer stop()
 	bound, err := exchange(conn, cfg)
 	if err != nil {
-		return nil, errors.Join(because(ctx, err), conn.dropRights())
+		return nil, because(ctx, err)
 	}
 	if !stop() { // the deadline is set, or about to be
 		closeAll(bound)
@@ -225,7 +225,7 @@ func newWire(conn *net.UnixConn) *wire {
 	return &wire{conn: conn, rights: r, read: bufio.NewReader(r)}
 }
 
-func (w *wire) Close() error { return errors.Join(w.conn.Close(), w.dropRights()) }
+func (w *wire) Close() error { return errors.Join(w.conn.Close(), closeFDs(w.takeRights())) }
 
 func (w *wire) receive() (shimwire.Message, error) { return shimwire.Read(w.read) }
 
@@ -243,7 +243,6 @@ func (w *wire) answer() (shimwire.Message, error) {
 	return m, nil
 }
 
-// send writes one message. The shim always reads, so a second is plenty; a stuck one may not hold up the host.
 func (w *wire) send(m shimwire.Message) error {
 	line, err := shimwire.Encode(m)
 	if err != nil {
