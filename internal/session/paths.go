@@ -113,11 +113,20 @@ func checkLinks(path string, uid int) error {
 			return err
 		}
 		st, ok := info.Sys().(*syscall.Stat_t)
-		if info.Mode()&fs.ModeSymlink != 0 && (!ok || int(st.Uid) != uid && st.Uid != 0) {
+		if info.Mode()&fs.ModeSymlink != 0 && (!ok || int(st.Uid) != uid && st.Uid != systemUID()) {
 			return fmt.Errorf("%q is a link of another user's", at)
 		}
 	}
 	return nil
+}
+
+// systemUID owns the machine's directories: root, which has another number inside a user namespace.
+func systemUID() uint32 {
+	var st syscall.Stat_t
+	if err := syscall.Stat("/", &st); err != nil {
+		return 0
+	}
+	return st.Uid
 }
 
 func checkOwned(path string, uid int, own bool) error {
@@ -129,7 +138,7 @@ func checkOwned(path string, uid int, own bool) error {
 	switch {
 	case !ok || !info.IsDir():
 		return fmt.Errorf("%q is not a directory", path)
-	case own && int(st.Uid) != uid, int(st.Uid) != uid && st.Uid != 0:
+	case own && int(st.Uid) != uid, int(st.Uid) != uid && st.Uid != systemUID():
 		return fmt.Errorf("%q belongs to another user (uid %d)", path, st.Uid)
 	case own && info.Mode().Perm()&0o022 != 0,
 		info.Mode().Perm()&0o002 != 0 && info.Mode()&fs.ModeSticky == 0:
