@@ -180,7 +180,7 @@ func TestWholeAnswers(t *testing.T) {
 	for name, test := range map[string]struct{ url, body, want string }{
 		"anthropic": {anthropicURL, `{"model":"m","messages":[{"role":"user","content":"hi"}]}`, `"stop_reason":"end_turn"`},
 		"responses": {responsesURL, `{"model":"m","input":"hi"}`, `"status":"completed"`},
-		"chat file": {chatURL, strings.Replace(chat, "%s", "", 1), `[\"sh\",\"-c\",\"cat > 'hello.txt'`},
+		"chat file": {chatURL, strings.Replace(chat, "%s", "", 1), `[\"sh\",\"-c\",\"printf %s 'hello from the model`},
 		"chat command": {chatURL, strings.Replace(chat, "%s", `,{"role":"assistant","tool_calls":[]},{"role":"tool","content":"ok"}`, 1),
 			`echo ran > ran.txt`},
 		"gemini array": {strings.TrimSuffix(geminiURL, "?alt=sse"), `{"contents":[{"role":"user","parts":[{"text":"hi"}]}]}`, `[{"candidates"`},

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -112,8 +113,8 @@ func (t Task) write(w tool, dir string) obj {
 		return obj{"input": patch(t.File, t.Content)}
 	case w.name == scripted:
 		return script("apply_patch", patch(t.File, t.Content))
-	case contains(shells, w.name):
-		return w.schema.command("cat > " + quote(t.File) + " <<'AGENTBOX_EOF'\n" + t.Content + "AGENTBOX_EOF\n")
+	case slices.Contains(shells, w.name):
+		return w.run("printf %s " + quote(t.Content) + " > " + quote(t.File))
 	}
 	return w.schema.fill(func(property string) (any, bool) {
 		switch property {
@@ -150,12 +151,3 @@ func (c conversation) directory() string {
 }
 
 func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
-
-func contains(list []string, s string) bool {
-	for _, v := range list {
-		if v == s {
-			return true
-		}
-	}
-	return false
-}

@@ -3,6 +3,8 @@ package agents_test
 import (
 	"bufio"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"io"
 	"net"
 	"net/http"
@@ -104,10 +106,25 @@ func agentsDir(t *testing.T) string {
 	if dir == "" {
 		dir = "/var/cache/agentbox-test/agents"
 	}
-	if _, err := os.Stat(filepath.Join(dir, ".installed")); err != nil {
-		t.Fatalf("the agents are not installed in %s: run test/agents/install %s", dir, dir)
+	installed, err := os.ReadFile(filepath.Join(dir, ".installed"))
+	if err != nil || strings.TrimSpace(string(installed)) != pinned(t) {
+		t.Fatalf("%s does not hold the agents that package-lock.json names: run test/agents/install %s", dir, dir)
 	}
 	return dir
+}
+
+// pinned is what the script notes down of the versions that it has installed.
+func pinned(t *testing.T) string {
+	t.Helper()
+	sum := sha256.New()
+	for _, name := range []string{"package.json", "package-lock.json", "install"} {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum.Write(b)
+	}
+	return hex.EncodeToString(sum.Sum(nil))
 }
 
 // seed lays the profile's environment and files.
