@@ -464,7 +464,7 @@ func (b *builder) submounts() {
 		}
 	}
 	for _, m := range more {
-		if !slices.ContainsFunc(b.mounts, func(o Mount) bool { return o.Target == m.Target }) {
+		if !b.mounted(m.Target) {
 			b.mounts = append(b.mounts, m)
 		}
 	}
@@ -484,12 +484,12 @@ var unescape = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\13
 
 // audited reports why a host path that data/etc.txt lays may not be: it must belong to whom the root
 // directory belongs, be readable by all and writable by no one else.
-func (b *builder) audited(p string) error {
-	top, err := b.host.lstat("/")
+func (h host) audited(p string) error {
+	top, err := h.lstat("/")
 	if err != nil {
 		return err
 	}
-	info, err := b.host.lstat(p)
+	info, err := h.lstat(p)
 	if err != nil {
 		return err
 	}

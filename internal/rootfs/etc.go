@@ -99,7 +99,7 @@ func (b *builder) fit(p, real string) error {
 			return fmt.Errorf("it leads to %s", real)
 		}
 	}
-	return b.audited(real)
+	return b.host.audited(real)
 }
 
 func (b *builder) layBind(real, p string, dir bool) error {
@@ -243,10 +243,10 @@ func (b *builder) certificates() error {
 	return b.certificateLinks(hash)
 }
 
-// javaCertificates lays the same for Java, where a JDK of the distribution looks, when there may be one.
+// javaCertificates lays the same for Java, where a JDK of the distribution looks, when there may be a JDK.
 func (b *builder) javaCertificates(bundle []byte) error {
 	dirs := []string{"/etc/pki/java", "/etc/pki/ca-trust/extracted/java", "/etc/ca-certificates/extracted/java"}
-	if !slices.ContainsFunc(append(dirs, "/etc/ssl/certs/java", "/usr/lib/jvm"), b.host.isDir) {
+	if !slices.ContainsFunc(append(dirs, "/etc/ssl/certs/java", "/usr/lib/jvm"), b.host.isDir) && len(b.opt.Roots) == 0 {
 		return nil
 	}
 	if err := os.Mkdir(filepath.Join(b.root, "etc/ssl/certs/java"), 0o755); err != nil {
@@ -264,7 +264,39 @@ func (b *builder) javaCertificates(bundle []byte) error {
 			return err
 		}
 	}
+	b.javaStores(filepath.Join(b.root, store))
 	return nil
+}
+
+// javaStores mounts the key store over those that JDKs bring along, which know nothing of the run's CA.
+func (b *builder) javaStores(store string) {
+	for _, dir := range javaDirs() {
+		if rest, ok := strings.CutPrefix(dir, "~/"); ok {
+			dir = filepath.Join(b.opt.User.Home, rest)
+		}
+		fixed, _, _ := strings.Cut(dir, "/*")
+		if !withinAny(fixed, b.binds) && !slices.ContainsFunc(b.binds, func(p string) bool { return within(p, fixed) }) {
+			continue
+		}
+		for _, p := range b.host.glob(dir + "/lib/security/cacerts") {
+			real, _, err := b.host.resolve(p)
+			if err == nil && withinAny(real, b.binds) && !b.mounted(real) {
+				b.mounts = append(b.mounts, bindMount(store, real))
+			}
+		}
+	}
+}
+
+func (b *builder) mounted(target string) bool {
+	return slices.ContainsFunc(b.mounts, func(m Mount) bool { return m.Target == target })
+}
+
+// javaDirs is where JDKs are, as patterns.
+func javaDirs() []string {
+	return []string{
+		"/usr/lib/jvm/*", "/usr/local/lib/jvm/*", "/opt/*", "/opt/*/*", "~/.jdks/*", "~/.sdkman/candidates/java/*",
+		"~/.local/share/mise/installs/java/*", "~/.asdf/installs/java/*", "~/.jabba/jdk/*",
+	}
 }
 
 // certificateLinks gives the bundle the names that the host's has, and OpenSSL's defaults.

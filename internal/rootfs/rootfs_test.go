@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -54,14 +55,14 @@ func put(t *testing.T, h string, files map[string]string) {
 	}
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
 }
 
-func newCA(t *testing.T, name string) []byte {
+func newCA(t testing.TB, name string) []byte {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	must(t, err)
@@ -266,6 +267,7 @@ func TestBuildGeneratesIdentity(t *testing.T) {
 func TestBuildRefuses(t *testing.T) {
 	h := newHost(t, map[string]string{
 		"/srv/home": "->/home", "/evil": "->/home/ada", "/home/ada/.nvm/x": "", "/usr/home/ada/x": "",
+		"/u": "->/usr/home",
 	})
 	key := []byte("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n")
 	for name, change := range map[string]func(*Options){
@@ -285,6 +287,7 @@ func TestBuildRefuses(t *testing.T) {
 		"a name with a field":            func(o *Options) { o.User.Name = "ada:x:0" },
 		"a host name with a line":        func(o *Options) { o.Hostname = "x\n1.2.3.4 y" },
 		"a home that is shown whole":     func(o *Options) { o.User.Home = "/usr/home/ada" },
+		"a home that links there":        func(o *Options) { o.User.Home = "/u/ada" },
 		"a key beside the certificate":   func(o *Options) { o.CA = append(o.CA, key...) },
 		"no certificate":                 func(o *Options) { o.CA = nil },
 		"a hosts line off loopback":      func(o *Options) { o.Hosts = []HostLine{{"x.test", netip.MustParseAddr("10.0.0.1")}} },
@@ -345,6 +348,17 @@ func TestBuildLeavesOutWhatIsNotRoots(t *testing.T) {
 	}
 }
 
+func TestAuditRefusesWhatIsNotRoots(t *testing.T) {
+	p := filepath.Join(t.TempDir(), "file")
+	must(t, os.WriteFile(p, nil, 0o644))
+	if os.Geteuid() == 0 {
+		must(t, os.Chown(p, 1, 1))
+	}
+	if err := host("/").audited(p); err == nil || !strings.Contains(err.Error(), "belong") {
+		t.Errorf("a file of someone else is fit to be shown: %v", err)
+	}
+}
+
 func TestBuildShowsSubmountsReadOnly(t *testing.T) {
 	h := newHost(t, nil)
 	put(t, h, map[string]string{
@@ -384,8 +398,12 @@ func TestBuildOnAHostThatIsNotMerged(t *testing.T) {
 }
 
 func TestCertificates(t *testing.T) {
-	h := newHost(t, map[string]string{"/usr/lib/jvm/x": "", "/etc/pki/tls/certs/x": ""})
+	h := newHost(t, map[string]string{
+		"/usr/lib/jvm/a/lib/security/cacerts": "theirs", "/usr/lib/jvm/b/lib/security/cacerts": "->/etc/ssl/certs/java/cacerts",
+		"/home/ada/.jdks/c/lib/security/cacerts": "theirs", "/etc/pki/tls/certs/x": "", "/etc/ssl/certs/java/cacerts": "theirs",
+	})
 	opt := options(t, h)
+	opt.Roots = []string{"/home/ada/.jdks"}
 	v := view{build(t, opt)}
 	system, err := os.ReadFile(filepath.Join(h, bundlePath))
 	must(t, err)
@@ -403,6 +421,11 @@ func TestCertificates(t *testing.T) {
 			t.Error("a certificate is missing from Java's key store")
 		}
 	}
+	for _, p := range []string{"/usr/lib/jvm/a", "/usr/lib/jvm/b", "/home/ada/.jdks/c"} {
+		if text(t, v, p+"/lib/security/cacerts") != store {
+			t.Errorf("the JDK at %s does not know the run's CA", p)
+		}
+	}
 }
 
 // The subject is that of ISRG Root X1, the hash is what openssl x509 -subject_hash says.
@@ -418,5 +441,14 @@ func TestSubjectHash(t *testing.T) {
 	must(t, err)
 	if got, err := subjectHash(cert); err != nil || got != "4042bcee" {
 		t.Errorf("hash is %s, %v", got, err)
+	}
+}
+
+func BenchmarkBuild(b *testing.B) {
+	opt := Options{Hostname: "agentbox", CA: newCA(b, "agentbox run"), User: User{UID: 4242, GID: 4242, Name: "ada", Group: "ada", Home: "/home/ada"}}
+	dir := b.TempDir()
+	for i := 0; b.Loop(); i++ {
+		_, err := Build(filepath.Join(dir, strconv.Itoa(i)), opt)
+		must(b, err)
 	}
 }

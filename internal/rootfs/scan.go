@@ -38,7 +38,8 @@ type scan struct {
 // Scan finds the toolchains that the person uses: of the roots in data/roots.txt, those that an entry of PATH
 // lies in, or that a program in an entry of PATH is a link into, and what these do not work without. A root
 // that exists and is not on PATH is not shown. Besides the list, an active Python virtual environment is a
-// root: a PATH entry next to a pyvenv.cfg.
+// root: a PATH entry next to a pyvenv.cfg. Roots are read-only inside: what installs into them (cargo install,
+// pip install --user) needs another place.
 func Scan(env Env) (Toolchains, error) {
 	if !filepath.IsAbs(env.Home) || env.Getenv == nil {
 		return Toolchains{}, fmt.Errorf("looking for toolchains: %q is not a home directory", env.Home)
@@ -53,7 +54,7 @@ func Scan(env Env) (Toolchains, error) {
 	s.roots = outermost(s.roots)
 	slices.Sort(s.masked)
 	return Toolchains{
-		Roots: s.roots, Masked: slices.Compact(s.masked), Path: s.path(entries), Env: s.visibleVars(candidates), Dropped: s.dropped,
+		Roots: s.roots, Masked: slices.Compact(s.masked), Path: s.path(entries), Env: s.visibleVars(candidates), Dropped: unique(s.dropped),
 	}, nil
 }
 

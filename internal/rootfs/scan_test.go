@@ -95,10 +95,10 @@ func TestScanHonoursVariablesInSanePlacesOnly(t *testing.T) {
 	}
 	for _, dir := range []string{
 		"/home/ada", "/home", "/", "/data", "/data/agentbox", "/data/agentbox/bin", "/etc/x", "/home/bob/nvm", "/home/ada/.aws",
-		"/to-home", "/home/ada/.config", "relative", "/tmp", "/home/ada/.nvm/../..", "/hom*", "/proc/self",
+		"/to-home", "/home/ada/.config", "relative", "/tmp", "/home/ada/.nvm/../..", "/hom*", "/proc/self", "/data/ru*",
 	} {
 		tools := scanOn(t, h, map[string]string{"NVM_DIR": dir, "PATH": strings.Join([]string{
-			dir, dir + "/bin", "/home/ada/.aws/bin", "/data/agentbox/bin", "/home/bob/nvm/bin", "/home/ada/.config/bin",
+			dir, dir + "/bin", "/home/ada/.aws/bin", "/data/agentbox/bin", "/home/bob/nvm/bin", "/home/ada/.config/bin", "/data/rust/bin",
 		}, ":")})
 		for _, r := range tools.Roots {
 			if r != "/home/ada/bin" {
@@ -222,5 +222,8 @@ func TestFindProgramNotFound(t *testing.T) {
 		if p, err := findOn(host(h), name, "/usr/bin", "/home/ada", nil); !errors.Is(err, ErrNotFound) {
 			t.Errorf("%q: %+v, %v", name, p, err)
 		}
+	}
+	if p, err := findOn(host(h), "ok", "usr/bin:.:", "/home/ada", nil); !errors.Is(err, ErrNotFound) {
+		t.Errorf("found on a relative PATH: %+v, %v", p, err)
 	}
 }
