@@ -42,6 +42,9 @@ func put(t *testing.T, h string, files map[string]string) {
 	for p, content := range files {
 		p = filepath.Join(h, p)
 		must(t, os.MkdirAll(filepath.Dir(p), 0o755))
+		for d := filepath.Dir(p); len(d) > len(h); d = filepath.Dir(d) {
+			must(t, os.Chmod(d, 0o755)) // whatever the umask
+		}
 		if target, ok := strings.CutPrefix(content, "->"); ok {
 			must(t, os.Symlink(target, p))
 			continue
