@@ -41,13 +41,15 @@ type strictConn struct {
 	to      target                         // where requests lead; the zero value for the explicit proxy's own connections
 	refused func(to target, reason string) // called at most once, for a request that never reached a handler
 
-	buf   []byte // what one read of Conn fills
-	in    []byte // read, not yet examined in full
-	out   []byte // examined, not yet passed on
-	phase phase
-	n     int64
-	line  int // inHead: where the line being read begins in in
-	seen  int // inHead: how much of in was searched
+	buf    []byte // what one read of Conn fills
+	in     []byte // read, not yet examined in full
+	out    []byte // examined, not yet passed on
+	phase  phase
+	n      int64
+	line   int    // inHead: where the line being read begins in in
+	seen   int    // inHead: how much of in was searched
+	whole  bool   // out ends with a head that was not yet counted as passed
+	reason string // why a head was replaced by refusedHead
 
 	mu      sync.Mutex
 	passed  int // heads handed to net/http
@@ -79,7 +81,22 @@ func (c *strictConn) Read(p []byte) (int, error) {
 	}
 	n := copy(p, c.out)
 	c.out = c.out[n:]
+	if len(c.out) == 0 {
+		c.drained()
+	}
 	return n, nil
+}
+
+// drained counts a head as passed on once all of it was. While a request is being served, net/http reads one byte
+// ahead, which may be the next head's first: that says nothing yet about whether it is going to look at it.
+func (c *strictConn) drained() {
+	switch {
+	case c.phase == atEnd:
+		c.tell(c.reason)
+	case c.whole:
+		c.whole = false
+		c.mark(func() { c.passed++ })
+	}
 }
 
 // advance reads until the next head, size line or trailer line is whole.
@@ -187,7 +204,8 @@ func (c *strictConn) takeHead(end int) {
 	c.out, c.phase, c.n = head, f.phase, f.length
 	c.consume(end)
 	c.line, c.seen = 0, 0
-	c.mark(func() { c.passed++; c.partial = false })
+	c.whole = true
+	c.mark(func() { c.partial = false })
 }
 
 func (c *strictConn) readLine(limit int) ([]byte, error) {
@@ -257,7 +275,8 @@ func (c *strictConn) broken(err error) error {
 
 func (c *strictConn) refuse(reason string) {
 	c.out, c.phase, c.in = refusedHead, atEnd, nil
-	c.tell(reason)
+	c.reason = reason
+	c.mark(func() { c.partial = true })
 }
 
 func (c *strictConn) mark(change func()) {
@@ -279,7 +298,7 @@ func (c *strictConn) tell(reason string) {
 	}
 }
 
-// Close closes the connection. A head that no handler saw was refused by net/http, or never became whole.
+// Close closes the connection. A head that no handler saw was refused by net/http, or was not answered any more.
 func (c *strictConn) Close() error {
 	c.mu.Lock()
 	unseen, partial := c.passed > c.handled, c.partial
@@ -288,7 +307,7 @@ func (c *strictConn) Close() error {
 	case unseen:
 		c.tell("the request is not valid HTTP")
 	case partial:
-		c.tell("the connection ended within a request's head")
+		c.tell("the connection ended before a request's head was whole, or valid")
 	}
 	return c.Conn.Close()
 }

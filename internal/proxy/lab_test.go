@@ -233,6 +233,15 @@ func rule(t testing.TB, action policy.Action, name string, inspect bool, ports .
 	return policy.Rule{Action: action, Host: pattern, Ports: ports, Inspect: inspect, Origin: "test.toml:1"}
 }
 
+func portOf(t testing.TB, addr string) uint16 {
+	t.Helper()
+	parsed, err := netip.ParseAddrPort(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return parsed.Port()
+}
+
 type option func(*Config)
 
 func newLab(t testing.TB, handler http.Handler, options ...option) *lab {
@@ -242,7 +251,7 @@ func newLab(t testing.TB, handler http.Handler, options ...option) *lab {
 	l.gate = gate.New(policy.Set{Default: policy.Deny, Rules: []policy.Rule{
 		rule(t, policy.Allow, "good.test", true, 443), rule(t, policy.Allow, "plain.test", true, 80), rule(t, policy.Allow, "spliced.test", false, 443),
 		rule(t, policy.Allow, "*.wild.test", true, 443, 8443), rule(t, policy.Deny, "bad.wild.test", true, 443),
-		rule(t, policy.Allow, "rebind.test", true, 443),
+		rule(t, policy.Allow, "rebind.test", true, portOf(t, l.upstream.plain.Listener.Addr().String())),
 	}}, l.log)
 	ca, err := NewCA(time.Now())
 	if err != nil {

@@ -239,9 +239,7 @@ var errNoTunnel = errors.New("goproxy opens no tunnels here")
 type debugLogger struct{ logger *slog.Logger }
 
 func (l debugLogger) Printf(format string, args ...any) {
-	if l.logger.Enabled(context.Background(), slog.LevelDebug) {
-		l.logger.Debug(fmt.Sprintf(format, args...))
-	}
+	l.logger.Debug(fmt.Sprintf(format, args...))
 }
 
 func newTransport(d *dialer, roots *x509.CertPool) *http.Transport {
@@ -302,7 +300,8 @@ func (p *Proxy) newServer(handler http.Handler) *http.Server {
 		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
 			return context.WithValue(ctx, connKey{}, conn.(*strictConn))
 		},
-		Protocols: http1Only(),
+		Protocols:                    http1Only(),
+		DisableGeneralOptionsHandler: true, // OPTIONS * is a request like others
 	}
 }
 
