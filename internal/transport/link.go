@@ -55,12 +55,12 @@ type Link struct {
 type stage int
 
 const (
-	bound stage = iota
-	testing
-	tested
-	starting
-	running
-	ended
+	atBound stage = iota
+	atTesting
+	atTested
+	atStarting
+	atRunning
+	atEnded
 )
 
 func newLink(conn *wire, listeners []Bound, relaySocket *net.UnixListener) *Link {
@@ -85,7 +85,7 @@ func (l *Link) Listeners() []Bound { return l.bound }
 // Ready says that the listeners are served and returns what the self-test found. ctx bounds it. It is the
 // caller who refuses to go on when a check failed; the shim refuses then, too.
 func (l *Link) Ready(ctx context.Context) (shimwire.SelfTest, error) {
-	if err := l.advance(bound, testing, shimwire.Message{Ready: &shimwire.Ready{}}); err != nil {
+	if err := l.advance(atBound, atTesting, shimwire.Message{Ready: &shimwire.Ready{}}); err != nil {
 		return shimwire.SelfTest{}, fmt.Errorf("asking for the self-test: %w", err)
 	}
 	select {
@@ -105,7 +105,7 @@ func (l *Link) Ready(ctx context.Context) (shimwire.SelfTest, error) {
 
 // Start starts the agent; Started or Error follows in Messages.
 func (l *Link) Start() error {
-	if err := l.advance(tested, starting, shimwire.Message{Start: &shimwire.Start{}}); err != nil {
+	if err := l.advance(atTested, atStarting, shimwire.Message{Start: &shimwire.Start{}}); err != nil {
 		return fmt.Errorf("starting the agent: %w", err)
 	}
 	return nil
@@ -161,7 +161,7 @@ func (l *Link) advance(from, to stage, m shimwire.Message) error {
 		l.stage = to
 	}
 	l.mu.Unlock()
-	if now == ended {
+	if now == atEnded {
 		return l.reason()
 	}
 	if now != from {
@@ -176,9 +176,9 @@ func (l *Link) order(m shimwire.Message) error {
 	now := l.stage
 	l.mu.Unlock()
 	switch now {
-	case starting, running:
+	case atStarting, atRunning:
 		return l.send(m)
-	case ended:
+	case atEnded:
 		return l.reason()
 	}
 	return errors.New("telling the agent: it has not been started")
@@ -206,7 +206,7 @@ func (l *Link) read() {
 	if !l.over(err) {
 		l.err = fmt.Errorf("listening to the shim: %w", err)
 	}
-	l.stage = ended
+	l.stage = atEnded
 	l.mu.Unlock()
 	_ = l.conn.Close()
 }
@@ -217,7 +217,7 @@ func (l *Link) over(err error) bool {
 	case <-l.closing:
 		return true
 	default:
-		return l.stage == ended && errors.Is(err, io.EOF)
+		return l.stage == atEnded && errors.Is(err, io.EOF)
 	}
 }
 
@@ -250,15 +250,15 @@ func (l *Link) admit(m shimwire.Message) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
-	case m.Error != nil && l.stage != ended:
-		l.stage = ended
-	case m.SelfTest != nil && l.stage == testing:
-		l.stage = tested
-	case m.Started != nil && l.stage == starting:
-		l.stage = running
-	case m.Stopped != nil && l.stage == running:
-	case m.Exit != nil && l.stage == running:
-		l.stage = ended
+	case m.Error != nil && l.stage != atEnded:
+		l.stage = atEnded
+	case m.SelfTest != nil && l.stage == atTesting:
+		l.stage = atTested
+	case m.Started != nil && l.stage == atStarting:
+		l.stage = atRunning
+	case m.Stopped != nil && l.stage == atRunning:
+	case m.Exit != nil && l.stage == atRunning:
+		l.stage = atEnded
 	default:
 		return fmt.Errorf("it sends %s now: %w", describe(m), ErrProtocol)
 	}

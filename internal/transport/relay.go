@@ -138,7 +138,7 @@ func (r *relay) receive(conn *net.UnixConn) {
 }
 
 func (r *relay) header(conn *net.UnixConn, read *bufio.Reader) (to Bound, local, remote netip.AddrPort, err error) {
-	if err := samePerson(conn); err != nil {
+	if err := samePerson(conn, os.Getuid()); err != nil {
 		return to, local, remote, err
 	}
 	if err := conn.SetReadDeadline(time.Now().Add(headerTime)); err != nil {

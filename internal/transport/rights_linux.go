@@ -68,9 +68,9 @@ func closeFDs(fds []int) error {
 	return nil
 }
 
-// samePerson insists that the other side of conn runs as this user, seen from here: the user namespace of the
+// samePerson insists that the other side of conn runs as uid, seen from here: the user namespace of the
 // container maps the agent to the person.
-func samePerson(conn *net.UnixConn) error {
+func samePerson(conn *net.UnixConn, uid int) error {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return err
@@ -81,8 +81,8 @@ func samePerson(conn *net.UnixConn) error {
 	if err := errors.Join(err, credErr); err != nil {
 		return fmt.Errorf("asking who connects: %w", err)
 	}
-	if int(cred.Uid) != os.Getuid() {
-		return fmt.Errorf("uid %d connects, not %d", cred.Uid, os.Getuid())
+	if int(cred.Uid) != uid {
+		return fmt.Errorf("uid %d connects, not %d", cred.Uid, uid)
 	}
 	return nil
 }

@@ -21,6 +21,6 @@ func (r *rightsReader) Read(p []byte) (int, error) { return r.conn.Read(p) }
 
 func closeFDs([]int) error { return nil }
 
-func samePerson(*net.UnixConn) error { return errLinux }
+func samePerson(*net.UnixConn, int) error { return errLinux }
 
 func adopt([]shimwire.Listen, []int) ([]Bound, error) { return nil, errLinux }

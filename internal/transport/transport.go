@@ -136,7 +136,7 @@ func (e *endpoint) take(ctx context.Context) (*wire, error) {
 		return nil, because(ctx, err)
 	}
 	if closeErr == nil {
-		closeErr = samePerson(conn)
+		closeErr = samePerson(conn, os.Getuid())
 	}
 	if closeErr != nil {
 		return nil, errors.Join(closeErr, conn.Close())

@@ -39,6 +39,12 @@ func Main(m *testing.M) {
 	case containerAs:
 		fmt.Fprintln(os.Stderr, "container:", becomeContainer(os.Args[1], os.Args[2]))
 		os.Exit(1)
+	case liarAs:
+		if err := becomeLiar(os.Args[1], os.Args[2]); err != nil {
+			fmt.Fprintln(os.Stderr, "liar:", err)
+			os.Exit(1)
+		}
+		os.Exit(0)
 	case hostAs:
 		fmt.Fprintln(os.Stderr, "host:", becomeHost(os.Args[1], os.Args[2]))
 		os.Exit(1)
