@@ -3,6 +3,7 @@ package workspace
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -284,5 +285,59 @@ func TestRefusesWhatCannotBeGuarded(t *testing.T) {
 				t.Error("no hint")
 			}
 		})
+	}
+}
+
+func TestIncludedConfigurationStaysCleanWhenTracked(t *testing.T) {
+	repo := newRepo(t)
+	write(t, filepath.Join(repo.Root, ".gitconfig"), "[alias]\n\tst = status\n")
+	git(t, repo.Root, "add", ".gitconfig")
+	git(t, repo.Root, "commit", "-qm", "config")
+	git(t, repo.Root, "config", "include.path", "../.gitconfig")
+	write(t, filepath.Join(repo.Git, "private"), "[http]\n\textraheader = t0ken\n")
+	git(t, repo.Root, "config", "--add", "include.path", "private")
+	out, err := enter(t, show(t, repo, Direct), "git status --porcelain; cat .gitconfig .git/private; echo x >>.gitconfig")
+	if err == nil || strings.Contains(out, "t0ken") || strings.Contains(out, " M ") || !strings.Contains(out, "st = status") {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
+func TestAProgramBehindALinkIsWarnedOf(t *testing.T) {
+	repo := newRepo(t)
+	write(t, filepath.Join(repo.Root, "real"), "x")
+	if err := os.Symlink("real", filepath.Join(repo.Root, "link")); err != nil {
+		t.Fatal(err)
+	}
+	git(t, repo.Root, "config", "alias.x", "!./link --now")
+	_, warnings, err := Mounts(repo, Direct, Survey{}, nil, realTemp(t))
+	if err != nil || len(warnings) != 1 || !strings.Contains(warnings[0], "alias.x") {
+		t.Errorf("%q, %v", warnings, err)
+	}
+}
+
+func TestMountsComeParentsFirstAndOnce(t *testing.T) {
+	repo := prepare(t, "deep hooksPath")
+	mounts := show(t, repo, Direct)
+	made := map[string]bool{filepath.Dir(repo.Root): true}
+	for _, m := range mounts {
+		if made[m.Target] {
+			t.Errorf("%s twice", m.Target)
+		}
+		if m.Target != repo.Root && !within(m.Target, repo.Root) {
+			t.Errorf("%s is outside", m.Target)
+		}
+		for other := range made {
+			if within(other, m.Target) {
+				t.Errorf("%s after %s", m.Target, other)
+			}
+		}
+		made[m.Target] = true
+	}
+	if _, _, err := Mounts(repo, Direct, Survey{}, nil, repo.Root); err == nil {
+		t.Error("a scratch directory in the repository was taken")
+	}
+	points, err := mountPointsBelow("/")
+	if err != nil || !slices.Contains(points, "/proc") {
+		t.Errorf("mounts of this machine: %q, %v", points, err)
 	}
 }

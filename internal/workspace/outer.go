@@ -115,11 +115,21 @@ func (b *builder) words(e located, home string, do func(string) error) error {
 		}
 		path := expand(word, b.repo.Root, home)
 		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
-			if err := do(path); err != nil {
+			if err := b.soften(e, do(path)); err != nil {
 				return err
 			}
 		}
 	}
+	return nil
+}
+
+// soften makes a warning of a refusal: a program reached through a link is no reason not to run.
+func (b *builder) soften(e located, err error) error {
+	var r *Refusal
+	if !errors.As(err, &r) {
+		return err
+	}
+	b.warn("git's configuration (%s) runs or reads a file of this repository that the agent can replace: %s", quote(e.name()), r.Text)
 	return nil
 }
 
@@ -162,7 +172,16 @@ func (b *builder) included(path string) error {
 	if err := b.guardInside(path); err != nil {
 		return err
 	}
+	if b.tracked(real) {
+		return nil // its content is in the object store, and a filtered copy would look like a change
+	}
 	return b.filtered(real)
+}
+
+func (b *builder) tracked(path string) bool {
+	index, err := readIndex(b.repo.Git)
+	rel := strings.TrimPrefix(path, b.repo.Root+"/")
+	return err == nil && slices.ContainsFunc(index, func(e indexEntry) bool { return e.path == rel })
 }
 
 // hooksPath guards the directory that core.hooksPath names. Husky's `_` holds stubs that run what lies beside it.
