@@ -25,6 +25,16 @@ func (d *document) check(p *Profile) {
 
 func (d *document) has(path ...string) bool { _, ok := d.at[pathKey(path)]; return ok }
 
+// filled reports whether a table has any key.
+func (d *document) filled(path []string) bool {
+	for k := range d.at {
+		if strings.HasPrefix(k, pathKey(path)+"\x00") {
+			return true
+		}
+	}
+	return false
+}
+
 func (d *document) checkAgent(p *Profile) {
 	command := []string{"agent", "command"}
 	if d.has(command...) && (len(p.Agent.Command) == 0 || p.Agent.Command[0] == "") {
@@ -94,7 +104,7 @@ func (d *document) checkRules(p *Profile) {
 
 func (d *document) checkCredential(p *Profile, i int) {
 	c, at := p.Credentials[i], []string{"credential", index(i)}
-	if c.Source == (Source{}) && d.has(join(at, "source")...) {
+	if c.Source == (Source{}) && d.has(join(at, "source")...) && !d.filled(join(at, "source")) {
 		d.value(join(at, "source"), `write { keyring = "NAME" } or { env = "NAME" } or both`, "the source of credential %q is empty", c.Name)
 	}
 	if len(c.Hosts) == 0 && d.has(join(at, "hosts")...) {

@@ -1,6 +1,7 @@
 package profiles
 
 import (
+	"bytes"
 	"encoding"
 	"errors"
 	"fmt"
@@ -17,12 +18,18 @@ type document struct {
 	data     []byte
 	at       where
 	problems Problems
+	offsets  []int           // of problems
 	later    map[string]bool // keys of coming versions, "network.use"
+	wrong    map[int]bool    // offsets of values that could not be decoded; nil while they are decoded
 }
 
 // parse reads the TOML itself; a file that is not TOML has one problem.
 func parse(file string, data []byte, later map[string]bool) (*document, map[string]any) {
 	d := &document{file: file, data: data, later: later}
+	if why := excess(data); why != "" {
+		d.problems = append(d.problems, problem(file, nil, 0, why, ""))
+		return d, nil
+	}
 	var tree map[string]any
 	_, err := toml.Decode(string(data), &tree)
 	if err == nil {
@@ -37,6 +44,22 @@ func parse(file string, data []byte, later map[string]bool) (*document, map[stri
 	return d, nil
 }
 
+// excess says what of a file is too much to hand it to the parser.
+func excess(data []byte) string {
+	if len(data) > maxFile {
+		return "the file is larger than 64 KiB"
+	}
+	if bytes.Count(data, []byte("{")) > maxBraces {
+		return "the file holds more than 3000 braces"
+	}
+	for line := range bytes.Lines(data) {
+		if bytes.Count(line, []byte(".")) > maxDots {
+			return "a line holds more than 300 dots"
+		}
+	}
+	return ""
+}
+
 // place is where the value (or, for a key that is not there, its nearest table) stands.
 func (d *document) place(path []string) span {
 	for n := len(path); n > 0; n-- {
@@ -49,11 +72,27 @@ func (d *document) place(path []string) span {
 
 // value and key report a problem at a value or at its key.
 func (d *document) value(path []string, hint, format string, args ...any) {
-	d.problems = append(d.problems, problem(d.file, d.data, d.place(path).value, fmt.Sprintf(format, args...), hint))
+	d.report(d.place(path).value, hint, fmt.Sprintf(format, args...))
 }
 
 func (d *document) key(path []string, hint, format string, args ...any) {
-	d.problems = append(d.problems, problem(d.file, d.data, d.place(path).key, fmt.Sprintf(format, args...), hint))
+	d.report(d.place(path).key, hint, fmt.Sprintf(format, args...))
+}
+
+// report leaves out what only follows from a value that could not be decoded.
+func (d *document) report(offset int, hint, text string) {
+	if !d.wrong[offset] && len(d.problems) < maxProblems {
+		d.problems = append(d.problems, problem(d.file, d.data, offset, text, hint))
+		d.offsets = append(d.offsets, offset)
+	}
+}
+
+// decoded ends the phase whose problems make later ones at the same places meaningless.
+func (d *document) decoded() {
+	d.wrong = map[int]bool{}
+	for _, offset := range d.offsets {
+		d.wrong[offset] = true
+	}
 }
 
 // line is the line that a key stands on.

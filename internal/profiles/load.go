@@ -23,6 +23,14 @@ func coming() map[string]bool {
 	}
 }
 
+// A file beyond these is a mistake, or hostile: it is not read on, so that reading is quick whatever it holds.
+const (
+	maxFile     = 64 << 10 // bytes
+	maxProblems = 100
+	maxDots     = 300  // on one line: the parser's time grows with the cube of a key's parts
+	maxBraces   = 3000 // and of nested inline tables
+)
+
 // Load reads a profile. Origin is the file as messages name it. The error is Problems.
 func Load(name string, data []byte, origin string) (Profile, error) {
 	d, tree := parse(origin, data, coming())
@@ -30,6 +38,7 @@ func Load(name string, data []byte, origin string) (Profile, error) {
 	if tree != nil {
 		d.decode(tree, reflect.ValueOf(&p).Elem(), nil)
 		p.Name, p.Origin = name, origin
+		d.decoded()
 		d.origins(&p)
 		d.check(&p)
 	}

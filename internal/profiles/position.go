@@ -117,6 +117,9 @@ func (s *scanner) mark(path []string, key, value int) {
 	}
 }
 
+// maxDepth bounds the work that a hostile key makes; the format is four deep.
+const maxDepth = 32
+
 // pair reads key = value below path.
 func (s *scanner) pair(path []string) {
 	start := s.pos
@@ -138,7 +141,7 @@ func (s *scanner) key() (parts []string) {
 		s.spaces()
 		parts = append(parts, s.part())
 		s.spaces()
-		if s.peek() != '.' {
+		if s.peek() != '.' || len(parts) == maxDepth {
 			return parts
 		}
 		s.pos++
@@ -165,6 +168,10 @@ func (s *scanner) part() string {
 }
 
 func (s *scanner) value(path []string) {
+	if len(path) > 2*maxDepth {
+		s.pos = len(s.data)
+		return
+	}
 	switch s.peek() {
 	case '"', '\'':
 		s.text()

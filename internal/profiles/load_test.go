@@ -1,0 +1,302 @@
+package profiles
+
+import (
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"agentbox/internal/policy"
+	builtin "agentbox/profiles"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+// Each bad profile has beside it exactly what a person is told about it.
+func TestBadProfiles(t *testing.T) {
+	files, err := filepath.Glob("testdata/bad/*.toml")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no bad profiles", err)
+	}
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = Load("bad", data, filepath.Base(file))
+		var problems Problems
+		if !errors.As(err, &problems) {
+			t.Errorf("%s was taken: %v", file, err)
+			continue
+		}
+		golden(t, strings.TrimSuffix(file, ".toml")+".txt", problems.Error()+"\n")
+	}
+}
+
+func golden(t *testing.T, path, got string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s differs; go test ./internal/profiles -update writes it. Got:\n%s", path, got)
+	}
+}
+
+const good = `version = 1
+description = "all keys"
+[agent]
+command = ["claude", "--x"]
+args = ["-p"]
+install = "npm i"
+env = { A = "{repo} {{literal} {} {placeholder.main.last20}" }
+pass = ["TERM", "LC_*"]
+[[agent.file]]
+path = "~/.x.json"
+content = '{"key": "{placeholder.main}", "nested": {"a": {}}}'
+[workspace]
+mode = "readonly"
+hide = [".env*", "secrets/**"]
+[network]
+default = "allow"
+[[network.rule]]
+action = "deny"
+host = "*.Evil.Test"
+ports = [443, 80]
+inspect = false
+[[network.rule]]
+action = "allow"
+host = "api.good.test."
+[[credential]]
+name = "main"
+source = { keyring = "k", env = "E" }
+hosts = ["API.good.test"]
+header = "Authorization:Bearer {token}"
+env = "KEY"
+shape = "sk-"
+[budget]
+time = "1h30m"
+[limits]
+memory = "1.5GiB"
+cpus = 2
+pids = 100
+[isolation]
+runtime = "gvisor"
+`
+
+func TestGoodProfile(t *testing.T) {
+	p, err := Load("good", []byte(good), "/somewhere/good.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pattern := func(s string) policy.Pattern {
+		v, err := policy.ParsePattern(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	host, err := policy.ParseHost("api.good.test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Profile{
+		Name: "good", Origin: "/somewhere/good.toml", Version: 1, Description: "all keys",
+		Agent: Agent{
+			Command: []string{"claude", "--x"}, Args: []string{"-p"}, Install: "npm i",
+			Env:  map[EnvName]string{"A": "{repo} {{literal} {} {placeholder.main.last20}"},
+			Pass: []EnvPattern{"TERM", "LC_*"}, Files: []File{{"~/.x.json", `{"key": "{placeholder.main}", "nested": {"a": {}}}`}},
+		},
+		Workspace: Workspace{Mode: "readonly", Hide: []string{".env*", "secrets/**"}},
+		Network: Network{Default: "allow", Rules: []Rule{
+			{Origin: "good.toml:17", Action: "deny", Host: pattern("*.evil.test"), Ports: []Port{443, 80}},
+			{Origin: "good.toml:22", Action: "allow", Host: pattern("api.good.test"), Ports: []Port{443}, Inspect: true},
+		}},
+		Credentials: []Credential{{Origin: "good.toml:25", Name: "main", Source: Source{"k", "E"}, Hosts: []policy.Host{host}, Header: "Authorization: Bearer {token}", Env: "KEY", Shape: "sk-"}},
+		Budget:      Budget{Duration(90 * time.Minute)}, Limits: Limits{3 << 29, 2, 100}, Isolation: Isolation{"gvisor"},
+	}
+	if !reflect.DeepEqual(p, want) {
+		t.Errorf("got  %+v\nwant %+v", p, want)
+	}
+}
+
+func TestDefaults(t *testing.T) {
+	p, err := Load("x", []byte("version = 1\nagent.command = [\"x\"]\n[limits]\n"), "x.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.Workspace.Mode != "direct" || p.Network.Default != "deny" || p.Isolation.Runtime != "container" {
+		t.Errorf("got %+v", p)
+	}
+}
+
+func TestEveryBuiltInProfileLoads(t *testing.T) {
+	dir := Dir{Label: "built-in", FS: builtin.Files()}
+	names := Names(dir)
+	for _, want := range []string{"shell", "demo"} {
+		if !strings.Contains(" "+strings.Join(names, " ")+" ", " "+want+" ") {
+			t.Errorf("no %s among %v", want, names)
+		}
+	}
+	for _, name := range names {
+		if _, err := Find(name, dir); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestFind(t *testing.T) {
+	profile := func(description string) *fstest.MapFile {
+		return &fstest.MapFile{Data: []byte("version = 1\ndescription = \"" + description + "\"\n[agent]\ncommand = [\"x\"]\n")}
+	}
+	user := Dir{"~/.config/agentbox/profiles", fstest.MapFS{"claude.toml": profile("mine"), "Bad Name.toml": profile("x"), "broken.toml": {Data: []byte("x")}}}
+	shipped := Dir{"built-in", fstest.MapFS{"claude.toml": profile("shipped"), "shell.toml": profile("shipped")}}
+	none := Dir{"none", os.DirFS(filepath.Join(t.TempDir(), "none"))}
+	if p, err := Find("claude", none, user, shipped); err != nil || p.Description != "mine" || p.Origin != "~/.config/agentbox/profiles/claude.toml" {
+		t.Errorf("%+v, %v", p, err)
+	}
+	if p, err := Find("shell", none, user, shipped); err != nil || p.Description != "shipped" {
+		t.Errorf("%+v, %v", p, err)
+	}
+	if _, err := Find("broken", user, shipped); !strings.HasPrefix(err.Error(), "~/.config/agentbox/profiles/broken.toml:1:") {
+		t.Errorf("broken: %v", err)
+	}
+	for _, name := range []string{"cluade", "Bad Name", "../claude", "claude.toml", "", ".", "CLAUDE"} {
+		_, err := Find(name, none, user, shipped)
+		var missing *NotFound
+		if !errors.As(err, &missing) || !reflect.DeepEqual(missing.Names, []string{"broken", "claude", "shell"}) {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+	_, err := Find("cluade", user, shipped)
+	if hint := err.(*NotFound).Hint(); hint != `did you mean "claude"? profiles: broken, claude, shell` {
+		t.Error(hint)
+	}
+}
+
+func TestConfig(t *testing.T) {
+	c, err := LoadConfig([]byte("[upstream]\nca = \"~/ca.pem\"\n[upstream.hosts]\n\"API.good.test\" = \"127.0.0.1:9443\"\n\"b.good.test\" = \"[::1]:1\"\n"), "config.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for h, e := range c.Upstream.Hosts {
+		got[h.String()] = string(e)
+	}
+	if want := map[string]string{"api.good.test": "127.0.0.1:9443", "b.good.test": "[::1]:1"}; !reflect.DeepEqual(got, want) || c.Upstream.CA != "~/ca.pem" {
+		t.Errorf("got %v, %q", got, c.Upstream.CA)
+	}
+	if c, err := LoadConfig(nil, "config.toml"); err != nil || !reflect.DeepEqual(c, Config{}) {
+		t.Errorf("empty: %v, %v", c, err)
+	}
+}
+
+func TestBadConfig(t *testing.T) {
+	bad := `upstrem = 1
+[upstream]
+ca = "ca.pem"
+proxy = "x"
+[upstream.hosts]
+"127.0.0.1" = "127.0.0.1:9443"
+"a.test" = "localhost:9443"
+"A.test" = "127.0.0.1:0"
+"*.b.test" = 3
+"c.test" = "127.0.0.1:1"
+"C.test." = "127.0.0.1:2"
+`
+	_, err := LoadConfig([]byte(bad), "config.toml")
+	if err == nil {
+		t.Fatal("taken")
+	}
+	golden(t, "testdata/config.txt", err.Error()+"\n")
+}
+
+func TestScalars(t *testing.T) {
+	for in, want := range map[string]int64{"1B": 1, "512MiB": 512 << 20, "1.5GiB": 3 << 29, "2 GB": 2e9, "1KiB": 1024, "1KB": 1000, "4TiB": 4 << 40} {
+		var b ByteSize
+		if err := b.UnmarshalText([]byte(in)); err != nil || int64(b) != want {
+			t.Errorf("%q is %d, %v", in, b, err)
+		}
+	}
+	for _, in := range []string{"", "1", "-1B", "1GiBs", "0B", "1e3B", "99999999999TiB", "GiB", "1gib", "NaNB"} {
+		if err := new(ByteSize).UnmarshalText([]byte(in)); err == nil {
+			t.Errorf("%q was taken", in)
+		}
+	}
+	for _, in := range []string{"", "1", "0s", "-2h", "2 h", "forever"} {
+		if err := new(Duration).UnmarshalText([]byte(in)); err == nil {
+			t.Errorf("duration %q was taken", in)
+		}
+	}
+}
+
+func TestTemplates(t *testing.T) {
+	got := Templates(`{"a":{"b":{}}} {repo} {{home} {{{user} { x } {A} {0} {a.b-c.d} {placeholder.x.last20}`)
+	if want := []string{"repo", "a.b-c.d", "placeholder.x.last20"}; !reflect.DeepEqual(got, want) {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestPlacesOfKeys(t *testing.T) {
+	text := "a.b = 1\n[t.\"x y\"]\nk = [ 1, # [c]\n  {z = 'x}', w = [2, 3]} ]\ns = '''\n[no]\n''''\n[[l]]\nq = 1\n[[l]]\n[[l.m]]\nq = \"\"\"a\\\"\"\"\"\n[l.n]\nr = 1\nd = 1979-05-27 07:32:00\n"
+	at := locate([]byte(text))
+	for path, want := range map[string]string{
+		"a": "a.b", "a/b": "a.b", "t/x y/k": "k", "t/x y/k/[1]/z": "z =", "t/x y/k/[1]/w/[1]": "3]", "t/x y/s": "s =",
+		"l/[0]/q": "q = 1", "l/[1]/m/[0]/q": "q = \"", "l/[1]/n/r": "r =", "l/[1]/n/d": "d =",
+	} {
+		s, ok := at[strings.ReplaceAll(path, "/", "\x00")]
+		if !ok || !strings.HasPrefix(text[s.key:], want) {
+			t.Errorf("%s: %v, %q", path, ok, text[s.key:min(len(text), s.key+5)])
+		}
+	}
+}
+
+// Each of these keeps the parser busy for minutes when it is handed to it.
+func TestAFileThatIsTooMuchIsNotParsed(t *testing.T) {
+	for what, text := range map[string]string{
+		"dots":   strings.Repeat("a.", 30000) + "a = 1",
+		"braces": "a = " + strings.Repeat("{a = ", 12000) + "1" + strings.Repeat("}", 2000),
+		"bytes":  "#" + strings.Repeat("x", 1<<20),
+	} {
+		_, err := Load("x", []byte(text), "x.toml")
+		if err == nil || !strings.Contains(err.Error(), "x.toml:1:1: ") || !strings.Contains(err.Error(), " than ") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
+func FuzzLoad(f *testing.F) {
+	f.Add([]byte(good))
+	files, _ := filepath.Glob("testdata/bad/*.toml")
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		locate(data) // of anything, not only of TOML
+		_, err := Load("x", data, "x.toml")
+		problems, ok := err.(Problems)
+		if err != nil && (!ok || len(problems) == 0) {
+			t.Fatalf("got %T", err)
+		}
+		for _, p := range problems {
+			if p.Line < 1 || p.Col < 1 || p.Text == "" || strings.ContainsAny(p.Error(), "\x00\x1b\r") {
+				t.Errorf("got %+v", p)
+			}
+		}
+	})
+}
