@@ -22,7 +22,7 @@ func TestPrintMode(t *testing.T) {
 	for name, args := range printMode {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t, name)
-			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 			defer cancel()
 			out, err := b.command(ctx, t, args...).CombinedOutput()
 			t.Logf("output: %s", out)

@@ -24,7 +24,7 @@ func TestFullScreen(t *testing.T) {
 	for name, prompt := range ready {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t, name)
-			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 			defer cancel()
 			term := b.terminal(ctx, t)
 			if _, err := term.Wait(ctx, prompt); err != nil {
