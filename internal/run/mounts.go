@@ -18,6 +18,10 @@ func SealSubmounts(mounts []Mount, mountinfo io.Reader) ([]Mount, error) {
 		return nil, err
 	}
 	var out []Mount
+	taken := map[string]bool{} // what the caller mounts there itself is the caller's to seal
+	for _, m := range mounts {
+		taken[m.Target] = true
+	}
 	for _, m := range mounts {
 		out = append(out, m)
 		if m.Type != "bind" || !m.ReadOnly {
@@ -25,8 +29,9 @@ func SealSubmounts(mounts []Mount, mountinfo io.Reader) ([]Mount, error) {
 		}
 		for _, p := range points {
 			rel, ok := below(m.Source, p)
-			if ok {
-				out = append(out, Mount{Type: "bind", Source: p, Target: filepath.Join(m.Target, rel), ReadOnly: true})
+			if target := filepath.Join(m.Target, rel); ok && !taken[target] {
+				taken[target] = true
+				out = append(out, Mount{Type: "bind", Source: p, Target: target, ReadOnly: true})
 			}
 		}
 	}

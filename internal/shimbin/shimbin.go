@@ -23,6 +23,14 @@ var embedded embed.FS
 // ErrNotBuilt says that the shim is not part of this agentbox.
 var ErrNotBuilt = errors.New("this agentbox was built without its shim; use make build")
 
+// Check reports whether this agentbox has a shim for this machine's architecture: nil or ErrNotBuilt.
+func Check() error {
+	if _, err := fs.Stat(embedded, "bin/agentbox-shim-linux-"+runtime.GOARCH); err != nil {
+		return ErrNotBuilt
+	}
+	return nil
+}
+
 // Install writes the shim for containers of this machine's architecture into dir, which must exist and belong
 // to the caller, and returns its path. The name tells the content; a file that holds anything else is replaced.
 func Install(dir string) (string, error) { return install(embedded, runtime.GOARCH, dir) }

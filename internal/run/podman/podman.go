@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/containers/podman/v5/pkg/bindings"
@@ -212,17 +213,22 @@ func generator(s run.Spec) *specgen.SpecGenerator {
 }
 
 func mount(m run.Mount) spec.Mount {
-	out := spec.Mount{Type: m.Type, Source: m.Source, Destination: m.Target, Options: append([]string{}, m.Options...)}
+	out := spec.Mount{Type: m.Type, Source: m.Source, Destination: m.Target, Options: slices.Clone(m.Options)}
+	always := []string{"nosuid", "nodev"}
 	if m.Type == "bind" {
-		out.Options = append(out.Options, "rbind", "rprivate", "nosuid", "nodev")
+		always = append(always, "rbind", "rprivate")
 	} else {
 		out.Source = "tmpfs"
-		out.Options = append(out.Options, "nosuid", "nodev")
 	}
 	if m.ReadOnly {
-		out.Options = append(out.Options, "ro")
+		always = append(always, "ro")
 	} else {
-		out.Options = append(out.Options, "rw")
+		always = append(always, "rw")
+	}
+	for _, o := range always {
+		if !slices.Contains(out.Options, o) {
+			out.Options = append(out.Options, o)
+		}
 	}
 	return out
 }

@@ -1,0 +1,348 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"agentbox/internal/atomicfile"
+	"agentbox/internal/event"
+	"agentbox/internal/eventlog"
+	"agentbox/internal/plan"
+	"agentbox/internal/profiles"
+	"agentbox/internal/run"
+	"agentbox/internal/run/podman"
+	"agentbox/internal/secrets"
+	"agentbox/internal/session"
+	"agentbox/internal/shimbin"
+)
+
+// execute registers a session, decides, runs and sums up. A run that is refused before its plan is carried out
+// leaves no session.
+func (a *app) execute(ctx context.Context, o runOptions, paths session.Paths, profile profiles.Profile, config profiles.Config) error {
+	ctx, in := interruptible(ctx)
+	defer in.stop()
+	repo, err := a.repository(paths)
+	if err != nil {
+		return err
+	}
+	s, err := session.Create(paths, session.Meta{Profile: profile.Name, Repo: repo.Root, Argv: o.args,
+		Engine: o.connection, Started: time.Now().UTC()}, rand.Reader)
+	if err != nil {
+		return err
+	}
+	w, err := a.resolve(ctx, o, paths, profile, config, repo, s.RuntimeDir)
+	if err != nil {
+		return errors.Join(in.explain(err), discard(s, err))
+	}
+	defer w.engine.Close()
+	if _, err := session.Tidy(paths, time.Now(), func(i session.Info) error { return w.engine.Remove(ctx, i.Container) }); err != nil {
+		a.say("tidying after a run that was killed: %s", err)
+	}
+	return a.carryOut(ctx, o, paths, w, s, in)
+}
+
+// discard ends a session that never came to anything.
+func discard(s *session.Session, because error) error {
+	code, _ := classify(because)
+	return errors.Join(s.End(session.End{Time: time.Now().UTC(), ExitCode: code, Reason: because.Error()}), os.RemoveAll(s.Dir))
+}
+
+// carryOut runs a decided run, with its log, its secrets and its control socket.
+func (a *app) carryOut(ctx context.Context, o runOptions, paths session.Paths, w work, s *session.Session, in *interrupts) (err error) {
+	began := time.Now()
+	j := &job{app: a, work: w, session: s, quiet: o.quiet, stops: make(chan run.Stop, 4), began: began}
+	if err := j.open(ctx, paths); err != nil {
+		j.shut()
+		return errors.Join(&run.Failure{Code: run.CodeFailed, Text: err.Error(), Hint: hintOf(err)}, discard(s, err))
+	}
+	out, err := run.Run(ctx, j.params(in))
+	if err != nil {
+		err = in.explain(err)
+		out.Code, _ = classify(err)
+	}
+	j.shut()
+	if endErr := s.End(session.End{Time: time.Now().UTC(), ExitCode: out.Code, Reason: out.Reason}); endErr != nil {
+		a.say("ending the session: %s", endErr)
+	}
+	j.janitor.close()
+	if !o.quiet {
+		writeSummary(a.err, &j.tally, s.Meta.ID, out.Reason, time.Since(began), filepath.Join(s.Dir, session.EventsFile))
+	}
+	if err != nil {
+		return err
+	}
+	return exitCode(out.Code)
+}
+
+// job is what one run is made of on the command's side.
+type job struct {
+	*app
+	work
+	session *session.Session
+	quiet   bool
+	stops   chan run.Stop
+	began   time.Time
+
+	log      *eventlog.Writer
+	fanout   *eventlog.Fanout
+	tally    event.Tally
+	broker   *secrets.Broker
+	problems chan []error
+	term     *run.Terminal
+	shim     string
+	janitor  *janitor
+	running  atomic.Bool
+	stopping atomic.Bool
+}
+
+func (j *job) open(ctx context.Context, paths session.Paths) error {
+	var err error
+	if err := os.MkdirAll(paths.Cache, 0o700); err != nil {
+		return fmt.Errorf("making the cache directory: %w", err)
+	}
+	if j.shim, err = shimbin.Install(paths.Cache); err != nil {
+		return err
+	}
+	if j.janitor, err = startJanitor(j.shim, j.session.RuntimeDir); err != nil {
+		return err
+	}
+	text, err := json.MarshalIndent(j.plan, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := atomicfile.Write(filepath.Join(j.session.Dir, session.PlanFile), text, 0o600); err != nil {
+		return fmt.Errorf("writing the plan: %w", err)
+	}
+	if j.log, err = eventlog.Create(filepath.Join(j.session.Dir, session.EventsFile), j.session.Meta.ID, time.Now); err != nil {
+		return err
+	}
+	j.fanout = eventlog.NewFanout(j.log, &j.tally)
+	if err := podman.WriteSeccomp(j.seccomp()); err != nil {
+		return err
+	}
+	if err := j.openSecrets(ctx); err != nil {
+		return err
+	}
+	return j.session.Serve(j)
+}
+
+func (j *job) seccomp() string { return filepath.Join(j.session.RuntimeDir, "seccomp.json") }
+
+// openSecrets makes the placeholders and starts to read the real values, while the container is being made.
+func (j *job) openSecrets(ctx context.Context) error {
+	var creds []secrets.Credential
+	for _, c := range j.plan.Grants.Credentials {
+		creds = append(creds, secrets.Credential{Name: c.Name, Hosts: c.Hosts, Header: c.Header, Shape: c.Shape,
+			Source: secrets.Source{Keyring: c.Source.Keyring, Env: c.Source.Env}})
+	}
+	lookup := func(name string) (string, bool) { v := j.getenv(name); return v, v != "" }
+	var err error
+	if j.broker, err = secrets.NewBroker(ctx, creds, lookup, secrets.Keyring{}); err != nil {
+		return err
+	}
+	j.broker.Preload()
+	j.problems = make(chan []error, 1)
+	go func() { j.problems <- j.broker.Problems(ctx) }()
+	return nil
+}
+
+// shut closes what open opened, but for the session and its janitor.
+func (j *job) shut() {
+	if j.broker != nil {
+		j.broker.Close()
+	}
+	if j.term != nil {
+		j.term.Close()
+	}
+	if j.log != nil {
+		if err := j.log.Close(); err != nil {
+			j.say("closing the event log: %s", err)
+		}
+	}
+}
+
+// runLog is the fan-out with the log's own alarm.
+type runLog struct {
+	*eventlog.Fanout
+	log *eventlog.Writer
+}
+
+func (l runLog) Failed() <-chan struct{} { return l.log.Failed() }
+
+func (j *job) params(in *interrupts) run.Params {
+	j.term = j.terminal()
+	return run.Params{
+		ID: j.session.Meta.ID, Plan: j.plan, Repo: j.ground.repo, Survey: j.ground.survey, Configs: j.ground.configs,
+		Dir: j.session.RuntimeDir, Shim: j.shim, Seccomp: j.seccomp(), Sockets: j.ground.sockets,
+		Runtime: j.engine, Log: runLog{j.fanout, j.log}, Secrets: j.broker,
+		In: j.in, Out: j.out, Err: j.err, Terminal: j.term, Signals: in.forwarded, Stops: j.stops,
+		Warn: func(text string) { j.say("warning: %s", printable(text)) },
+		Ready: func() {
+			j.warnOfSecrets()
+			j.running.Store(true)
+			in.forward()
+		},
+	}
+}
+
+// warnOfSecrets says which credentials can't be had, if that is known by now: a keyring that waits for its password
+// must not hold the agent up.
+func (j *job) warnOfSecrets() {
+	select {
+	case problems := <-j.problems:
+		for _, err := range problems {
+			j.say("warning: %s", err)
+			if hint := hintOf(err); hint != "" {
+				j.say("hint: %s", hint)
+			}
+		}
+	default:
+	}
+}
+
+// Status and Stop are what other terminals ask of this run.
+func (j *job) Status() session.Status {
+	allowed, refused, _, _ := j.tally.Totals()
+	s := session.Status{State: "starting", Allowed: int64(allowed), Denied: int64(refused)}
+	switch {
+	case j.stopping.Load():
+		s.State = "stopping"
+	case j.running.Load():
+		s.State = "running"
+	}
+	if limit := j.plan.Grants.Budget.Time; limit > 0 {
+		deadline := j.began.Add(limit).UTC()
+		s.Deadline = &deadline
+	}
+	return s
+}
+
+// Stop asks the run to end; the first reason wins.
+func (j *job) Stop(reason string, force bool) {
+	j.stopping.Store(true)
+	select {
+	case j.stops <- run.Stop{Reason: reason, Code: run.CodeStopped, Force: force}:
+	default: // it has been asked often enough
+	}
+}
+
+// terminal gives the person's terminal when there is one on both ends.
+func (a *app) terminal() *run.Terminal { return run.OpenTerminal(a.in, a.out) }
+
+// connect reaches Podman and asks what it can do.
+func (a *app) connect(ctx context.Context, o runOptions, profile profiles.Profile, dir string) (*podman.Engine, plan.EngineFacts, error) {
+	opts := podman.Options{URI: o.connection, Dir: dir}
+	var gvisor, problem string
+	if profile.Isolation.Runtime == "gvisor" {
+		gvisor, problem = podman.FindGVisor(ctx)
+	}
+	if gvisor != "" {
+		wrapper, err := podman.WrapGVisor(gvisor, dir)
+		if err != nil {
+			return nil, plan.EngineFacts{}, err
+		}
+		opts.OCIRuntime = wrapper
+	}
+	e, err := podman.Connect(ctx, opts)
+	if errors.Is(err, podman.ErrNoPodman) {
+		return nil, plan.EngineFacts{}, &run.Failure{Code: run.CodeFailed, Text: "Podman is not installed",
+			Hint: "install Podman 4.3 or newer (Debian, Ubuntu: sudo apt install podman uidmap; Fedora: sudo dnf install podman)\n\"agentbox doctor\" then says whether it works"}
+	}
+	if err != nil {
+		return nil, plan.EngineFacts{}, &run.Failure{Code: run.CodeFailed, Text: err.Error(), Hint: `"agentbox doctor" finds out why`}
+	}
+	facts, err := engineFacts(ctx, e, o.connection)
+	facts.GVisorProblem = problem
+	if gvisor != "" {
+		facts.GVisor = "runsc"
+	}
+	return e, facts, err
+}
+
+// janitor is a tiny process that removes the run's directory when this one is gone, however it went.
+type janitor struct {
+	cmd  *exec.Cmd
+	pipe io.Closer
+}
+
+func startJanitor(shim, dir string) (*janitor, error) {
+	cmd := exec.Command(shim, "janitor", dir)
+	cmd.Dir = "/"
+	cmd.Env = []string{}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	pipe, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("starting the janitor: %w", err)
+	}
+	return &janitor{cmd, pipe}, nil
+}
+
+func (j *janitor) close() {
+	_ = j.pipe.Close()
+	_ = j.cmd.Wait() // there is nothing left for it to do, so nothing to fail at
+}
+
+// interrupts turns signals into the end of the context before the agent runs, and hands them on from then on.
+type interrupts struct {
+	forwarded chan os.Signal
+	passing   atomic.Bool
+	got       atomic.Int64
+	cancel    context.CancelFunc
+	end       func()
+}
+
+func interruptible(parent context.Context) (context.Context, *interrupts) {
+	ctx, cancel := context.WithCancel(parent)
+	c, end := signals()
+	in := &interrupts{forwarded: make(chan os.Signal, cap(c)), cancel: cancel, end: end}
+	go func() {
+		for {
+			select {
+			case sig := <-c:
+				in.take(sig)
+			case <-parent.Done():
+				return
+			}
+		}
+	}()
+	return ctx, in
+}
+
+func (in *interrupts) take(sig os.Signal) {
+	if in.passing.Load() {
+		in.forwarded <- sig
+		return
+	}
+	if n, ok := sig.(syscall.Signal); ok && n != syscall.SIGUSR1 && n != syscall.SIGUSR2 {
+		in.got.Store(int64(n))
+		in.cancel()
+	}
+}
+
+func (in *interrupts) forward() { in.passing.Store(true) }
+
+func (in *interrupts) stop() {
+	in.end()
+	in.cancel()
+}
+
+// explain gives the signal as the reason of an error that a signal brought about.
+func (in *interrupts) explain(err error) error {
+	if n := in.got.Load(); n != 0 {
+		return &run.Failure{Code: 128 + int(n), Text: fmt.Sprintf("ended by signal %d (%s) before the agent started", n, syscall.Signal(n))}
+	}
+	return err
+}

@@ -1,0 +1,160 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"agentbox/internal/hostinfo"
+	"agentbox/internal/plan"
+	"agentbox/internal/profiles"
+	"agentbox/internal/rootfs"
+	"agentbox/internal/run/podman"
+	"agentbox/internal/session"
+	"agentbox/internal/workspace"
+)
+
+// ground is what was found out about this machine, person and repository before anything is decided.
+type ground struct {
+	host    plan.Host
+	repo    workspace.Repo
+	survey  workspace.Survey
+	configs []string // the person's git configuration files
+	sockets []string // of the host, that must not be seen inside
+}
+
+// survey finds it out, all but the engine.
+func (a *app) survey(paths session.Paths, p profiles.Profile, repo workspace.Repo) (ground, error) {
+	person, err := a.person()
+	if err != nil {
+		return ground{}, err
+	}
+	g := ground{repo: repo, configs: workspace.ConfigFiles(person.Home, configHome(a.getenv, person.Home)), sockets: a.sockets()}
+	if g.survey, err = workspace.Look(g.repo, p.Workspace.Hide); err != nil {
+		return ground{}, err
+	}
+	tools, err := rootfs.Scan(rootfs.Env{Home: person.Home, Repo: g.repo.Root, Private: private(paths), Getenv: a.getenv})
+	if err != nil {
+		return ground{}, err
+	}
+	g.host = plan.Host{
+		User: person, Repo: g.repo.Root, Directory: g.repo.Directory, Path: tools.Path, Shell: a.getenv("SHELL"),
+		Env: a.environ(), Roots: tools.Roots, Masked: tools.Masked, Hidden: g.survey.Hidden,
+		Warnings: g.survey.Warnings,
+	}
+	return g, g.program(p.Agent.Command[0], a.getenv("PATH"), paths)
+}
+
+// program finds the agent on the host. One that is not there is the plan's to refuse.
+func (g *ground) program(name, path string, paths session.Paths) error {
+	prog, err := rootfs.FindProgram(name, path, g.host.User.Home, private(paths)...)
+	if err != nil {
+		if isNotFound(err) {
+			return nil
+		}
+		return err
+	}
+	g.host.Roots = append(g.host.Roots, prog.Roots...)
+	g.host.Masked = append(g.host.Masked, prog.Masked...)
+	g.host.Program = prog.Inside(g.host.Roots)
+	return nil
+}
+
+func (a *app) person() (plan.User, error) {
+	u, err := user.LookupId(strconv.Itoa(a.uid))
+	if err != nil {
+		return plan.User{}, fmt.Errorf("finding out who you are: %w", err)
+	}
+	gid, err := strconv.Atoi(u.Gid)
+	if err != nil {
+		return plan.User{}, fmt.Errorf("finding out who you are: %w", err)
+	}
+	p := plan.User{UID: a.uid, GID: gid, Name: u.Username, Group: u.Username, Home: u.HomeDir}
+	if g, err := user.LookupGroupId(u.Gid); err == nil {
+		p.Group = g.Name
+	}
+	if home := a.getenv("HOME"); filepath.IsAbs(home) {
+		p.Home = filepath.Clean(home)
+	}
+	if real, err := filepath.EvalSymlinks(p.Home); err == nil {
+		p.Home = real
+	}
+	return p, nil
+}
+
+func (a *app) repository(paths session.Paths) (workspace.Repo, error) {
+	p, err := a.person()
+	if err != nil {
+		return workspace.Repo{}, err
+	}
+	dir, err := os.Getwd()
+	if err != nil {
+		return workspace.Repo{}, fmt.Errorf("finding the current directory: %w", err)
+	}
+	others, err := workspace.OtherHomes("/etc/passwd", p.UID)
+	if err != nil {
+		return workspace.Repo{}, err
+	}
+	return workspace.Find(dir, workspace.Person{UID: p.UID, Home: p.Home, OtherHomes: others, Own: private(paths)})
+}
+
+// sockets are the ways into the host that a person's session has. The self-test looks for each of them inside.
+func (a *app) sockets() []string {
+	out := []string{"/run/docker.sock", "/var/run/docker.sock", "/run/podman", "/run/dbus", "/run/systemd", "/run/containerd"}
+	if dir := a.getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(dir) {
+		for _, name := range []string{"bus", "podman", "docker.sock", "gnupg", "keyring", "wayland-0", "agentbox"} {
+			out = append(out, filepath.Join(dir, name))
+		}
+	}
+	if s := a.getenv("SSH_AUTH_SOCK"); filepath.IsAbs(s) {
+		out = append(out, s)
+	}
+	return out
+}
+
+func (a *app) environ() map[string]string {
+	env := map[string]string{}
+	for _, e := range os.Environ() {
+		if name, value, ok := strings.Cut(e, "="); ok {
+			env[name] = value
+		}
+	}
+	return env
+}
+
+func configHome(getenv func(string) string, home string) string {
+	if dir := getenv("XDG_CONFIG_HOME"); filepath.IsAbs(dir) {
+		return dir
+	}
+	return filepath.Join(home, ".config")
+}
+
+// engineFacts says what the engine can do here. How Podman is told to make cgroups decides which limits hold.
+func engineFacts(ctx context.Context, e *podman.Engine, uri string) (plan.EngineFacts, error) {
+	info, err := e.Info(ctx)
+	if err != nil {
+		return plan.EngineFacts{}, err
+	}
+	controllers := info.Controllers
+	if info.CgroupManager != "systemd" {
+		if controllers, err = hostinfo.Controllers("/"); err != nil {
+			controllers = nil // no cgroup v2: nothing can be limited, and the plan says so
+		}
+	}
+	f := plan.EngineFacts{Version: e.Version(), Runtime: info.Runtime, Connection: uri}
+	for _, c := range controllers {
+		switch c {
+		case "memory":
+			f.Memory = true
+		case "cpu":
+			f.CPUs = true
+		case "pids":
+			f.Pids = true
+		}
+	}
+	return f, nil
+}

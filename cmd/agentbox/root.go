@@ -1,0 +1,172 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"agentbox/internal/plan"
+	"agentbox/internal/profiles"
+	"agentbox/internal/rootfs"
+	"agentbox/internal/run"
+	"agentbox/internal/session"
+	"agentbox/internal/workspace"
+)
+
+// version is set by the build.
+var version = "unknown"
+
+// Exit codes of the verbs that run nothing.
+const (
+	exitFine    = 0
+	exitFinding = 1
+	exitUsage   = 2
+)
+
+// app is what every verb is made with: the outside world, so that a verb reads none of it by itself.
+type app struct {
+	in, out, err *os.File
+	getenv       func(string) string
+	uid          int
+}
+
+// Main runs the command line and returns the exit code.
+func Main(args []string) int {
+	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, getenv: os.Getenv, uid: os.Getuid()}
+	root := newRoot(a)
+	root.SetArgs(args)
+	verb, err := root.ExecuteContextC(context.Background())
+	if err == nil {
+		return exitFine
+	}
+	return a.report(verb, err)
+}
+
+func newRoot(a *app) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "agentbox",
+		Short: "Run a coding agent in a boundary it cannot talk its way past",
+		Long: `agentbox hands a coding agent real work in this repository without handing it the machine: a rootless
+Podman container that sees the repository and nothing else, one allowlisting HTTPS proxy as the only
+way out, placeholders in place of every credential, and an event for everything that crosses.`,
+		Example: `  agentbox run claude                     the agent, as if it were run without agentbox
+  agentbox run claude --dry-run           what it would be allowed to do
+  agentbox run shell -- make test         any command, in the same boundary
+  agentbox ps                             what runs now
+  agentbox doctor                         what this machine lacks, and how to fix it`,
+		SilenceErrors: true, SilenceUsage: true,
+		Version: version,
+	}
+	root.SetIn(a.in)
+	root.SetOut(a.out)
+	root.SetErr(a.err)
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, err) })
+	root.CompletionOptions.HiddenDefaultCmd = false
+	root.AddCommand(newRun(a), newPs(a), newStop(a), newEvents(a), newSecret(a), newDoctor(a), newVersion(a))
+	return root
+}
+
+// usageError is a command line that makes no sense.
+type usageError struct {
+	err  error
+	hint string
+}
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+
+func usage(cmd *cobra.Command, err error) error {
+	return &usageError{err, fmt.Sprintf("%s --help", cmd.CommandPath())}
+}
+
+// exactly is cobra.ExactArgs with a message that says what is missing.
+func exactly(n int, what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) != n {
+			return usage(cmd, fmt.Errorf("%s takes %s", cmd.CommandPath(), what))
+		}
+		return nil
+	}
+}
+
+// exitCode is an exit code without a message: everything has been said.
+type exitCode int
+
+func (e exitCode) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
+
+// hinted is any error that knows what to do next.
+type hinted interface{ Hint() string }
+
+// report prints err and its hint, each on a line of its own, and gives the exit code. It is the one table of both.
+func (a *app) report(verb *cobra.Command, err error) int {
+	var code exitCode
+	if errors.As(err, &code) {
+		return int(code)
+	}
+	number, hint := classify(err)
+	if verb.Name() != "run" && number >= run.CodeBudget {
+		number = exitFinding
+	}
+	if verb.Name() == "run" && number == exitUsage {
+		number = run.CodeRefused
+	}
+	a.say("%s", err)
+	if hint != "" {
+		for _, line := range strings.Split(hint, "\n") {
+			fmt.Fprintf(a.err, "agentbox: hint: %s\n", line)
+		}
+	}
+	return number
+}
+
+func classify(err error) (code int, hint string) {
+	var (
+		failure  *run.Failure
+		refusal  *workspace.Refusal
+		planned  *plan.Refusal
+		absent   *plan.NotFound
+		problems profiles.Problems
+		unknown  *profiles.NotFound
+		word     *usageError
+	)
+	switch {
+	case errors.As(err, &failure):
+		return failure.Code, failure.Hint
+	case errors.As(err, &refusal):
+		return run.CodeRefused, refusal.Hint
+	case errors.As(err, &planned):
+		return run.CodeRefused, planned.Hint()
+	case errors.As(err, &absent):
+		return run.CodeNotFound, absent.Hint()
+	case errors.As(err, &problems), errors.As(err, &unknown):
+		return run.CodeRefused, hintOf(err)
+	case errors.Is(err, rootfs.ErrNotFound):
+		return run.CodeNotFound, hintOf(err)
+	case errors.As(err, &word):
+		return exitUsage, word.hint
+	case strings.HasPrefix(err.Error(), "unknown command"):
+		return exitUsage, "agentbox --help"
+	}
+	return run.CodeFailed, hintOf(err)
+}
+
+func hintOf(err error) string {
+	var h hinted
+	if errors.As(err, &h) {
+		return h.Hint()
+	}
+	var p *session.Problem
+	if errors.As(err, &p) {
+		return p.Hint
+	}
+	return ""
+}
+
+// say is talk: one line on stderr.
+func (a *app) say(format string, args ...any) {
+	fmt.Fprintf(a.err, "agentbox: "+format+"\n", args...)
+}

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"agentbox/internal/event"
+)
+
+// writeSummary says in a few lines what crossed the boundary. Names that an agent chose are shown escaped.
+func writeSummary(w io.Writer, t *event.Tally, id, reason string, took time.Duration, log string) {
+	fmt.Fprintf(w, "agentbox: %s · %s · run %s\n", reason, round(took), id)
+	hosts := t.Hosts()
+	for i, h := range hosts {
+		if i == summaryLines {
+			fmt.Fprintf(w, "  reached     … and %d more hosts\n", len(hosts)-i)
+			break
+		}
+		fmt.Fprintf(w, "  reached     %s  %s, %s up, %s down\n", place(h.HostPort), times(h.Allowed, "request"), size(h.BytesUp), size(h.BytesDown))
+	}
+	refused := t.Refused()
+	for i, r := range refused {
+		if i == summaryLines {
+			fmt.Fprintf(w, "  refused     … and %d more\n", len(refused)-i)
+			break
+		}
+		fmt.Fprintf(w, "  refused     %s  %s: %s\n", place(r.HostPort), times(r.Count, "time"), printable(r.Reason))
+	}
+	for _, c := range t.Credentials() {
+		line := fmt.Sprintf("  credential  %s  used %s", printable(c.Name), times(c.Used, "time"))
+		if c.Refused > 0 {
+			line += fmt.Sprintf(", REFUSED %s", times(c.Refused, "time"))
+		}
+		fmt.Fprintln(w, line)
+	}
+	if len(hosts)+len(refused) == 0 {
+		fmt.Fprintln(w, "  network     nothing was asked for")
+	}
+	fmt.Fprintf(w, "  log         %s\n", log)
+}
+
+const summaryLines = 10
+
+func place(at event.HostPort) string {
+	if at.Port == 0 {
+		return printable(at.Host)
+	}
+	return fmt.Sprintf("%s:%d", printable(at.Host), at.Port)
+}
+
+func times(n uint64, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+func size(n int64) string {
+	switch {
+	case n < 1000:
+		return fmt.Sprintf("%d B", n)
+	case n < 1000_000:
+		return fmt.Sprintf("%.1f kB", float64(n)/1e3)
+	}
+	return fmt.Sprintf("%.1f MB", float64(n)/1e6)
+}
+
+func round(d time.Duration) time.Duration {
+	switch {
+	case d < time.Second:
+		return d.Round(time.Millisecond)
+	case d < time.Minute:
+		return d.Round(100 * time.Millisecond)
+	}
+	return d.Round(time.Second)
+}
+
+const longestShown = 200
+
+// printable escapes what could redraw a terminal, and cuts what is too long.
+func printable(s string) string {
+	if len(s) > longestShown {
+		s = s[:longestShown] + "…"
+	}
+	var b strings.Builder
+	for _, r := range s {
+		if r < 0x20 || r == 0x7f || (r >= 0x80 && r < 0xa0) || r == 0xfffd || (r >= 0x202a && r <= 0x202e) || (r >= 0x2066 && r <= 0x2069) {
+			fmt.Fprintf(&b, "\\u%04x", r)
+			continue
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}
