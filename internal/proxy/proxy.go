@@ -196,11 +196,19 @@ func (p *Proxy) Close() error {
 	p.cancel()
 	p.conns.closeAll()
 	_ = p.queue.Close()
-	err := errors.Join(p.outer.Close(), p.inner.Close())
+	err := errors.Join(unlessClosed(p.outer.Close()), unlessClosed(p.inner.Close()))
 	p.transport.CloseIdleConnections()
 	p.conns.work.Wait()
 	p.serve.Wait()
 	p.transport.CloseIdleConnections()
+	return err
+}
+
+// unlessClosed drops the error of a listener that was closed before, by this Close or by who serves it.
+func unlessClosed(err error) error {
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
 	return err
 }
 

@@ -194,7 +194,9 @@ func TestRefusalsAreBounded(t *testing.T) {
 
 func TestFailingLogFailsTheQuery(t *testing.T) {
 	l := newLab(t)
+	l.log.mu.Lock()
 	l.log.err = errors.New("full")
+	l.log.mu.Unlock()
 	for range 2 {
 		if reply := l.ask("udp", "evil.test", dns.TypeA, false); reply.Rcode != dns.RcodeServerFailure {
 			t.Errorf("got %v", reply)
@@ -204,7 +206,9 @@ func TestFailingLogFailsTheQuery(t *testing.T) {
 
 func TestFullTable(t *testing.T) {
 	l := newLab(t)
+	l.table.mu.Lock()
 	l.table.limit = 2
+	l.table.mu.Unlock()
 	l.ask("udp", "a.wild.test", dns.TypeA, false)
 	l.ask("udp", "b.wild.test", dns.TypeA, false)
 	for range 2 {
