@@ -35,7 +35,9 @@ func hostSockets(t *testing.T) ([]*os.File, []shimwire.Listen) {
 		files, listen = append(files, f), append(listen, shimwire.Listen{Network: network, Addr: addr})
 	}
 	for range 2 {
-		ln, err := net.Listen("tcp4", "127.0.0.1:0")
+		var plain net.ListenConfig
+		plain.SetMultipathTCP(false) // another protocol would give it away
+		ln, err := plain.Listen(t.Context(), "tcp4", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -57,6 +59,9 @@ func hostSockets(t *testing.T) ([]*os.File, []shimwire.Listen) {
 func deceive(t *testing.T, mode shimwire.Mode, lie string) (*transport.Link, error, *exec.Cmd) {
 	t.Helper()
 	files, listen := hostSockets(t)
+	if lie == "same twice" || lie == "duplicate" {
+		listen[1] = listen[0] // so that nothing but its identity is wrong
+	}
 	dir := transporttest.RunDir(t)
 	endpoint, err := transport.New(mode).Listen(dir)
 	if err != nil {

@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/creack/pty"
 	"golang.org/x/sys/unix"
 
 	"agentbox/internal/shimwire"
@@ -35,7 +36,7 @@ func Run(t *testing.T, tr transport.Transport) {
 		{"ExitCodes", testExitCodes}, {"NotStarted", testNotStarted}, {"Agent", testAgent}, {"Orphans", testOrphans},
 		{"PID1", testPID1}, {"Signals", testSignals}, {"Files", testFiles}, {"SelfTest", testSelfTest},
 		{"Canary", testCanary}, {"Once", testOnce}, {"HostDies", testHostDies}, {"HostIsKilled", testHostIsKilled},
-		{"ShimDies", testShimDies}, {"Order", testOrder}, {"Cancel", testCancel},
+		{"ShimDies", testShimDies}, {"Order", testOrder}, {"Terminal", testTerminal}, {"JobControl", testJobControl}, {"Cancel", testCancel},
 	} {
 		t.Run(part.name, func(t *testing.T) { part.test(t, tr) })
 	}
@@ -711,4 +712,83 @@ func testCancel(t *testing.T, tr transport.Transport) {
 	if err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
+}
+
+// terminal runs script in a container with a terminal; held says whether it is the session's already, as a
+// container runtime leaves it, or the shim has to take it.
+func terminal(t *testing.T, tr transport.Transport, script string, held bool) (*Session, *os.File, *bufio.Reader) {
+	t.Helper()
+	master, slave, err := pty.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := Shell(script)
+	a.Terminal, a.Size = true, shimwire.Size{Rows: 31, Cols: 97}
+	s := Open(t, tr, config(a), func(c *exec.Cmd) {
+		c.Stdin, c.Stdout, c.Stderr = slave, slave, slave
+		c.SysProcAttr.Setsid, c.SysProcAttr.Setctty = held, held
+	})
+	t.Cleanup(func() { _ = master.Close() })
+	if err := slave.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s.Start()
+	if err := master.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	return s, master, bufio.NewReader(master)
+}
+
+// sees reads up to a line.
+func sees(t *testing.T, r *bufio.Reader, want string) {
+	t.Helper()
+	for {
+		line, err := r.ReadString('\n')
+		if strings.TrimSpace(line) == want {
+			return
+		}
+		if err != nil {
+			t.Fatalf("the terminal never shows %q: %q, %v", want, line, err)
+		}
+	}
+}
+
+func testTerminal(t *testing.T, tr transport.Transport) {
+	for _, held := range []bool{true, false} {
+		t.Run(fmt.Sprint("held ", held), func(t *testing.T) {
+			s, _, r := terminal(t, tr, `stty size; trap 'stty size; exit 6' WINCH; sleep 1000 & echo ready; wait`, held)
+			sees(t, r, "31 97")
+			sees(t, r, "ready")
+			if err := s.Link.Resize(33, 101); err != nil {
+				t.Fatal(err)
+			}
+			sees(t, r, "33 101")
+			s.Ended(shimwire.Exit{Code: 6})
+		})
+	}
+}
+
+// testJobControl types the suspend character, and the interrupt character after the agent went on.
+func testJobControl(t *testing.T, tr transport.Transport) {
+	s, master, r := terminal(t, tr, `echo ready; while read x; do echo "got $x"; done`, true)
+	sees(t, r, "ready")
+	for _, word := range []string{"one", "two"} {
+		if _, err := master.Write([]byte{0x1a}); err != nil {
+			t.Fatal(err)
+		}
+		if m := s.Next(); m.Stopped == nil || m.Stopped.Signal != int(unix.SIGTSTP) {
+			t.Fatalf("got %s", show(m))
+		}
+		if err := s.Link.Continue(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := master.WriteString(word + "\n"); err != nil {
+			t.Fatal(err)
+		}
+		sees(t, r, "got "+word)
+	}
+	if _, err := master.Write([]byte{0x03}); err != nil {
+		t.Fatal(err)
+	}
+	s.Ended(shimwire.Exit{Signal: int(unix.SIGINT)})
 }

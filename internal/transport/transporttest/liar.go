@@ -277,6 +277,11 @@ func open(family, kind, protocol int, at unix.Sockaddr, listen bool) (int, error
 	if err != nil {
 		return -1, err
 	}
+	if family == unix.AF_INET { // two at one address, where the host asks for that
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
+			return -1, err
+		}
+	}
 	if err := unix.Bind(fd, at); err != nil {
 		return -1, err
 	}
