@@ -2,9 +2,11 @@ package profiles
 
 import (
 	"bytes"
+	"cmp"
 	"encoding"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -276,8 +278,8 @@ func (d *document) mapping(v any, dst reflect.Value, path []string) {
 		return
 	}
 	out := reflect.MakeMap(dst.Type())
-	for name, item := range table {
-		below := join(path, name)
+	for _, name := range d.ordered(table, path) {
+		item, below := table[name], join(path, name)
 		key, value := reflect.New(dst.Type().Key()).Elem(), reflect.New(dst.Type().Elem()).Elem()
 		before := len(d.problems)
 		if err := key.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(name)); err != nil {
@@ -290,6 +292,13 @@ func (d *document) mapping(v any, dst reflect.Value, path []string) {
 		out.SetMapIndex(key, value)
 	}
 	dst.Set(out)
+}
+
+// ordered lists the keys of a table as the file has them.
+func (d *document) ordered(table map[string]any, path []string) []string {
+	return slices.SortedFunc(maps.Keys(table), func(a, b string) int {
+		return cmp.Or(cmp.Compare(d.place(join(path, a)).key, d.place(join(path, b)).key), cmp.Compare(a, b))
+	})
 }
 
 func (d *document) mismatch(path []string, want string, got any) {

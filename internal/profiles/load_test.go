@@ -41,7 +41,7 @@ func TestBadProfiles(t *testing.T) {
 func golden(t *testing.T, path, got string) {
 	t.Helper()
 	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o600); err != nil {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil { //nolint:gosec // a file of the repository
 			t.Fatal(err)
 		}
 	}
@@ -259,6 +259,16 @@ func TestPlacesOfKeys(t *testing.T) {
 		if !ok || !strings.HasPrefix(text[s.key:], want) {
 			t.Errorf("%s: %v, %q", path, ok, text[s.key:min(len(text), s.key+5)])
 		}
+	}
+}
+
+func TestColumnsCountCharactersAndNothingRedrawsTheScreen(t *testing.T) {
+	text := "version = 1\r\n[agent]\r\ncommand = [\"x\"]\r\nenv = { A = \"äö😀\", B-C = \"\" } # \u202e\u200f \u00a0end\r\n"
+	_, err := Load("x", []byte(text), "x.toml")
+	want := "x.toml:4:20: \"B-C\" is not a name of an environment variable\n" +
+		"     4 | env = { A = \"äö😀\", B-C = \"\" } # \ufffd\ufffd \ufffdend\n       |                    ^"
+	if err == nil || err.Error() != want {
+		t.Errorf("got %v", err)
 	}
 }
 
