@@ -390,7 +390,8 @@ func never(string) bool { return false }
 // inMain allows the file that holds a program's main function.
 func inMain(path string) bool {
 	return filepath.Base(path) == "main.go" &&
-		(strings.HasPrefix(path, "cmd/") || strings.HasPrefix(path, "test/") || strings.HasPrefix(path, "internal/modelserver/cmd/"))
+		(strings.HasPrefix(path, "cmd/") || strings.HasPrefix(path, "test/") || strings.HasPrefix(path, "internal/modelserver/cmd/")) ||
+		strings.HasPrefix(path, "internal/transport/transporttest/") // its program is the inside of a container
 }
 
 // inMainOrPID1 allows PID 1 of containers too: it ends as its child ended, from where it learns that.
