@@ -145,6 +145,7 @@ func TestAMisplacedPlaceholderIsRefused(t *testing.T) {
 		"basic":                  {"https://good.test/", false, []string{"Authorization", "Basic " + b64([]byte("user:"+ph))}},
 		"basic, shifted by one":  {"https://good.test/", false, []string{"Authorization", "Basic " + b64([]byte("u:"+ph+":x"))}},
 		"basic, shifted by two":  {"https://good.test/", false, []string{"Authorization", "Basic " + b64([]byte("us:"+ph))}},
+		"basic, shifted by 3":    {"https://good.test/", false, []string{"Authorization", "Basic " + b64([]byte("usr:"+ph))}},
 		"base64url in a cookie":  {"https://good.test/", false, []string{"Cookie", base64.RawURLEncoding.EncodeToString([]byte(ph))}},
 		"hex":                    {"https://good.test/", false, []string{"X-Other", hex.EncodeToString([]byte(ph))}},
 		"of another run":         {"https://good.test/", false, []string{"X-Api-Key", other}},
