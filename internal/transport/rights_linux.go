@@ -69,7 +69,7 @@ func closeFDs(fds []int) error {
 }
 
 // samePerson insists that the other side of conn runs as uid, seen from here: the user namespace of the
-// container maps the agent to the person.
+// container maps the agent to the person. That nobody else can enter the directory is the first defence.
 func samePerson(conn *net.UnixConn, uid int) error {
 	raw, err := conn.SyscallConn()
 	if err != nil {
@@ -81,10 +81,37 @@ func samePerson(conn *net.UnixConn, uid int) error {
 	if err := errors.Join(err, credErr); err != nil {
 		return fmt.Errorf("asking who connects: %w", err)
 	}
-	if int(cred.Uid) != uid {
-		return fmt.Errorf("uid %d connects, not %d", cred.Uid, uid)
+	if int(cred.Uid) == uid {
+		return nil
+	}
+	if err := inNamespaceOf(int(cred.Pid), uid); err != nil {
+		return fmt.Errorf("uid %d connects, not %d: %w", cred.Uid, uid, err)
 	}
 	return nil
+}
+
+// inNamespaceOf insists that process pid lives in a user namespace that uid made, however deep: gVisor connects
+// for the container as a subordinate user, who has no existence outside such a namespace.
+func inNamespaceOf(pid, uid int) error {
+	const deepest = 32 // the kernel's own limit of nesting
+	ns, err := unix.Open(fmt.Sprintf("/proc/%d/ns/user", pid), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("asking for its user namespace: %w", err)
+	}
+	defer func() { _ = unix.Close(ns) }()
+	for range deepest {
+		parent, err := unix.IoctlRetInt(ns, unix.NS_GET_PARENT)
+		if err != nil { // the initial namespace, or this process's own, which is no container
+			return fmt.Errorf("it is in no container of uid %d", uid)
+		}
+		owner, err := unix.IoctlGetUint32(ns, unix.NS_GET_OWNER_UID)
+		_ = unix.Close(ns)
+		ns = parent
+		if err == nil && int(owner) == uid {
+			return nil
+		}
+	}
+	return fmt.Errorf("its user namespace is too deep")
 }
 
 // adopt makes listeners of fds, which it owns: all of them are exactly what was asked for, or all are closed.

@@ -146,7 +146,7 @@ func becomeContainer(dir, flaw string) error {
 			return os.WriteFile("/proc/sys/net/ipv4/ip_unprivileged_port_start", []byte("0"), 0)
 		},
 		func() error { return os.Chdir("/") },
-		func() error { return dropRights(flaw != "no-seccomp") },
+		func() error { return dropRights(flaw) },
 		func() error { return unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC) },
 		func() error { return leak(flaw) },
 	} {
@@ -207,7 +207,7 @@ func loopbackUp() error {
 }
 
 // dropRights leaves nothing of what the namespaces gave.
-func dropRights(seccomp bool) error {
+func dropRights(flaw string) error {
 	for c := range uintptr(unix.CAP_LAST_CAP + 1) {
 		if err := unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0); err != nil && err != unix.EINVAL {
 			return fmt.Errorf("dropping capability %d: %w", c, err)
@@ -216,15 +216,17 @@ func dropRights(seccomp bool) error {
 	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
 		return err
 	}
-	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
-		return err
+	if flaw != "new-privileges" {
+		if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+			return err
+		}
 	}
 	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var none [2]unix.CapUserData
 	if err := unix.Capset(&head, &none[0]); err != nil {
 		return fmt.Errorf("dropping capabilities: %w", err)
 	}
-	if !seccomp {
+	if flaw == "no-seccomp" || flaw == "new-privileges" { // a filter needs no_new_privs
 		return nil
 	}
 	allow := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW}}

@@ -516,9 +516,11 @@ func testSelfTest(t *testing.T, tr transport.Transport) {
 			}
 		})
 	}
-	for flaw, name := range map[string]string{"no-seccomp": "seccomp", "leak": "descriptors"} {
+	for flaw, name := range map[string]string{"no-seccomp": "seccomp", "leak": "descriptors", "new-privileges": "no new privileges"} {
 		t.Run(flaw, func(t *testing.T) {
-			s := Open(t, tr, config(Shell("echo it runs")), func(c *exec.Cmd) { c.Args[2] = flaw })
+			cfg := config(Shell("echo it runs"))
+			cfg.SelfTest.Seccomp = flaw != "new-privileges" // one comes with the other
+			s := Open(t, tr, cfg, func(c *exec.Cmd) { c.Args[2] = flaw })
 			result, err := s.Link.Ready(Context(t))
 			if err != nil {
 				t.Fatal(err)
