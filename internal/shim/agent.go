@@ -33,7 +33,7 @@ type execSpec struct {
 	Nofile uint64   `json:"nofile"`
 }
 
-// specFD is where the exec role finds the socket.
+// specFD is where the exec role finds the socket, which harden has marked to end with it.
 const specFD = 3
 
 // startError is why the agent could not be started; Kind is one of shimwire's.
@@ -208,7 +208,6 @@ func prepare(sock *os.File) error {
 	if err := json.NewDecoder(sock).Decode(&spec); err != nil {
 		return fmt.Errorf("reading what to run: %w", err)
 	}
-	closeOnExec(specFD)
 	if err := setLimits(spec); err != nil {
 		return err
 	}
