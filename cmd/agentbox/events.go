@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -109,6 +111,9 @@ func eventLine(e event.Event) string {
 	}
 	if e.ExitCode != nil {
 		line += fmt.Sprintf(" exit %d", *e.ExitCode)
+	}
+	for _, key := range slices.Sorted(maps.Keys(e.Detail)) {
+		line += fmt.Sprintf(" %s=%s", key, printable(e.Detail[key]))
 	}
 	if e.Reason != "" {
 		line += ": " + printable(e.Reason)

@@ -75,7 +75,7 @@ func (a *app) carryOut(ctx context.Context, o runOptions, paths session.Paths, w
 		a.say("ending the session: %s", endErr)
 	}
 	j.janitor.close()
-	if !o.quiet {
+	if !o.quiet && err == nil {
 		writeSummary(a.err, &j.tally, s.Meta.ID, out.Reason, time.Since(began), filepath.Join(s.Dir, session.EventsFile))
 	}
 	if err != nil {

@@ -43,7 +43,7 @@ func (a *app) survey(paths session.Paths, p profiles.Profile, repo workspace.Rep
 	}
 	g.host = plan.Host{
 		User: person, Repo: g.repo.Root, Directory: g.repo.Directory, Path: tools.Path, Shell: a.getenv("SHELL"),
-		Env: a.environ(), Roots: tools.Roots, Masked: tools.Masked, Hidden: g.survey.Hidden,
+		Env: a.environ(), Tools: tools.Env, Roots: tools.Roots, Masked: tools.Masked, Hidden: g.survey.Hidden,
 		Warnings: g.survey.Warnings,
 	}
 	return g, g.program(p.Agent.Command[0], a.getenv("PATH"), paths)

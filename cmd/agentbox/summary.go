@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,7 +13,7 @@ import (
 // writeSummary says in a few lines what crossed the boundary. Names that an agent chose are shown escaped.
 func writeSummary(w io.Writer, t *event.Tally, id, reason string, took time.Duration, log string) {
 	fmt.Fprintf(w, "agentbox: %s · %s · run %s\n", reason, round(took), id)
-	hosts := t.Hosts()
+	hosts := slices.DeleteFunc(t.Hosts(), func(h event.HostCount) bool { return h.Allowed == 0 })
 	for i, h := range hosts {
 		if i == summaryLines {
 			fmt.Fprintf(w, "  reached     … and %d more hosts\n", len(hosts)-i)

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"encoding/json"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -86,7 +87,10 @@ func shell(s string) string {
 // environment is the agent's environment but for what holds placeholders: what the host passes, the profile over it,
 // agentbox's own over both. Whatever the plan does not name is absent.
 func environment(in Inputs, g Grants) ([]string, error) {
-	env := map[string]string{}
+	env := maps.Clone(in.Host.Tools)
+	if env == nil {
+		env = map[string]string{}
+	}
 	for name, value := range in.Host.Env {
 		if handedIn(name, g) {
 			env[name] = value

@@ -38,6 +38,7 @@ type Host struct {
 	Path      string            // PATH for inside
 	Shell     string            // the person's login shell
 	Env       map[string]string // agentbox's own environment
+	Tools     map[string]string // variables of it that name something in Roots: NVM_DIR, GOROOT
 	Roots     []string          // toolchain roots outside /usr
 	Masked    []string          // credential files inside Roots
 	Hidden    []string          // matches of the profile's hide patterns

@@ -71,6 +71,9 @@ func (x *execution) rootOptions(files []plan.File) rootfs.Options {
 	} else if len(id) > 0 {
 		o.Files = append(o.Files, rootfs.File{Path: filepath.Join(u.Home, ".gitconfig"), Content: id})
 	}
+	if x.Plan.Grants.Isolation.Runtime == "gvisor" {
+		x.seeds = o.Files
+	}
 	return o
 }
 
@@ -168,6 +171,9 @@ func (x *execution) config(repo []workspace.Mount) (shimwire.Config, error) {
 	}
 	if x.Terminal != nil {
 		c.Agent.Size = x.Terminal.Size()
+	}
+	for _, f := range x.seeds {
+		c.Files = append(c.Files, shimwire.File{Path: f.Path, Mode: 0o600, Content: f.Content})
 	}
 	return c, nil
 }

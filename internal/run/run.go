@@ -12,6 +12,7 @@ import (
 
 	"agentbox/internal/event"
 	"agentbox/internal/plan"
+	"agentbox/internal/rootfs"
 	"agentbox/internal/shimwire"
 	"agentbox/internal/transport"
 	"agentbox/internal/workspace"
@@ -95,6 +96,7 @@ type execution struct {
 	boundary  *boundary
 	watcher   *workspace.Watcher
 	before    workspace.State
+	seeds     []rootfs.File // for the shim to lay: gVisor starts a tmpfs empty, where others copy the skeleton's directory
 }
 
 func (x *execution) record(e event.Event) error { return x.Log.Emit(e) }

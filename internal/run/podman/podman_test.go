@@ -67,6 +67,39 @@ func TestContract(t *testing.T) {
 	runtest.Contract(t, engine(t), maker(t))
 }
 
+// TestContractOnGVisor runs the suite on runsc where there is one that can be used: with Podman 5.4 there must be.
+func TestContractOnGVisor(t *testing.T) {
+	runsc, problem := FindGVisor(t.Context())
+	if problem != "" {
+		if os.Getenv("AGENTBOX_E2E_PODMAN") == "5.4" {
+			t.Fatalf("gVisor can't be used: %s", problem)
+		}
+		if !strings.Contains(problem, "not installed") && !strings.Contains(problem, "too old") {
+			t.Errorf("gVisor can't be used, and the reason is %q", problem)
+		}
+		return
+	}
+	dir := socketDir(t)
+	wrapper, err := WrapGVisor(runsc, dir)
+	must(t, err)
+	e, err := Connect(t.Context(), Options{Dir: dir, OCIRuntime: wrapper})
+	must(t, err)
+	t.Cleanup(e.Close)
+	runtest.Contract(t, e, maker(t))
+}
+
+func TestReleaseYear(t *testing.T) {
+	for version, want := range map[string]string{
+		"runsc version release-20221102.1\nspec: 1.1.0-rc.1\n": "2022",
+		"runsc version 0.0~20240729.0\nspec: 1.2.0\n":          "2024",
+		"runsc version VERSION_MISSING\n":                      "",
+	} {
+		if got := releaseYear(version); got != want {
+			t.Errorf("%q: %q, want %q", version, got, want)
+		}
+	}
+}
+
 func inside(t *testing.T, script string) string {
 	t.Helper()
 	e := engine(t)
