@@ -94,7 +94,7 @@ func TestAnotherUserIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Stop(t.Context(), "x", true); err == nil {
+	if _, err := c.ask(t.Context(), request{Op: "stop"}); err == nil {
 		t.Error("another user's stop was taken")
 	}
 	if err := c.Close(); err != nil {
