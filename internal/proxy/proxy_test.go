@@ -527,7 +527,6 @@ func (s swap) Inject(_ context.Context, req *http.Request, host policy.Host, ove
 func TestInjector(t *testing.T) {
 	l := newLab(t, http.HandlerFunc(echoUpgrade), func(c *Config) { c.Injector = swap{} })
 	conn := l.tunnel("good.test:443", "good.test")
-	// Naming the header in Connection must not take the injected one away, or leave the placeholder.
 	if answer := l.sayOn(conn, "GET /a HTTP/1.1\r\nHost: good.test\r\nAuthorization: Bearer placeholder\r\nConnection: close\r\n\r\n"); statusOf(answer) != "426 Upgrade Required" {
 		t.Errorf("got %q", answer)
 	}
