@@ -261,12 +261,12 @@ func (a *app) connect(ctx context.Context, o runOptions, profile profiles.Profil
 	if err != nil {
 		return nil, plan.EngineFacts{}, &run.Failure{Code: run.CodeFailed, Text: err.Error(), Hint: `"agentbox doctor" finds out why`}
 	}
-	facts, err := engineFacts(ctx, e, o.connection)
+	facts := a.engineFacts(e, o.connection)
 	facts.GVisorProblem = problem
 	if gvisor != "" {
 		facts.GVisor = "runsc"
 	}
-	return e, facts, err
+	return e, facts, nil
 }
 
 // janitor is a tiny process that removes the run's directory when this one is gone, however it went.

@@ -1,9 +1,9 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"os/user"
 	"path/filepath"
 	"strconv"
@@ -133,19 +133,14 @@ func configHome(getenv func(string) string, home string) string {
 	return filepath.Join(home, ".config")
 }
 
-// engineFacts says what the engine can do here. How Podman is told to make cgroups decides which limits hold.
-func engineFacts(ctx context.Context, e *podman.Engine, uri string) (plan.EngineFacts, error) {
-	info, err := e.Info(ctx)
+// engineFacts says what the engine can do here. Podman could be asked, but takes longer over its answer than over
+// making a container.
+func (a *app) engineFacts(e *podman.Engine, uri string) plan.EngineFacts {
+	f := plan.EngineFacts{Version: e.Version(), Connection: uri, Runtime: ociRuntime(uri)}
+	controllers, err := hostinfo.Delegated("/", a.uid)
 	if err != nil {
-		return plan.EngineFacts{}, err
+		controllers = nil // no cgroup v2: nothing can be limited, and the plan says so
 	}
-	controllers := info.Controllers
-	if info.CgroupManager != "systemd" {
-		if controllers, err = hostinfo.Controllers("/"); err != nil {
-			controllers = nil // no cgroup v2: nothing can be limited, and the plan says so
-		}
-	}
-	f := plan.EngineFacts{Version: e.Version(), Runtime: info.Runtime, Connection: uri}
 	for _, c := range controllers {
 		switch c {
 		case "memory":
@@ -156,5 +151,19 @@ func engineFacts(ctx context.Context, e *podman.Engine, uri string) (plan.Engine
 			f.Pids = true
 		}
 	}
-	return f, nil
+	return f
+}
+
+// ociRuntime is the one to ask Podman for: crun, else runc, the order in which Podman itself looks. A service that is
+// somebody else's keeps its own ("").
+func ociRuntime(uri string) string {
+	if uri != "" {
+		return ""
+	}
+	for _, name := range []string{"crun", "runc"} {
+		if _, err := exec.LookPath(name); err == nil {
+			return name
+		}
+	}
+	return ""
 }

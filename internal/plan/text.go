@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -157,7 +158,7 @@ func (t *page) bounds(p Plan) {
 	}
 	t.limits(p)
 	e := p.Binding.Engine
-	t.line(false, "isolation", "%s · rootless Podman %s with %s, %s", p.Grants.Isolation.Runtime, clean(e.Version), clean(e.Runtime), transport(e.Transport))
+	t.line(false, "isolation", "%s · rootless Podman %s with %s, %s", p.Grants.Isolation.Runtime, clean(e.Version), clean(cmp.Or(e.Runtime, "its own runtime")), transport(e.Transport))
 }
 
 func transport(s string) string {

@@ -145,6 +145,9 @@ func (x *execution) spec(tree rootfs.Tree, mounts []Mount) Spec {
 		Labels: map[string]string{"agentbox.run": x.ID},
 		UID:    b.User.UID, GID: b.User.GID, Terminal: x.Terminal != nil, Mounts: mounts, Seccomp: x.Seccomp,
 	}
+	if g.Isolation.Runtime != "gvisor" { // the service of a gVisor run knows no other
+		s.OCIRuntime = b.Engine.Runtime
+	}
 	if b.Enforced["memory"] {
 		s.Limits.Memory = g.Limits.Memory
 	}

@@ -47,6 +47,8 @@ type Spec struct {
 	Seccomp  string  // path of a profile (JSON) on the host
 	ShmSize  int64   // bytes of /dev/shm
 	Limits   Limits
+	// OCIRuntime is a name that the engine knows; "" is the engine's own choice.
+	OCIRuntime string
 }
 
 // Limits of a container. Zero leaves the engine's default, and is what a machine without the cgroup controller gets.

@@ -16,7 +16,6 @@ import (
 
 	"github.com/containers/podman/v5/pkg/bindings"
 	"github.com/containers/podman/v5/pkg/bindings/containers"
-	"github.com/containers/podman/v5/pkg/bindings/system"
 	"github.com/containers/podman/v5/pkg/errorhandling"
 	"github.com/containers/podman/v5/pkg/specgen"
 	spec "github.com/opencontainers/runtime-spec/specs-go"
@@ -194,6 +193,7 @@ func generator(s run.Spec) *specgen.SpecGenerator {
 	// Ports below 1024 are an ordinary program's in here: the listeners need no capability.
 	g.Sysctl = map[string]string{"net.ipv4.ip_unprivileged_port_start": "0"}
 
+	g.OCIRuntime = s.OCIRuntime
 	g.CapDrop, g.NoNewPrivileges = []string{"all"}, &yes
 	g.ReadOnlyFilesystem, g.ReadWriteTmpfs = &yes, &no
 	g.SeccompProfilePath = s.Seccomp
@@ -273,28 +273,3 @@ func plain(err error) error {
 
 // cleanupTime bounds what is done after the run's own context has ended.
 const cleanupTime = 20 * time.Second
-
-// Info is what the engine says of itself and its machine.
-type Info struct {
-	Runtime       string   // the OCI runtime's name: "crun"
-	CgroupManager string   // "systemd" or "cgroupfs"
-	Controllers   []string // cgroup controllers that containers may be limited by, when the manager is systemd
-	Rootless      bool
-	Remote        bool // the service runs on another machine, or in a virtual one
-}
-
-// Info asks the engine.
-func (e *Engine) Info(ctx context.Context) (Info, error) {
-	conn, stop := e.with(ctx)
-	defer stop()
-	i, err := system.Info(conn, nil)
-	if err != nil {
-		return Info{}, fmt.Errorf("asking Podman about itself: %w", plain(err))
-	}
-	info := Info{CgroupManager: i.Host.CgroupManager, Controllers: i.Host.CgroupControllers,
-		Rootless: i.Host.Security.Rootless, Remote: i.Host.ServiceIsRemote && bindings.GetMachineMode(e.conn)}
-	if i.Host.OCIRuntime != nil {
-		info.Runtime = i.Host.OCIRuntime.Name
-	}
-	return info, nil
-}
