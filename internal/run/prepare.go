@@ -48,8 +48,9 @@ func (x *execution) prepare() (Spec, shimwire.Config, error) {
 	if err := x.listen(); err != nil {
 		return Spec{}, shimwire.Config{}, err
 	}
-	config, err := x.config(repo)
-	return x.spec(tree, mounts), config, err
+	spec := x.spec(tree, mounts)
+	config, err := x.config(spec, repo)
+	return spec, config, err
 }
 
 func (x *execution) rootOptions(files []plan.File) rootfs.Options {
@@ -161,7 +162,7 @@ func (x *execution) spec(tree rootfs.Tree, mounts []Mount) Spec {
 }
 
 // config is what the shim is told.
-func (x *execution) config(repo []workspace.Mount) (shimwire.Config, error) {
+func (x *execution) config(spec Spec, repo []workspace.Mount) (shimwire.Config, error) {
 	env, err := x.Plan.Environ(x.Secrets.Placeholder)
 	if err != nil {
 		return shimwire.Config{}, err
@@ -170,7 +171,7 @@ func (x *execution) config(repo []workspace.Mount) (shimwire.Config, error) {
 		Listen: x.boundary.listen(),
 		Agent: shimwire.Agent{Argv: x.Plan.Binding.Argv, Env: env, Dir: x.Plan.Binding.Directory,
 			Terminal: x.Terminal != nil, Nproc: uint64(processes(x.Plan.Grants.Limits))},
-		SelfTest: x.expect(repo),
+		SelfTest: x.expect(spec, repo),
 	}
 	if x.Terminal != nil {
 		c.Agent.Size = x.Terminal.Size()
@@ -191,7 +192,7 @@ func processes(l plan.Limits) int64 {
 }
 
 // expect is what the self-test must find. What a runtime can't report is left out here and nowhere else.
-func (x *execution) expect(repo []workspace.Mount) shimwire.Expect {
+func (x *execution) expect(spec Spec, repo []workspace.Mount) shimwire.Expect {
 	u := x.Plan.Binding.User
 	e := shimwire.Expect{
 		Seccomp: true, NoNewPrivs: true, UID: u.UID, GID: u.GID,
@@ -204,8 +205,14 @@ func (x *execution) expect(repo []workspace.Mount) shimwire.Expect {
 			e.ReadOnly = append(e.ReadOnly, m.Target)
 		}
 	}
-	if x.Plan.Grants.Isolation.Runtime == "gvisor" { // its own kernel reports neither
-		e.Seccomp, e.NoNewPrivs = false, false
+	for _, m := range spec.Mounts {
+		e.Mounts = append(e.Mounts, m.Target)
+		if !m.ReadOnly {
+			e.Writable = append(e.Writable, m.Target)
+		}
+	}
+	if x.Plan.Grants.Isolation.Runtime == "gvisor" { // its own kernel reports no filter
+		e.Seccomp = false
 	}
 	return e
 }

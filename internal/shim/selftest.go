@@ -47,6 +47,9 @@ func selfTest(e shimwire.Expect, own map[int]bool) shimwire.SelfTest {
 	add("not traceable", dumpable())
 	add("descriptors", descriptors(own))
 	add("read-only", each(e.ReadOnly, readOnly))
+	if len(e.Mounts) > 0 {
+		add("mounts", mounts(e))
+	}
 	add("absent", each(e.Absent, absent))
 	add("hidden", each(e.Empty, empty))
 	add("unreadable", each(e.Unreadable, unreadable))

@@ -101,6 +101,8 @@ type Expect struct {
 	AnyGroups  bool     `json:"any_groups"` // supplementary groups beside GID are tolerated
 	Unreadable []string `json:"unreadable"` // paths that must not open for reading or be absent (/etc/shadow)
 	ReadOnly   []string `json:"read_only"`  // paths that must refuse a write with EROFS ("/", "/usr", the git guard)
+	Mounts     []string `json:"mounts"`     // every mount point that was asked for; nil leaves mounts unjudged
+	Writable   []string `json:"writable"`   // those below which something may be written
 	Canary     string   `json:"canary"`     // a host:port that the proxy must answer 403 to on CONNECT
 	Proxy      string   `json:"proxy"`      // the proxy's address inside, "127.0.0.1:3128"
 }
