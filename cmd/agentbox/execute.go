@@ -17,6 +17,7 @@ import (
 	"agentbox/internal/atomicfile"
 	"agentbox/internal/event"
 	"agentbox/internal/eventlog"
+	"agentbox/internal/hostinfo"
 	"agentbox/internal/plan"
 	"agentbox/internal/profiles"
 	"agentbox/internal/run"
@@ -45,10 +46,19 @@ func (a *app) execute(ctx context.Context, o runOptions, paths session.Paths, pr
 		return errors.Join(in.explain(err), discard(s, err))
 	}
 	defer w.engine.Close()
-	if _, err := session.Tidy(paths, time.Now(), func(i session.Info) error { return w.engine.Remove(ctx, i.Container) }); err != nil {
-		a.say("tidying after a run that was killed: %s", err)
+	tidied := make(chan error, 1)
+	go func() { tidied <- tidy(ctx, paths, w.engine) }()
+	err = a.carryOut(ctx, o, paths, w, s, in)
+	if terr := <-tidied; terr != nil && !o.quiet {
+		a.say("tidying after a run that was killed: %s", terr)
 	}
-	return a.carryOut(ctx, o, paths, w, s, in)
+	return err
+}
+
+// tidy removes what runs left whose agentbox was killed.
+func tidy(ctx context.Context, paths session.Paths, e *podman.Engine) error {
+	_, err := session.Tidy(paths, time.Now(), func(i session.Info) error { return e.Remove(ctx, i.Container) })
+	return err
 }
 
 // discard ends a session that never came to anything.
@@ -184,7 +194,7 @@ func (j *job) params(in *interrupts) run.Params {
 	return run.Params{
 		ID: j.session.Meta.ID, Plan: j.plan, Repo: j.ground.repo, Survey: j.ground.survey, Configs: j.ground.configs,
 		Dir: j.session.RuntimeDir, Shim: j.shim, Seccomp: j.seccomp(), Sockets: j.ground.sockets,
-		Runtime: j.engine, Log: runLog{j.fanout, j.log}, Secrets: j.broker,
+		Runtime: checked{j.engine}, Log: runLog{j.fanout, j.log}, Secrets: j.broker,
 		In: j.in, Out: j.out, Err: j.err, Terminal: j.term, Signals: in.forwarded, Stops: j.stops,
 		Warn: func(text string) { j.say("warning: %s", printable(text)) },
 		Ready: func() {
@@ -239,7 +249,31 @@ func (j *job) Stop(reason string, force bool) {
 // terminal gives the person's terminal when there is one on both ends.
 func (a *app) terminal() *run.Terminal { return run.OpenTerminal(a.in, a.out) }
 
-// connect reaches Podman and asks what it can do.
+// ready waits for the engine.
+func ready(ctx context.Context, e *podman.Engine) error {
+	if err := e.Ready(ctx); err != nil {
+		return &run.Failure{Code: run.CodeFailed, Text: err.Error(), Hint: `"agentbox doctor" finds out why`}
+	}
+	v, err := hostinfo.ParseVersion(e.Version())
+	if err == nil && !v.AtLeast(4, 3) {
+		return &run.Failure{Code: run.CodeFailed, Text: fmt.Sprintf("this is Podman %s, and agentbox needs 4.3 or newer", e.Version()),
+			Hint: "install a newer Podman from your distribution, or upgrade the distribution"}
+	}
+	return err
+}
+
+// checked is the engine, once it is ready and new enough.
+type checked struct{ *podman.Engine }
+
+// Create waits for the engine and makes a container.
+func (c checked) Create(ctx context.Context, s run.Spec) (run.Container, error) {
+	if err := ready(ctx, c.Engine); err != nil {
+		return nil, err
+	}
+	return c.Engine.Create(ctx, s)
+}
+
+// connect begins to reach Podman and says what it can do here.
 func (a *app) connect(ctx context.Context, o runOptions, profile profiles.Profile, dir string) (*podman.Engine, plan.EngineFacts, error) {
 	opts := podman.Options{URI: o.connection, Dir: dir}
 	var gvisor, problem string
@@ -261,7 +295,7 @@ func (a *app) connect(ctx context.Context, o runOptions, profile profiles.Profil
 	if err != nil {
 		return nil, plan.EngineFacts{}, &run.Failure{Code: run.CodeFailed, Text: err.Error(), Hint: `"agentbox doctor" finds out why`}
 	}
-	facts := a.engineFacts(e, o.connection)
+	facts := a.engineFacts(o.connection)
 	facts.GVisorProblem = problem
 	if gvisor != "" {
 		facts.GVisor = "runsc"

@@ -13,7 +13,6 @@ import (
 	"agentbox/internal/plan"
 	"agentbox/internal/profiles"
 	"agentbox/internal/rootfs"
-	"agentbox/internal/run/podman"
 	"agentbox/internal/session"
 	"agentbox/internal/workspace"
 )
@@ -135,8 +134,8 @@ func configHome(getenv func(string) string, home string) string {
 
 // engineFacts says what the engine can do here. Podman could be asked, but takes longer over its answer than over
 // making a container.
-func (a *app) engineFacts(e *podman.Engine, uri string) plan.EngineFacts {
-	f := plan.EngineFacts{Version: e.Version(), Connection: uri, Runtime: ociRuntime(uri)}
+func (a *app) engineFacts(uri string) plan.EngineFacts {
+	f := plan.EngineFacts{Connection: uri, Runtime: ociRuntime(uri)}
 	controllers, err := hostinfo.Delegated("/", a.uid)
 	if err != nil {
 		controllers = nil // no cgroup v2: nothing can be limited, and the plan says so

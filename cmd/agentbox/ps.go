@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"agentbox/internal/run/podman"
 	"agentbox/internal/session"
 )
 
@@ -51,6 +52,9 @@ func (a *app) rows(ctx context.Context, all bool) ([]row, error) {
 	paths, err := a.paths()
 	if err != nil {
 		return nil, err
+	}
+	if err := a.tidyDead(ctx, paths); err != nil {
+		a.say("tidying after a run that was killed: %s", err)
 	}
 	infos, err := session.List(paths)
 	rows := []row{}
@@ -116,4 +120,23 @@ func age(d time.Duration) string {
 		return fmt.Sprintf("%dh", int(d.Hours()))
 	}
 	return fmt.Sprintf("%dd", int(d.Hours()/24))
+}
+
+// tidyDead removes what is left of runs whose agentbox was killed. Podman is asked only when there are any.
+func (a *app) tidyDead(ctx context.Context, paths session.Paths) error {
+	var e *podman.Engine
+	defer func() {
+		if e != nil {
+			e.Close()
+		}
+	}()
+	_, err := session.Tidy(paths, time.Now(), func(i session.Info) (err error) {
+		if e == nil {
+			if e, err = podman.Connect(ctx, podman.Options{URI: i.Engine, Dir: paths.Runtime}); err != nil {
+				return err
+			}
+		}
+		return e.Remove(ctx, i.Container)
+	})
+	return err
 }

@@ -192,37 +192,29 @@ type work struct {
 	engine *podman.Engine
 }
 
-// resolve gathers what the plan depends on, the engine and the rest side by side, and decides.
+// resolve gathers what the plan depends on, while the engine starts, and decides.
 func (a *app) resolve(ctx context.Context, o runOptions, paths session.Paths, profile profiles.Profile, config profiles.Config, repo workspace.Repo, dir string) (work, error) {
-	type found struct {
-		engine *podman.Engine
-		facts  plan.EngineFacts
-		err    error
+	engine, facts, err := a.connect(ctx, o, profile, dir)
+	if err != nil {
+		return work{}, err
 	}
-	connected := make(chan found, 1)
-	go func() {
-		var f found
-		f.engine, f.facts, f.err = a.connect(ctx, o, profile, dir)
-		connected <- f
-	}()
 	g, err := a.survey(paths, profile, repo)
-	f := <-connected
-	if err == nil {
-		err = f.err
-	}
 	if err == nil && !o.noRepo {
 		err = refuseRepoProfile(repo.Root)
 	}
-	if err == nil {
-		g.host.Engine = f.facts
-		var p plan.Plan
-		if p, err = plan.Resolve(inputs(o, profile, config, g, a.terminal() != nil)); err == nil {
-			return work{plan: p, ground: g, engine: f.engine}, nil
+	if err == nil && o.dryRun { // who looks at the plan wants to see it all; who runs it does not want to wait
+		if err = ready(ctx, engine); err == nil {
+			facts.Version = engine.Version()
 		}
 	}
-	if f.engine != nil {
-		f.engine.Close()
+	if err == nil {
+		g.host.Engine = facts
+		var p plan.Plan
+		if p, err = plan.Resolve(inputs(o, profile, config, g, a.terminal() != nil)); err == nil {
+			return work{plan: p, ground: g, engine: engine}, nil
+		}
 	}
+	engine.Close()
 	return work{}, err
 }
 

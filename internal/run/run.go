@@ -107,8 +107,8 @@ func (x *execution) note(e event.Event) { _ = x.Log.Emit(e) }
 func (x *execution) opening() event.Event {
 	return event.Event{Kind: event.RunStart, Detail: map[string]string{
 		"plan": x.Plan.Hash, "profile": x.Plan.Grants.Profile, "repo": x.Plan.Binding.Repo,
-		"workspace": string(x.Plan.Grants.Workspace.Mode), "engine": x.Plan.Binding.Engine.Version,
-		"runtime": x.Plan.Binding.Engine.Runtime, "transport": x.Plan.Binding.Engine.Transport,
+		"workspace": string(x.Plan.Grants.Workspace.Mode),
+		"runtime":   x.Plan.Binding.Engine.Runtime, "transport": x.Plan.Binding.Engine.Transport,
 	}}
 }
 
@@ -174,6 +174,9 @@ func (x *execution) meet(ctx context.Context, config shimwire.Config) error {
 // judge records the self-test and refuses to go on when a part of the boundary is not there.
 func (x *execution) judge(found shimwire.SelfTest) error {
 	detail := map[string]string{"micros": strconv.FormatInt(found.Micros, 10), "checks": strconv.Itoa(len(found.Checks))}
+	if v, ok := x.Runtime.(interface{ Version() string }); ok {
+		detail["engine"] = v.Version()
+	}
 	var failed string
 	for _, c := range found.Checks {
 		if !c.OK {

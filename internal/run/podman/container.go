@@ -19,7 +19,10 @@ type container struct {
 
 // Attach connects the streams before the container starts.
 func (c *container) Attach(ctx context.Context, s run.Streams) (func() error, error) {
-	conn, stop := c.engine.with(ctx)
+	conn, stop, err := c.engine.with(ctx)
+	if err != nil {
+		return nil, err
+	}
 	// The bindings put a terminal into raw mode by themselves when they are given an *os.File: they get none.
 	var in io.Reader
 	if s.In != nil {
@@ -44,7 +47,10 @@ func (c *container) Attach(ctx context.Context, s run.Streams) (func() error, er
 }
 
 func (c *container) Start(ctx context.Context) error {
-	conn, stop := c.engine.with(ctx)
+	conn, stop, err := c.engine.with(ctx)
+	if err != nil {
+		return err
+	}
 	defer stop()
 	if err := containers.Start(conn, c.id, nil); err != nil {
 		return fmt.Errorf("starting the container: %w", plain(err))

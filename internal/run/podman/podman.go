@@ -24,11 +24,14 @@ import (
 	"agentbox/internal/run"
 )
 
-// Engine is a connection to Podman.
+// Engine is a connection to Podman. It may still be on its way: whatever needs it waits for it.
 type Engine struct {
+	service *service // nil when the connection is to somebody else's service
+
+	ready   chan struct{}   // closed when the connection is there, or is not to be had
 	conn    context.Context // carries the bindings' client, and nothing else
-	service *service        // nil when the connection is to somebody else's service
 	version string
+	err     error
 }
 
 var _ run.Runtime = (*Engine)(nil)
@@ -41,10 +44,11 @@ type Options struct {
 	Dir        string // where the socket of a service of our own lives; 0700
 }
 
-// Connect connects to Podman. ctx bounds the connection's life as well as the call.
+// Connect begins to connect to Podman, and returns at once: a service takes its time to start, in which the caller
+// has other things to do. Ready tells how it went. ctx bounds the connection's life.
 func Connect(ctx context.Context, o Options) (*Engine, error) {
 	logrus.SetLevel(logrus.PanicLevel) // the bindings log to stderr, which is the person's
-	e := &Engine{}
+	e := &Engine{ready: make(chan struct{})}
 	uri, err := existing(o)
 	if err != nil {
 		return nil, err
@@ -55,14 +59,33 @@ func Connect(ctx context.Context, o Options) (*Engine, error) {
 		}
 		uri = "unix://" + e.service.socket
 	}
-	e.conn, err = bindings.NewConnection(ctx, uri)
+	go func() {
+		defer close(e.ready)
+		e.connect(ctx, uri)
+	}()
+	return e, nil
+}
+
+func (e *Engine) connect(ctx context.Context, uri string) {
+	conn, err := bindings.NewConnection(ctx, uri)
 	if err != nil {
-		return nil, e.connectError(uri, err)
+		e.err = e.connectError(uri, err)
+		return
 	}
-	if v := bindings.ServiceVersion(e.conn); v != nil {
+	e.conn = conn
+	if v := bindings.ServiceVersion(conn); v != nil {
 		e.version = v.String()
 	}
-	return e, nil
+}
+
+// Ready waits for the connection and says why there is none.
+func (e *Engine) Ready(ctx context.Context) error {
+	select {
+	case <-e.ready:
+		return e.err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // existing finds a service to connect to; "" when there is none.
@@ -100,8 +123,11 @@ func (e *Engine) connectError(uri string, err error) error {
 	return fmt.Errorf("starting a Podman service: %w", err)
 }
 
-// Version is the engine's own, "5.4.2".
-func (e *Engine) Version() string { return e.version }
+// Version is the engine's own, "5.4.2". It waits for the connection; "" when there is none.
+func (e *Engine) Version() string {
+	<-e.ready
+	return e.version
+}
 
 // Own reports whether the service was started by this Engine.
 func (e *Engine) Own() bool { return e.service != nil }
@@ -111,11 +137,15 @@ func (e *Engine) Close() {
 	if e.service != nil {
 		e.service.stop()
 	}
+	<-e.ready
 }
 
 // Create makes a container as spec says.
 func (e *Engine) Create(ctx context.Context, s run.Spec) (run.Container, error) {
-	conn, stop := e.with(ctx)
+	conn, stop, err := e.with(ctx)
+	if err != nil {
+		return nil, err
+	}
 	defer stop()
 	g := generator(s)
 	made, err := containers.CreateWithSpec(conn, g, nil)
@@ -127,7 +157,10 @@ func (e *Engine) Create(ctx context.Context, s run.Spec) (run.Container, error) 
 
 // Remove removes a container by name or id.
 func (e *Engine) Remove(ctx context.Context, name string) error {
-	conn, stop := e.with(ctx)
+	conn, stop, err := e.with(ctx)
+	if err != nil {
+		return err
+	}
 	defer stop()
 	opts := new(containers.RemoveOptions).WithForce(true).WithIgnore(true).WithVolumes(true).WithTimeout(0)
 	for {
@@ -160,11 +193,14 @@ func isConflict(err error) bool {
 		model.ResponseCode == http.StatusInternalServerError)
 }
 
-// with gives a context that carries the connection and ends with ctx.
-func (e *Engine) with(ctx context.Context) (context.Context, context.CancelFunc) {
+// with waits for the connection and gives a context that carries it and ends with ctx.
+func (e *Engine) with(ctx context.Context) (context.Context, context.CancelFunc, error) {
+	if err := e.Ready(ctx); err != nil {
+		return nil, nil, err
+	}
 	conn, cancel := context.WithCancel(e.conn)
 	stop := context.AfterFunc(ctx, cancel)
-	return conn, func() { stop(); cancel() }
+	return conn, func() { stop(); cancel() }, nil
 }
 
 // generator translates a Spec. What stands in no field of Spec is the boundary, and the same for every container.

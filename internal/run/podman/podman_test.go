@@ -153,7 +153,10 @@ func TestBrokenPodmanSaysItsOwnWords(t *testing.T) {
 	must(t, os.WriteFile(broken, []byte("#!/bin/sh\necho 'cannot find newuidmap' >&2\nexit 125\n"), 0o755))
 	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
 	t.Setenv("CONTAINER_HOST", "")
-	_, err := Connect(t.Context(), Options{Dir: socketDir(t), Podman: broken})
+	e, err := Connect(t.Context(), Options{Dir: socketDir(t), Podman: broken})
+	must(t, err)
+	defer e.Close()
+	err = e.Ready(t.Context())
 	if err == nil || !strings.Contains(err.Error(), "cannot find newuidmap") {
 		t.Fatalf("got %v", err)
 	}
