@@ -139,7 +139,7 @@ func (b *Broker) Problems(ctx context.Context) (problems []error) {
 // Inject puts real values into a request to host, in place of this run's placeholders, and takes out whatever else
 // would authenticate it. Tls says that the connection to host is TLS and its certificate was verified. It returns
 // the names of the credentials that were put in, joined by ",". On an error, which is *Refused or that of ctx, the
-// request must not be forwarded.
+// request must not be forwarded; then the name is that of the credential that was refused, if it is known.
 //
 // A placeholder may stand only in the header of its credential, on a host of that credential, over TLS. On a host that
 // has a credential, that header with anything else in it gets the real value too: the agent asked to be
@@ -150,7 +150,7 @@ func (b *Broker) Inject(ctx context.Context, req *http.Request, host policy.Host
 	}
 	here := b.of(host)
 	if err := b.search(req, here, tls); err != nil {
-		return "", err
+		return refusedName(err), err
 	}
 	if len(here) == 0 {
 		return "", nil
@@ -161,6 +161,14 @@ func (b *Broker) Inject(ctx context.Context, req *http.Request, host policy.Host
 		return "", nil
 	}
 	return b.fill(ctx, req.Header, wanted)
+}
+
+func refusedName(err error) string {
+	var r *Refused
+	if errors.As(err, &r) {
+		return r.Credential
+	}
+	return ""
 }
 
 // of lists the credentials for a host.
@@ -273,7 +281,7 @@ func (b *Broker) fill(ctx context.Context, header http.Header, wanted []*held) (
 	for i, h := range wanted {
 		value, err := b.read(ctx, h)
 		if err != nil {
-			return "", err
+			return h.Name, err
 		}
 		values[i], names[i] = value, h.Name
 	}

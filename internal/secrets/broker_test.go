@@ -155,7 +155,7 @@ func TestAMisplacedPlaceholderIsRefused(t *testing.T) {
 		h := host(t, req.URL.Hostname())
 		got, err := b.Inject(t.Context(), req, h, !tc.plain)
 		var refused *Refused
-		if !errors.As(err, &refused) || got != "" {
+		if !errors.As(err, &refused) || got != refused.Credential {
 			t.Errorf("%s: %q, %v", name, got, err)
 		}
 		if strings.Contains(fmt.Sprintf("%v %+v", err, err), real) || strings.Contains(fmt.Sprint(req.Header), real) {
