@@ -6,6 +6,7 @@ import (
 	"os/signal"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/term"
 
@@ -75,12 +76,26 @@ func (t *Terminal) Size() shimwire.Size {
 	return shimwire.Size{Rows: uint16(rows), Cols: uint16(cols)}
 }
 
-// Suspend does what Ctrl-Z does to a program: the terminal goes back to the shell and agentbox stops. It returns when
-// the shell has continued it.
+// Suspend does what Ctrl-Z does to a program: the terminal goes back to the shell and agentbox stops, with all of its
+// job. It returns when the shell has continued it; at once where there is no shell with job control, whose absence
+// makes the kernel pass over the signal.
 func (t *Terminal) Suspend() error {
+	continued := make(chan os.Signal, 1)
+	signal.Notify(continued, syscall.SIGCONT)
+	defer signal.Stop(continued)
 	t.Restore()
 	if err := syscall.Kill(0, syscall.SIGTSTP); err != nil {
 		return fmt.Errorf("stopping for the shell: %w", err)
 	}
+	// The signal may reach another thread first: going on here could make the shell's terminal raw.
+	unstopped := time.NewTimer(stopTime)
+	defer unstopped.Stop()
+	select {
+	case <-continued:
+	case <-unstopped.C:
+	}
 	return t.Raw()
 }
+
+// stopTime is more than a process takes to stop.
+const stopTime = 100 * time.Millisecond
