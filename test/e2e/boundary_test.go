@@ -206,13 +206,15 @@ print("resolv", open("/etc/resolv.conf").read().split("\n")[0], sep="\t")
 print("pid 1", open("/proc/1/comm").read().strip(), sep="\t")
 listing = os.listdir("/proc/self/fd")
 print("descriptors", " ".join(sorted(f for f in listing if os.path.lexists("/proc/self/fd/" + f))), sep="\t")
+# of several mounts at one place the last is seen
+top = list({f[4]: f for f in (l.split() for l in open("/proc/self/mountinfo"))}.values())
 # the root itself is read-only; what crun masks in /proc and /sys holds no files; a writable bind keeps the host's flags
-plain = [f for f in (l.split() for l in open("/proc/self/mountinfo")) if f[4] != "/" and not f[4].startswith(("/proc", "/sys", os.getcwd()))]
+plain = [f for f in top if f[4] != "/" and not f[4].startswith(("/proc", "/sys", os.getcwd()))]
 unsafe = [f[4] for f in plain if "nosuid" not in f[5].split(",")]
 print("mounts with setuid", " ".join(unsafe), sep="\t")
 devices = [f[4] for f in plain if "nodev" not in f[5].split(",") and not f[4].startswith("/dev")]
 print("mounts with devices", " ".join(devices), sep="\t")
-writable = [f[4] for f in (l.split() for l in open("/proc/self/mountinfo")) if "rw" in f[5].split(",") and not f[4].startswith(("/dev", "/proc"))]
+writable = [f[4] for f in top if "rw" in f[5].split(",") and not f[4].startswith(("/dev", "/proc"))]
 print("writable", " ".join(sorted(writable)), sep="\t")
 print("limits", " ".join(l.split("  ")[0] + "=" + l[26:].split()[0] for l in open("/proc/self/limits") if l.startswith(("Max core", "Max processes"))), sep="\t")
 print("uid_map", " ".join(open("/proc/self/uid_map").read().split()), sep="\t")
@@ -902,7 +904,7 @@ env | grep -c '^MY_TOKEN='
 		ask(`-H "x-api-key: $(echo $MODEL_KEY | base64 -w0)" `+other)+
 		ask(`-H "x-api-key: $MODEL_KEY" https://unlisted.test/`)+
 		ask(`-H "x-api-key: $MODEL_KEY" http://api.anthropic.com/v1/models`)+
-		`k=real-; grep -rl "${k}k3y" . /etc /run /tmp "$HOME" /dev/shm 2>/dev/null; cat /proc/*/environ /proc/*/cmdline 2>/dev/null | grep -ac "${k}k3y"
+		`k=real-; grep -rl "${k}[k]3y" . /etc /run /tmp "$HOME" /dev/shm 2>/dev/null; cat /proc/*/environ /proc/*/cmdline 2>/dev/null | grep -ac "${k}[k]3y"
 echo "$MODEL_KEY"`)
 	r.exits(0)
 	lines := strings.Split(strings.TrimSpace(r.out), "\n")
