@@ -85,13 +85,14 @@ func (s *service) spawn(program, ociRuntime string, socket *os.File) error {
 // stop ends the service, waits for it, and returns what it had said on stderr.
 func (s *service) stop() string {
 	s.once.Do(func() {
-		_ = s.cmd.Process.Signal(syscall.SIGTERM)
+		// The first Podman since boot makes the user namespace and serves in a child, which the signal must reach too.
+		_ = syscall.Kill(-s.cmd.Process.Pid, syscall.SIGTERM)
 		timer := time.NewTimer(3 * time.Second)
 		defer timer.Stop()
 		select {
 		case <-s.ended:
 		case <-timer.C:
-			_ = s.cmd.Process.Kill()
+			_ = syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL)
 			<-s.ended
 		}
 		_ = os.Remove(s.socket)
