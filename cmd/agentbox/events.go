@@ -25,7 +25,12 @@ func newEvents(a *app) *cobra.Command {
 
 Exit codes: 0 fine, 1 the log holds a line that is not an event, or there is no such run, 2 usage.`,
 		Example: "  agentbox events -f\n  agentbox events --json | jq 'select(.decision == \"deny\")'",
-		Args:    cobra.MaximumNArgs(1),
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return usage(cmd, errors.New("agentbox events takes one run at most"))
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			info, err := a.session(args)
 			if err != nil {

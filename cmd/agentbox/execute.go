@@ -46,13 +46,7 @@ func (a *app) execute(ctx context.Context, o runOptions, paths session.Paths, pr
 		return errors.Join(in.explain(err), discard(s, err))
 	}
 	defer w.engine.Close()
-	tidied := make(chan error, 1)
-	go func() { tidied <- tidy(ctx, paths, w.engine) }()
-	err = a.carryOut(ctx, o, paths, w, s, in)
-	if terr := <-tidied; terr != nil && !o.quiet {
-		a.say("tidying after a run that was killed: %s", terr)
-	}
-	return err
+	return a.carryOut(ctx, o, paths, w, s, in)
 }
 
 // tidy removes what runs left whose agentbox was killed.
@@ -71,6 +65,8 @@ func discard(s *session.Session, because error) error {
 func (a *app) carryOut(ctx context.Context, o runOptions, paths session.Paths, w work, s *session.Session, in *interrupts) (err error) {
 	began := time.Now()
 	j := &job{app: a, work: w, session: s, quiet: o.quiet, stops: make(chan run.Stop, 4), began: began}
+	j.tidied = make(chan error, 1)
+	go func() { j.tidied <- tidy(ctx, paths, w.engine) }()
 	if err := j.open(ctx, paths); err != nil {
 		j.shut()
 		return errors.Join(&run.Failure{Code: run.CodeFailed, Text: err.Error(), Hint: hintOf(err)}, discard(s, err))
@@ -80,6 +76,7 @@ func (a *app) carryOut(ctx context.Context, o runOptions, paths session.Paths, w
 		err = in.explain(err)
 		out.Code, _ = classify(err)
 	}
+	defer j.closeEngine()() // while the rest is put in order: a service of our own takes a moment to end
 	j.shut()
 	if endErr := s.End(session.End{Time: time.Now().UTC(), ExitCode: out.Code, Reason: out.Reason}); endErr != nil {
 		a.say("ending the session: %s", endErr)
@@ -111,6 +108,7 @@ type job struct {
 	term     *run.Terminal
 	shim     string
 	janitor  *janitor
+	tidied   chan error // how tidying after other runs went, once
 	running  atomic.Bool
 	stopping atomic.Bool
 }
@@ -179,6 +177,19 @@ func (j *job) shut() {
 			j.say("closing the event log: %s", err)
 		}
 	}
+}
+
+// closeEngine ends the engine as soon as nobody needs it any more. The function it returns waits for that.
+func (j *job) closeEngine() (wait func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := <-j.tidied; err != nil && !j.quiet {
+			j.say("tidying after a run that was killed: %s", err)
+		}
+		j.engine.Close()
+	}()
+	return func() { <-done }
 }
 
 // runLog is the fan-out with the log's own alarm.

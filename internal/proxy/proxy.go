@@ -270,12 +270,16 @@ func newTransport(d *dialer, roots *x509.CertPool) *http.Transport {
 	}
 }
 
+// rootPool is nil, which means the system's certificates, read when the first one is needed, unless there are more.
 func rootPool(extra []byte) (*x509.CertPool, error) {
+	if len(extra) == 0 {
+		return nil, nil
+	}
 	pool, err := x509.SystemCertPool()
 	if err != nil {
 		return nil, fmt.Errorf("reading the system's certificates: %w", err)
 	}
-	if len(extra) > 0 && !pool.AppendCertsFromPEM(extra) {
+	if !pool.AppendCertsFromPEM(extra) {
 		return nil, errors.New("reading the extra certificates: no PEM certificate in them")
 	}
 	return pool, nil

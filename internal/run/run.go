@@ -243,6 +243,8 @@ func (x *execution) close(ctx context.Context) error {
 	if x.link != nil {
 		errs = append(errs, x.link.Close())
 	}
+	watched := make(chan error, 1)
+	go func() { watched <- x.unwatch() }() // the kernel takes its time to give up a watch
 	if x.container != nil {
 		errs = append(errs, x.container.Remove(ctx))
 	}
@@ -252,11 +254,17 @@ func (x *execution) close(ctx context.Context) error {
 	if x.endpoint != nil {
 		errs = append(errs, x.endpoint.Close())
 	}
-	if x.watcher != nil {
-		errs = append(errs, x.watcher.Close())
+	if errs = append(errs, <-watched); x.watcher != nil {
 		x.planted()
 	}
 	return errors.Join(errs...)
+}
+
+func (x *execution) unwatch() error {
+	if x.watcher == nil {
+		return nil
+	}
+	return x.watcher.Close()
 }
 
 // planted tells the person what their own git would follow that was not there before.

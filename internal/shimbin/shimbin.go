@@ -6,11 +6,10 @@ package shimbin
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"embed"
-	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -43,8 +42,8 @@ func install(files fs.FS, arch, dir string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("reading the embedded shim: %w", err)
 	}
-	sum := sha256.Sum256(program)
-	path := filepath.Join(dir, "agentbox-shim-"+hex.EncodeToString(sum[:]))
+	// The checksum only keeps versions apart; what makes the file the right one is that its content is compared.
+	path := filepath.Join(dir, fmt.Sprintf("agentbox-shim-%s-%08x", arch, crc32.Checksum(program, crc32.MakeTable(crc32.Castagnoli))))
 	if intact(path, program) {
 		return path, nil
 	}

@@ -165,26 +165,21 @@ func (e *Engine) Remove(ctx context.Context, name string) error {
 	opts := new(containers.RemoveOptions).WithForce(true).WithIgnore(true).WithVolumes(true).WithTimeout(0)
 	for {
 		_, err := containers.Remove(conn, name, opts)
-		gone, err := removed(conn, name, err)
-		if gone || err != nil {
-			return err
+		if err == nil {
+			return nil
+		}
+		if !isConflict(err) {
+			return fmt.Errorf("removing the container: %w", plain(err))
+		}
+		// It is removing itself at this moment, or has just done so.
+		exists, err := containers.Exists(conn, name, nil)
+		if err != nil {
+			return fmt.Errorf("removing the container: %w", plain(err))
+		}
+		if !exists {
+			return nil
 		}
 	}
-}
-
-// removed interprets the answer to a removal: a container that is removing itself at the same moment is waited for.
-func removed(conn context.Context, name string, err error) (bool, error) {
-	exists, xerr := containers.Exists(conn, name, nil)
-	if xerr == nil && !exists {
-		return true, nil
-	}
-	if err != nil && !isConflict(err) {
-		return false, fmt.Errorf("removing the container: %w", plain(err))
-	}
-	if xerr != nil {
-		return false, fmt.Errorf("removing the container: %w", plain(xerr))
-	}
-	return false, nil
 }
 
 func isConflict(err error) bool {
