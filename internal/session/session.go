@@ -235,6 +235,8 @@ func List(paths Paths) ([]Info, error) {
 		}
 		out = append(out, info)
 	}
+	// an id tells the second only
+	slices.SortStableFunc(out, func(a, b Info) int { return a.Started.Compare(b.Started) })
 	return out, errors.Join(errs...)
 }
 
