@@ -124,7 +124,8 @@ func create(paths Paths, meta Meta) (_ *Session, err error) {
 			}
 		}
 	}()
-	if s.lock, err = takeLock(filepath.Join(making, lockFile)); err != nil {
+	// Those who look whether it is locked hold it for a moment.
+	if s.lock, err = takeLock(filepath.Join(making, lockFile), unix.LOCK_EX); err != nil {
 		return nil, err
 	}
 	if err := writeJSON(making, metaFile, meta); err != nil {
@@ -179,13 +180,13 @@ func (s *Session) End(end End) error {
 
 func stateDir(paths Paths, id string) string { return filepath.Join(paths.State, sessionsDir, id) }
 
-// takeLock makes a lock file, or opens one, and locks it without waiting.
-func takeLock(path string) (*os.File, error) {
+// takeLock makes a lock file, or opens one, and locks it; how is flock(2)'s.
+func takeLock(path string, how int) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := unix.Flock(int(f.Fd()), how); err != nil {
 		_ = f.Close()
 		return nil, err
 	}
@@ -317,7 +318,7 @@ func Tidy(paths Paths, now time.Time, remove func(Info) error) ([]Info, error) {
 }
 
 func tidyOne(info Info, now time.Time, remove func(Info) error) (bool, error) {
-	lock, err := takeLock(filepath.Join(info.Dir, lockFile))
+	lock, err := takeLock(filepath.Join(info.Dir, lockFile), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		return false, nil // another process tidies it
 	}
@@ -368,8 +369,11 @@ func halfMade(paths Paths) error {
 			continue
 		}
 		dir := filepath.Join(sessions, e.Name())
-		// Without a lock file it may be about to get one.
-		if live, err := held(dir); err == nil && !live && exists(filepath.Join(dir, metaFile)) {
+		// Its maker locks it first and then writes this file: without it, it may be about to be locked.
+		if !exists(filepath.Join(dir, metaFile)) {
+			continue
+		}
+		if live, err := held(dir); err == nil && !live {
 			errs = append(errs, os.RemoveAll(dir))
 		}
 	}
