@@ -370,6 +370,29 @@ func TestBadDisksAreTold(t *testing.T) {
 	}
 }
 
+func TestListIsInTheOrderOfTheStarts(t *testing.T) {
+	paths := newPaths(t)
+	var want, got []string
+	for i := range 20 { // all in one second
+		s, err := Create(paths, Meta{Profile: "p", Started: started.Add(time.Duration(i) * time.Millisecond)}, rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, s.Meta.ID)
+		t.Cleanup(func() { _ = s.End(End{}) })
+	}
+	all, err := List(paths)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range all {
+		got = append(got, i.ID)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
 func TestIDsSortByTime(t *testing.T) {
 	a, err := NewID(rand.Reader, started)
 	if err != nil {

@@ -157,10 +157,12 @@ func TestARepositorysEnvironmentFilesHaveNoEffect(t *testing.T) {
 	b.write(".envrc", "exit 1\n")
 	b.write("podman", "#!/bin/sh\ntouch ran\n")
 	must(t, os.Chmod(filepath.Join(b.repo, "podman"), 0o755))
-	b.setenv("PATH", ".:"+os.Getenv("PATH"))
-	b.shell("true")
-	if _, err := os.Lstat(filepath.Join(b.repo, "ran")); err == nil {
-		t.Error("a program of the repository was run on the host")
+	for path, code := range map[string]int{".:" + os.Getenv("PATH"): 125, os.Getenv("PATH") + ":.": 0} {
+		b.setenv("PATH", path)
+		b.shell("true").exits(code)
+		if _, err := os.Lstat(filepath.Join(b.repo, "ran")); err == nil {
+			t.Error("a program of the repository was run on the host")
+		}
 	}
 }
 
