@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -32,6 +33,9 @@ import (
 func (a *app) execute(ctx context.Context, o runOptions, paths session.Paths, profile profiles.Profile, config profiles.Config) error {
 	ctx, in := interruptible(ctx)
 	defer in.stop()
+	// A start makes some garbage and is over before collecting it would pay. Ready brings collection back.
+	percent := debug.SetGCPercent(-1)
+	defer debug.SetGCPercent(percent)
 	repo, err := a.repository(paths)
 	if err != nil {
 		return err
@@ -41,12 +45,31 @@ func (a *app) execute(ctx context.Context, o runOptions, paths session.Paths, pr
 	if err != nil {
 		return err
 	}
+	shim := installing(paths.Cache)
 	w, err := a.resolve(ctx, o, paths, profile, config, repo, s.RuntimeDir)
 	if err != nil {
 		return errors.Join(in.explain(err), discard(s, err))
 	}
+	w.installed = shim
 	defer w.engine.Close()
 	return a.carryOut(ctx, o, paths, w, s, in)
+}
+
+// gcPercent is Go's own default.
+const gcPercent = 100
+
+// installing lays the shim on disk, beside whatever else there is to do. The function it returns waits for it.
+func installing(cache string) func() (string, error) {
+	var path string
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err = os.MkdirAll(cache, 0o700); err == nil {
+			path, err = shimbin.Install(cache)
+		}
+	}()
+	return func() (string, error) { <-done; return path, err }
 }
 
 // tidy removes what runs left whose agentbox was killed.
@@ -115,10 +138,7 @@ type job struct {
 
 func (j *job) open(ctx context.Context, paths session.Paths) error {
 	var err error
-	if err := os.MkdirAll(paths.Cache, 0o700); err != nil {
-		return fmt.Errorf("making the cache directory: %w", err)
-	}
-	if j.shim, err = shimbin.Install(paths.Cache); err != nil {
+	if j.shim, err = j.installed(); err != nil {
 		return err
 	}
 	if j.janitor, err = startJanitor(j.shim, j.session.RuntimeDir); err != nil {
@@ -212,6 +232,7 @@ func (j *job) params(in *interrupts) run.Params {
 			j.warnOfSecrets()
 			j.running.Store(true)
 			in.forward()
+			debug.SetGCPercent(gcPercent)
 		},
 	}
 }

@@ -190,6 +190,8 @@ type work struct {
 	plan   plan.Plan
 	ground ground
 	engine *podman.Engine
+
+	installed func() (path string, err error) // waits for the shim on disk
 }
 
 // resolve gathers what the plan depends on, while the engine starts, and decides.
