@@ -737,9 +737,8 @@ for f in .env deep/er/.env.local secrets/key alias; do
 done
 rm -rf secrets 2>/dev/null; mv secrets s 2>/dev/null && echo moved; mv deep dd 2>/dev/null && echo moved deep
 ls secrets; wc -c <.env; find . -name .env.local | xargs wc -c`)
-	if strings.Contains(r.out, "leaked") || strings.Contains(r.out, "written .env") || strings.Contains(r.out, "written secrets") || strings.Contains(r.out, "moved\n") {
-		t.Errorf("got\n%s", r.out)
-	}
+	// a directory above a hidden file may be renamed: the file stays hidden below the new name
+	r.exits(0).prints("moved deep\n0\n0 ./dd/er/.env.local\n")
 	if after := snapshot(t, filepath.Join(b.repo, "secrets")) + b.read(".env"); after != before {
 		t.Errorf("before:\n%s\nafter:\n%s", before, after)
 	}
