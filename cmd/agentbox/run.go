@@ -34,7 +34,6 @@ type runOptions struct {
 	dryRun     bool
 	json       bool
 	quiet      bool
-	root       bool
 	noRepo     bool
 }
 
@@ -85,7 +84,6 @@ installed, 128+n a signal, 137 agentbox stop.`,
 	f.BoolVar(&o.json, "json", false, "with --dry-run: the plan as JSON")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "no summary at the end")
 	f.StringVar(&o.connection, "connection", "", "URI of the Podman service to use")
-	f.BoolVar(&o.root, "allow-root", false, "run although you are root")
 	f.BoolVar(&o.noRepo, "no-repo-profile", false, "run although the repository has agentbox.toml or .agentbox, which this version does not read")
 	return cmd
 }
@@ -100,9 +98,9 @@ func (a *app) run(ctx context.Context, o runOptions) error {
 	default:
 		return &usageError{fmt.Errorf("--workspace takes direct or readonly, not %q", o.workspace), "agentbox run --help"}
 	}
-	if a.uid == 0 && !o.root {
+	if a.uid == 0 {
 		return &run.Failure{Code: run.CodeRefused, Text: "agentbox does not run as root: an agent that gets out would be root too",
-			Hint: "run it as the user whose repository it is; --allow-root if this machine has no other"}
+			Hint: "run it as the person whose repository it is; on a machine that has only root, make a user: adduser NAME"}
 	}
 	profile, config, err := a.load(o.profile)
 	if err != nil {

@@ -188,7 +188,7 @@ func processes(l plan.Limits) int64 {
 	if l.Pids > 0 {
 		return l.Pids
 	}
-	return 4096
+	return 2048
 }
 
 // expect is what the self-test must find. What a runtime can't report is left out here and nowhere else.

@@ -46,7 +46,7 @@ type Params struct {
 	Signals  <-chan os.Signal
 	Stops    <-chan Stop
 	Warn     func(text string) // tells the person something before the agent has the terminal
-	Ready    func()            // called once, when the agent has started; may be nil
+	Ready    func()            // called once, before the agent starts and has the terminal; may be nil
 }
 
 // Outcome is how a run ended.
@@ -200,6 +200,9 @@ func (x *execution) judge(found shimwire.SelfTest) error {
 
 // agent starts the agent and waits for its end.
 func (x *execution) agent() (int, string, error) {
+	if x.Ready != nil {
+		x.Ready()
+	}
 	if x.Terminal != nil {
 		if err := x.Terminal.Raw(); err != nil {
 			return 0, "", err
@@ -210,7 +213,7 @@ func (x *execution) agent() (int, string, error) {
 		return 0, "", fmt.Errorf("starting the agent: %w", err)
 	}
 	s := &supervisor{link: x.link, terminal: x.Terminal, signals: x.Signals, stops: x.Stops, broken: x.Log.Failed(),
-		guard: x.watcher.Lost(), limit: x.Plan.Grants.Budget.Time, record: x.note, started: x.Ready}
+		guard: x.watcher.Lost(), limit: x.Plan.Grants.Budget.Time, record: x.note}
 	if s.limit > 0 {
 		timer := time.NewTimer(s.limit)
 		defer timer.Stop()

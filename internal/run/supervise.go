@@ -40,7 +40,6 @@ type supervisor struct {
 	limit    time.Duration
 	guard    <-chan string // a mount that guards the repository was lost
 	record   func(event.Event)
-	started  func() // may be nil
 
 	stopping   *Stop // the first reason wins
 	kill       <-chan time.Time
@@ -75,8 +74,7 @@ func (s *supervisor) wait() (code int, reason string) {
 			}
 		case path, ok := <-s.guard:
 			if !ok {
-				s.guard = nil
-				continue
+				return CodeFailed, "the watch over the guard of the repository ended"
 			}
 			return CodeFailed, "a program on this machine replaced " + path + ", which took the guard off it"
 		case <-s.broken:
@@ -113,8 +111,6 @@ func (s *supervisor) message(m shimwire.Message) (code int, reason string, ended
 	case m.Error != nil:
 		s.failure = failure(*m.Error)
 		return 0, "", true
-	case m.Started != nil && s.started != nil:
-		s.started()
 	case m.Stopped != nil && s.terminal != nil:
 		if err := s.terminal.Suspend(); err != nil {
 			return CodeFailed, err.Error(), true
