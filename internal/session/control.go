@@ -101,7 +101,9 @@ func (v *server) accept() {
 			return
 		}
 		if err != nil { // out of descriptors: the next try comes when there may be some again
-			time.Sleep(50 * time.Millisecond)
+			if !v.pause(50 * time.Millisecond) {
+				return
+			}
 			continue
 		}
 		select {
@@ -113,6 +115,18 @@ func (v *server) accept() {
 		default:
 			_ = conn.Close()
 		}
+	}
+}
+
+// pause waits, and reports whether the server goes on.
+func (v *server) pause(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-v.quit:
+		return false
 	}
 }
 
