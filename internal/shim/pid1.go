@@ -31,7 +31,7 @@ func runPID1() int {
 	// as PID 1 it changes the terminal's foreground group from the background, and answers to no pipe
 	signal.Ignore(unix.SIGTTOU, unix.SIGTTIN, unix.SIGPIPE)
 	// sent by the agent, these would end the Go runtime with a dump; a fault of the shim's own still does
-	signal.Notify(make(chan os.Signal), unix.SIGILL, unix.SIGTRAP, unix.SIGABRT, unix.SIGBUS, unix.SIGFPE, unix.SIGSEGV,
+	signal.Notify(make(chan os.Signal, 1), unix.SIGILL, unix.SIGTRAP, unix.SIGABRT, unix.SIGBUS, unix.SIGFPE, unix.SIGSEGV,
 		unix.SIGSTKFLT, unix.SIGSYS)
 	signals := make(chan os.Signal, 64)
 	signal.Notify(signals, unix.SIGCHLD, unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2)

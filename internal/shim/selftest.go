@@ -127,8 +127,12 @@ func idle(name string) error {
 	if req.Uint16()&unix.IFF_UP != 0 {
 		return fmt.Errorf("interface %s is up", name)
 	}
-	if err := unix.IoctlIfreq(fd, unix.SIOCGIFADDR, req); !errors.Is(err, unix.EADDRNOTAVAIL) {
-		return fmt.Errorf("interface %s has an address (%v)", name, err)
+	err = unix.IoctlIfreq(fd, unix.SIOCGIFADDR, req)
+	if err == nil {
+		return fmt.Errorf("interface %s has an address", name)
+	}
+	if !errors.Is(err, unix.EADDRNOTAVAIL) {
+		return fmt.Errorf("reading the address of %s: %w", name, err)
 	}
 	return nil
 }
@@ -311,8 +315,11 @@ func empty(file string) error {
 	} else {
 		_, err = f.Read(make([]byte, 1))
 	}
+	if err == nil {
+		return errors.New("it is not empty")
+	}
 	if !errors.Is(err, io.EOF) {
-		return fmt.Errorf("it is not empty (%v)", err)
+		return fmt.Errorf("it cannot be seen to be empty: %w", err)
 	}
 	return nil
 }
