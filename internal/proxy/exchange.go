@@ -111,7 +111,7 @@ func (p *Proxy) surviveHandler(t target, conn net.Conn) {
 	if cause == nil {
 		return
 	}
-	if cause != http.ErrAbortHandler {
+	if err, ok := cause.(error); !ok || !errors.Is(err, http.ErrAbortHandler) {
 		p.refused(t, "agentbox failed while it served a request, and closed the connection")
 		_ = conn.Close()
 	}

@@ -124,7 +124,7 @@ func New(config Config) (*Proxy, error) {
 		dialer: dial, transport: newTransport(dial, roots), clientTLS: newClientTLS(config.CA),
 		conns: newRegistry(), queue: newHandover(),
 	}
-	p.ctx, p.cancel = context.WithCancel(context.Background())
+	p.ctx, p.cancel = context.WithCancel(context.Background()) //nolint:forbidigo // it ends with Close, and with no call
 	logger := config.Logger
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)

@@ -72,7 +72,7 @@ func (p *Proxy) refusedName(asked string, port uint16, method, reason string) er
 func (p *Proxy) onConnect(authority string, ctx *goproxy.ProxyCtx) (*goproxy.ConnectAction, string) {
 	t, d, no := p.judgeConnect(ctx.Req.Context(), authority)
 	if no != nil {
-		ctx.Resp = no.response(nil)
+		ctx.Resp = no.response(nil) //nolint:bodyclose // goproxy writes the answer, and writing closes its body
 		return &goproxy.ConnectAction{Action: goproxy.ConnectReject, TLSConfig: noTLS}, authority
 	}
 	return &goproxy.ConnectAction{
