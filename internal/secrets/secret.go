@@ -50,14 +50,18 @@ func (s Secret) Equal(other Secret) bool {
 	return subtle.ConstantTimeCompare(a[:], b[:]) == 1
 }
 
-func (s Secret) String() string   { return redacted }
+func (s Secret) String() string { return redacted }
+
+// GoString is String, for %#v.
 func (s Secret) GoString() string { return redacted }
 
 // Format ignores the verb: every one of them shows the same.
 func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
 
-// MarshalText and MarshalJSON make encoders show the same.
+// MarshalText makes encoders show the same.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+
+// MarshalJSON makes JSON show the same.
 func (s Secret) MarshalJSON() ([]byte, error) { return []byte(`"` + redacted + `"`), nil }
 
 // LogValue is for slog.
