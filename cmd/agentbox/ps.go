@@ -94,7 +94,8 @@ func (a *app) printRows(rows []row) error {
 	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "RUN\tPROFILE\tSTATE\tAGE\tALLOWED\tREFUSED\tREPO")
 	for _, r := range rows {
-		state, allowed, refused := "ended", "-", "-"
+		var state string
+		allowed, refused := "-", "-"
 		switch {
 		case r.End != nil:
 			state = fmt.Sprintf("exit %d", r.End.ExitCode)
