@@ -79,7 +79,7 @@ func Follow(ctx context.Context, path string, from uint64, fn func(event.Event) 
 	if err != nil {
 		return fmt.Errorf("following the event log: %w", err)
 	}
-	defer f.Close() //nolint:errcheck // only read
+	defer f.Close()
 	changed, err := watch(ctx, path)
 	if err != nil {
 		return fmt.Errorf("following the event log: %w", err)

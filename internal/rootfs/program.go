@@ -205,8 +205,7 @@ func (f finder) interpreter(p Program) (Program, error) {
 	}
 	q, err := f.find(name)
 	if err != nil {
-		// not ErrNotFound: the program itself is there
-		return Program{}, fmt.Errorf("its interpreter: %v", err)
+		return Program{}, fmt.Errorf("its interpreter: %v", err) //nolint:errorlint // no ErrNotFound: the program itself is there
 	}
 	q.Roots = append(q.Roots, f.venv(name)...)
 	return q, nil
