@@ -56,7 +56,7 @@ func hostSockets(t *testing.T) ([]*os.File, []shimwire.Listen) {
 }
 
 // deceive runs one lie and returns what Accept made of it, with the number of descriptors before.
-func deceive(t *testing.T, mode shimwire.Mode, lie string) (*transport.Link, error, *exec.Cmd) {
+func deceive(t *testing.T, mode shimwire.Mode, lie string) (*transport.Link, *exec.Cmd, error) {
 	t.Helper()
 	files, listen := hostSockets(t)
 	if lie == "same twice" || lie == "duplicate" {
@@ -80,7 +80,7 @@ func deceive(t *testing.T, mode shimwire.Mode, lie string) (*transport.Link, err
 			t.Errorf("left behind: %v, %v", left, globErr)
 		}
 	}
-	return link, err, liar
+	return link, liar, err
 }
 
 // openFiles counts this process's descriptors; what this function opens is among them each time.
@@ -103,7 +103,7 @@ func TestLyingShimIsRefused(t *testing.T) {
 		for _, lie := range all {
 			before := openFiles(t)
 			t.Run(fmt.Sprintf("%s/%s", mode, lie), func(t *testing.T) {
-				link, err, liar := deceive(t, mode, lie)
+				link, liar, err := deceive(t, mode, lie)
 				if err == nil {
 					t.Errorf("it is believed")
 					_ = link.Close()
@@ -126,7 +126,7 @@ func TestLyingShimIsRefused(t *testing.T) {
 // warmUp opens what this process keeps for good, the poller's descriptors and /dev/null among them.
 func warmUp(t *testing.T) {
 	t.Helper()
-	link, err, liar := deceive(t, shimwire.Pass, "the truth")
+	link, liar, err := deceive(t, shimwire.Pass, "the truth")
 	if err != nil {
 		t.Fatalf("the truth is refused: %v", err)
 	}
@@ -140,7 +140,7 @@ func TestLaterLiesEndTheRun(t *testing.T) {
 	for _, lie := range []string{"again", "rights beside the self-test"} {
 		before := openFiles(t)
 		t.Run(lie, func(t *testing.T) {
-			link, err, liar := deceive(t, shimwire.Pass, lie)
+			link, liar, err := deceive(t, shimwire.Pass, lie)
 			if err != nil {
 				t.Fatal(err)
 			}

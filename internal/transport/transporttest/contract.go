@@ -81,7 +81,8 @@ func Open(t testing.TB, tr transport.Transport, cfg shimwire.Config, prepare fun
 	ctx, cancel := context.WithCancelCause(Context(t))
 	go func() {
 		defer close(s.exited)
-		cancel(fmt.Errorf("the container ends: %v", s.Cmd.Wait()))
+		_ = s.Cmd.Wait() // the state says it all
+		cancel(errors.New("the container ends: " + s.Cmd.ProcessState.String()))
 	}()
 	t.Cleanup(s.stop)
 	if s.Link, err = endpoint.Accept(ctx, cfg); err != nil {
