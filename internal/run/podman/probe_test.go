@@ -131,7 +131,7 @@ func probe() {
 
 func report(a attempt) {
 	_, _, errno := syscall.RawSyscall6(a.nr, a.args[0], a.args[1], a.args[2], a.args[3], a.args[4], a.args[5])
-	if unix.Errno(errno) == a.want {
+	if errno == a.want {
 		fmt.Println("ok", a.name)
 		return
 	}
