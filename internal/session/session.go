@@ -297,7 +297,7 @@ func matches(id, prefix string) bool {
 
 // Tidy deals with what dead sessions left: remove is called for each (its container, whatever a plain removal of the
 // runtime directory cannot do), then the runtime directory goes and the end is recorded. A session for which
-// something fails stays for the next Tidy and is named in the error. It gives the sessions that it dealt with.
+// something fails stays for the next Tidy and is named in the error; one that a helper still serves stays, too. It gives the sessions that it dealt with.
 func Tidy(paths Paths, now time.Time, remove func(Info) error) ([]Info, error) {
 	all, err := List(paths)
 	errs := []error{err}
@@ -326,7 +326,8 @@ func tidyOne(info Info, now time.Time, remove func(Info) error) (bool, error) {
 		return false, err
 	}
 	defer func() { _ = lock.Close() }()
-	if err := remove(info); err != nil {
+	late := served(info.RuntimeDir)
+	if err := remove(info); err != nil || late {
 		return false, err
 	}
 	if err := os.RemoveAll(info.RuntimeDir); err != nil {
@@ -338,6 +339,14 @@ func tidyOne(info Info, now time.Time, remove func(Info) error) (bool, error) {
 		}
 	}
 	return true, nil
+}
+
+// served reports whether a process still listens on a socket in a session's runtime directory: an engine that outlives
+// its session may still be making the container that it was asked for. Looking does not keep it alive, as a connection
+// would.
+func served(dir string) bool {
+	sockets, err := os.ReadFile("/proc/net/unix")
+	return err == nil && strings.Contains(string(sockets), " "+dir+"/")
 }
 
 // orphans removes marked runtime directories whose state is gone.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -367,6 +368,44 @@ func TestBadDisksAreTold(t *testing.T) {
 		if !strings.Contains(line, want) || !strings.HasSuffix(line, "| 0 left") {
 			t.Errorf("%s: %s", name, line)
 		}
+	}
+}
+
+// A helper that outlives the killed session may still make what it was asked for: the session stays until it has gone.
+func TestTidyComesBackForASessionThatIsStillServed(t *testing.T) {
+	dir, err := os.MkdirTemp("", "s") // short: a socket's path has 107 bytes
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	paths := pathsIn(dir)
+	if err := os.MkdirAll(paths.Runtime, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s := create1(t, paths)
+	l, err := net.Listen("unix", filepath.Join(s.RuntimeDir, "engine.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.lock.Close(); err != nil { // as the kernel does when the process is killed
+		t.Fatal(err)
+	}
+	removed := 0
+	tidy := func() int {
+		done, err := Tidy(paths, started, func(Info) error { removed++; return nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(done)
+	}
+	if n := tidy(); n != 0 || removed != 1 {
+		t.Errorf("while it is served: %d done, %d removed", n, removed)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if n := tidy(); n != 1 || removed != 2 || exists(s.RuntimeDir) {
+		t.Errorf("when it is not: %d done, %d removed", n, removed)
 	}
 }
 
