@@ -262,7 +262,7 @@ func TestRootIsRefused(t *testing.T) {
 	var out, errs strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	_ = cmd.Run() // its code is looked at below
-	result{t, cmd.ProcessState.ExitCode(), out.String(), errs.String()}.refused(b, 126, "does not run as root", "run it as the user")
+	result{t, cmd.ProcessState.ExitCode(), out.String(), errs.String()}.refused(b, 126, "does not run as root", "run it as the person")
 }
 
 // A subordinate uid of the person's is another user, and one that can be had without root.
