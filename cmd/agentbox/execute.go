@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime/debug"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -283,13 +284,17 @@ func (a *app) terminal() *run.Terminal { return run.OpenTerminal(a.in, a.out) }
 
 // ready waits for the engine.
 func ready(ctx context.Context, e *podman.Engine) error {
+	const install = "install a newer Podman from your distribution, or upgrade the distribution"
 	if err := e.Ready(ctx); err != nil {
+		if strings.Contains(err.Error(), "API version is too old") { // the bindings refuse Podman 3
+			return &run.Failure{Code: run.CodeFailed, Text: "this Podman is too old, and agentbox needs 4.3 or newer: " + err.Error(), Hint: install}
+		}
 		return &run.Failure{Code: run.CodeFailed, Text: err.Error(), Hint: `"agentbox doctor" finds out why`}
 	}
 	v, err := hostinfo.ParseVersion(e.Version())
 	if err == nil && !v.AtLeast(4, 3) {
 		return &run.Failure{Code: run.CodeFailed, Text: fmt.Sprintf("this is Podman %s, and agentbox needs 4.3 or newer", e.Version()),
-			Hint: "install a newer Podman from your distribution, or upgrade the distribution"}
+			Hint: install}
 	}
 	return err
 }

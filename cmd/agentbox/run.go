@@ -242,6 +242,7 @@ func inputs(o runOptions, profile profiles.Profile, config profiles.Config, g gr
 // signals are those that a run answers.
 func signals() (<-chan os.Signal, func()) {
 	c := make(chan os.Signal, 8)
+	signal.Ignore(syscall.SIGPIPE) // a closed pipe is an error of a write, after which a run still ends in order
 	signal.Notify(c, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
 	return c, func() { signal.Stop(c) }
 }

@@ -213,7 +213,7 @@ func (x *execution) agent() (int, string, error) {
 		return 0, "", fmt.Errorf("starting the agent: %w", err)
 	}
 	s := &supervisor{link: x.link, terminal: x.Terminal, signals: x.Signals, stops: x.Stops, broken: x.Log.Failed(),
-		guard: x.watcher.Lost(), limit: x.Plan.Grants.Budget.Time, record: x.note}
+		output: x.output, guard: x.watcher.Lost(), limit: x.Plan.Grants.Budget.Time, record: x.note}
 	if s.limit > 0 {
 		timer := time.NewTimer(s.limit)
 		defer timer.Stop()

@@ -38,12 +38,14 @@ type supervisor struct {
 	broken   <-chan struct{} // the log can't be written: end at once
 	budget   <-chan time.Time
 	limit    time.Duration
+	output   chan error    // how the output of the container ended; what is taken from it is put back
 	guard    <-chan string // a mount that guards the repository was lost
 	record   func(event.Event)
 
 	stopping   *Stop // the first reason wins
 	kill       <-chan time.Time
 	interrupts int
+	heard      bool     // of the end of the output
 	failure    *Failure // the agent was never started
 }
 
@@ -72,6 +74,10 @@ func (s *supervisor) wait() (code int, reason string) {
 			if s.stop(Stop{Reason: fmt.Sprintf("the time budget of %s is spent", s.limit), Code: CodeBudget}, syscall.SIGTERM) {
 				return s.stopping.Code, s.stopping.Reason
 			}
+		case err := <-s.outputEnded():
+			if s.unread(err) {
+				return s.stopping.Code, s.stopping.Reason
+			}
 		case path, ok := <-s.guard:
 			if !ok {
 				return CodeFailed, "the watch over the guard of the repository ended"
@@ -93,6 +99,24 @@ func (s *supervisor) resized() <-chan os.Signal {
 		return nil
 	}
 	return s.terminal.Resized()
+}
+
+// outputEnded is asked once.
+func (s *supervisor) outputEnded() <-chan error {
+	if s.heard {
+		return nil
+	}
+	return s.output
+}
+
+// unread ends a run whose output nobody takes any more, as a closed pipe ends a program.
+func (s *supervisor) unread(err error) (forced bool) {
+	s.output <- err
+	s.heard = true
+	if err == nil {
+		return false
+	}
+	return s.stop(Stop{Reason: "nobody reads the agent's output any more: " + err.Error(), Code: 128 + int(syscall.SIGPIPE)}, syscall.SIGTERM)
 }
 
 // lost is when the shim went away without saying how the agent ended.

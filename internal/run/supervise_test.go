@@ -39,6 +39,8 @@ func TestEndings(t *testing.T) {
 	stops <- Stop{Reason: "by hand", Code: CodeStopped, Force: true}
 	lost := make(chan string, 1)
 	lost <- "/repo/.git/config"
+	pipe := make(chan error, 1)
+	pipe <- syscall.EPIPE
 	unwatched := make(chan string)
 	close(unwatched)
 	for name, c := range map[string]struct {
@@ -52,6 +54,11 @@ func TestEndings(t *testing.T) {
 		"guard lost":      {func(s *supervisor, _ *fakeLink) { s.guard = lost }, CodeFailed},
 		"guard unwatched": {func(s *supervisor, _ *fakeLink) { s.guard = unwatched }, CodeFailed},
 		"stop by force":   {func(s *supervisor, _ *fakeLink) { s.stops = stops }, CodeStopped},
+		"output unread": {func(s *supervisor, l *fakeLink) {
+			s.output = pipe
+			l.messages = make(chan shimwire.Message)
+			s.record = func(event.Event) { go func() { l.messages <- shimwire.Message{Exit: &shimwire.Exit{Signal: 15}} }() }
+		}, 141},
 		"budget": {func(s *supervisor, l *fakeLink) {
 			s.budget = now
 			l.messages = make(chan shimwire.Message)

@@ -106,7 +106,7 @@ func TestPathsThatNoMountCanCarry(t *testing.T) {
 		must(t, os.Rename(b.repo, dir))
 		r := b.in(dir, "run", "shell", "--", "true")
 		r.refused(b, 126, "the path", "rename the directory")
-		if strings.ContainsAny(r.err, "\x1b\xff\t") {
+		if strings.ContainsAny(r.err, "\x1b\t") || strings.Contains(r.err, "\xff") {
 			t.Errorf("the path is printed as it is: %q", r.err)
 		}
 		must(t, os.Rename(dir, b.repo))

@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"agentbox/internal/event"
 )
 
 // live is a run that goes on while the test looks at it.
@@ -327,4 +329,26 @@ func TestOutputThatNobodyReads(t *testing.T) {
 	must(t, l.pipe.Close())
 	_ = l.cmd.Wait() // whatever its code, it has ended
 	b.nothingLeft()
+}
+
+// TestNobodyReadsTheOutput: agentbox died of the closed pipe, without a word in the log, and its session looked as if
+// somebody had killed it.
+func TestNobodyReadsTheOutput(t *testing.T) {
+	b := newBox(t)
+	cmd := b.command("run", "shell", "--", "yes")
+	pipe, err := cmd.StdoutPipe()
+	must(t, err)
+	var errs strings.Builder
+	cmd.Stderr = &errs
+	must(t, cmd.Start())
+	if _, err := bufio.NewReader(pipe).ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	must(t, pipe.Close())
+	_ = cmd.Wait() // its code is looked at below
+	result{t, cmd.ProcessState.ExitCode(), "", errs.String()}.exits(141).says("nobody reads the agent's output")
+	events := b.events()
+	if last := events[len(events)-1]; last.Kind != event.RunEnd {
+		t.Errorf("the log ends with %+v", last)
+	}
 }
