@@ -170,7 +170,7 @@ func (x *execution) config(spec Spec, repo []workspace.Mount) (shimwire.Config, 
 	c := shimwire.Config{
 		Listen: x.boundary.listen(),
 		Agent: shimwire.Agent{Argv: x.Plan.Binding.Argv, Env: env, Dir: x.Plan.Binding.Directory,
-			Terminal: x.Terminal != nil, Nproc: uint64(processes(x.Plan.Grants.Limits))},
+			Terminal: x.Terminal != nil, Nproc: uint64(processes(x.Plan.Grants.Limits)), Nofile: openFiles},
 		SelfTest: x.expect(spec, repo),
 	}
 	if x.Terminal != nil {
@@ -181,6 +181,9 @@ func (x *execution) config(spec Spec, repo []workspace.Mount) (shimwire.Config, 
 	}
 	return c, nil
 }
+
+// openFiles is how many descriptors each process may have: enough for a development server that watches a tree.
+const openFiles = 65536
 
 // processes is how many the agent may have. It is a resource limit as well as a cgroup's, because many machines
 // delegate no pids controller.
