@@ -37,6 +37,10 @@ func newAuthority(hosts []string) (*authority, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Parsed, it has the key identifier that leaves must name: Python 3.13 refuses those that name none.
+	if ca, err = x509.ParseCertificate(caDER); err != nil {
+		return nil, err
+	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
