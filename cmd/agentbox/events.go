@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -121,7 +122,7 @@ func eventLine(e event.Event) string {
 		line += fmt.Sprintf(" %s=%s", key, printable(e.Detail[key]))
 	}
 	if e.Reason != "" {
-		line += ": " + printable(e.Reason)
+		line = strings.TrimRight(line, " ") + ": " + printable(e.Reason)
 	}
 	return line
 }

@@ -230,11 +230,36 @@ func (j *job) params(in *interrupts) run.Params {
 		In: j.in, Out: j.out, Err: j.err, Terminal: j.term, Signals: in.forwarded, Stops: j.stops,
 		Warn: func(text string) { j.say("warning: %s", printable(text)) },
 		Ready: func() {
+			j.warnOfPlan()
 			j.warnOfSecrets()
 			j.running.Store(true)
 			in.forward()
 			debug.SetGCPercent(gcPercent)
 		},
+	}
+}
+
+// warnOfPlan says what the person would learn from the plan and should not miss: what of the repository is not as it
+// may seem, and which limits that were asked for do not hold here.
+func (j *job) warnOfPlan() {
+	if j.quiet {
+		return
+	}
+	for _, w := range j.ground.survey.Warnings {
+		j.say("warning: %s", printable(w))
+	}
+	var loose []string
+	limits := j.plan.Grants.Limits
+	for _, l := range []struct {
+		name  string
+		asked bool
+	}{{"memory", limits.Memory > 0}, {"cpus", limits.CPUs > 0}, {"pids", limits.Pids > 0}} {
+		if l.asked && !j.plan.Binding.Enforced[l.name] {
+			loose = append(loose, l.name)
+		}
+	}
+	if len(loose) > 0 {
+		j.say("warning: the limits on %s are not enforced here; \"agentbox doctor\" says why", strings.Join(loose, ", "))
 	}
 }
 

@@ -210,6 +210,9 @@ func (x *execution) expect(spec Spec, repo []workspace.Mount) shimwire.Expect {
 	}
 	for _, m := range spec.Mounts {
 		e.Mounts = append(e.Mounts, m.Target)
+		if m.Type == "bind" {
+			e.Trees = append(e.Trees, m.Target)
+		}
 		if !m.ReadOnly {
 			e.Writable = append(e.Writable, m.Target)
 		}

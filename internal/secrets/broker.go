@@ -359,15 +359,23 @@ func (b *Broker) look(c Credential) (Secret, error) {
 	}
 	e := &Refused{Credential: c.Name, Reason: fmt.Sprintf("credential %q has no value: %s%s", c.Name, missing, err), Tip: tip(c), Err: err}
 	if hinted := (interface{ Hint() string })(nil); errors.As(err, &hinted) && !errors.Is(err, ErrNotFound) {
-		e.Tip = hinted.Hint()
+		e.Tip = either(c.Source.Env, hinted.Hint())
 	}
 	return Secret{}, e
 }
 
 // tip says how to give the credential a value.
 func tip(c Credential) string {
-	if c.Source.Keyring != "" {
-		return "store it: agentbox secret set " + c.Source.Keyring
+	if c.Source.Keyring == "" {
+		return "set " + c.Source.Env + " before you start agentbox"
 	}
-	return "set " + c.Source.Env + " before you start agentbox"
+	return either(c.Source.Env, "store it: agentbox secret set "+c.Source.Keyring)
+}
+
+// either puts the quick way before the other one.
+func either(variable, other string) string {
+	if variable == "" {
+		return other
+	}
+	return "export " + variable + "=… before you start agentbox; or " + other
 }

@@ -5,6 +5,7 @@ package shim
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -92,7 +93,8 @@ func (m mountLine) judge(e shimwire.Expect) string {
 	if m.writable && !atOrBelow(m.point, e.Writable) {
 		return "can be written to"
 	}
-	if m.point != "/" && !atOrBelow(m.point, e.Mounts) && !engines[m.point] {
+	asked := slices.Contains(e.Mounts, m.point) || atOrBelow(m.point, e.Trees)
+	if m.point != "/" && !asked && !engines[m.point] {
 		return "is mounted and nobody asked for it"
 	}
 	return ""

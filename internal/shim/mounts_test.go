@@ -12,6 +12,7 @@ import (
 func TestMountsThatNobodyAskedFor(t *testing.T) {
 	e := shimwire.Expect{
 		Mounts:   []string{"/usr", "/tmp", "/home/me", "/work/my repo", "/work/my repo/.git/config"},
+		Trees:    []string{"/usr", "/work/my repo"},
 		Writable: []string{"/tmp", "/home/me", "/work/my repo"},
 	}
 	fine := `1 0 0:1 / / ro - tmpfs tmpfs rw
@@ -32,6 +33,7 @@ func TestMountsThatNobodyAskedFor(t *testing.T) {
 		"10 30 8:2 /y /usr/local/go/y rw - ext4 /dev/b rw\n": "/usr/local/go/y can be written to",
 		"10 2 8:2 /x /usr/local/x rw - ext4 /dev/b rw\n":     "/usr/local/x can be written to",
 		"10 1 8:1 /s /run/secrets ro - tmpfs tmpfs ro\n":     "/run/secrets is mounted and nobody asked for it",
+		"10 4 8:1 /s /tmp/secrets ro - ext4 /dev/a rw\n":     "/tmp/secrets is mounted and nobody asked for it",
 		"10 1 8:1 /home /home ro - ext4 /dev/a rw\n":         "/home is mounted and nobody asked for it",
 		"10 0 8:1 / / rw - ext4 /dev/a rw\n":                 "/ can be written to",
 		"10 1 0:9 / /dev/shm rw - tmpfs tmpfs rw\n":          "/dev/shm can be written to",

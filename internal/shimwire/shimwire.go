@@ -102,6 +102,7 @@ type Expect struct {
 	Unreadable []string `json:"unreadable"` // paths that must not open for reading or be absent (/etc/shadow)
 	ReadOnly   []string `json:"read_only"`  // paths that must refuse a write with EROFS ("/", "/usr", the git guard)
 	Mounts     []string `json:"mounts"`     // every mount point that was asked for; nil leaves mounts unjudged
+	Trees      []string `json:"trees"`      // those of them that bring along what is mounted below their source
 	Writable   []string `json:"writable"`   // those below which something may be written
 	Canary     string   `json:"canary"`     // a host:port that the proxy must answer 403 to on CONNECT
 	Proxy      string   `json:"proxy"`      // the proxy's address inside, "127.0.0.1:3128"

@@ -14,6 +14,7 @@ import (
 type indexEntry struct {
 	path    string
 	gitlink bool // a commit of another repository: git runs itself in there
+	unseen  bool // marked assume-unchanged or skip-worktree: git does not look for changes
 }
 
 var errIndex = errors.New("not an index that can be read")
@@ -74,7 +75,13 @@ func parseIndexEntry(b []byte, hash int, version uint32, previous string) (index
 		return indexEntry{}, 0, errIndex
 	}
 	mode := binary.BigEndian.Uint32(b[24:])
-	if flags := binary.BigEndian.Uint16(b[40+hash:]); flags&0x4000 != 0 && version >= 3 {
+	flags := binary.BigEndian.Uint16(b[40+hash:])
+	unseen := flags&0x8000 != 0
+	if flags&0x4000 != 0 && version >= 3 {
+		if len(b) < head+2 {
+			return indexEntry{}, 0, errIndex
+		}
+		unseen = unseen || binary.BigEndian.Uint16(b[head:])&0x4000 != 0
 		head += 2
 	}
 	at := head
@@ -101,7 +108,7 @@ func parseIndexEntry(b []byte, hash int, version uint32, previous string) (index
 	if size > len(b) {
 		return indexEntry{}, 0, errIndex
 	}
-	return indexEntry{path: prefix + string(b[at:at+length]), gitlink: mode&0o170000 == 0o160000}, size, nil
+	return indexEntry{path: prefix + string(b[at:at+length]), gitlink: mode&0o170000 == 0o160000, unseen: unseen}, size, nil
 }
 
 // indexVarint reads git's offset encoding; n is 0 when there is none.

@@ -1,6 +1,7 @@
 package workspace
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"io/fs"
 	"os"
@@ -17,7 +18,7 @@ func Remember(repo Repo, s Survey) (State, error) { return look(repo, s.Nested) 
 
 // Planted names what appeared since before that the person should see to before they run git on this machine: new
 // repositories below the top and gitlinks (git status runs git in them, with their configuration), links in
-// the git directory (git writes through them), unfinished operations (git runs what their to-do list says).
+// the git directory (git writes through them), what hides changes from `git status`, unfinished operations (git runs what their to-do list says).
 // Each is one sentence; the paths in it are safe to print.
 func Planted(repo Repo, before State) ([]string, error) {
 	s, err := Look(repo, nil)
@@ -51,13 +52,34 @@ func look(repo Repo, nested []string) (State, error) {
 		if e.gitlink {
 			st.note("gitlink "+e.path, "%s is in the index as a submodule: `git status` runs git in it", e.path)
 		}
+		if e.unseen {
+			st.note("unseen "+e.path, "%s is marked in the index so that `git status` and `git diff` do not show its changes (git update-index --no-assume-unchanged --no-skip-worktree)", e.path)
+		}
 	}
 	for _, name := range []string{"rebase-merge", "rebase-apply", "sequencer"} {
 		if path := filepath.Join(repo.Git, name); isDir(path) {
 			st.note("unfinished "+name, "%s is an unfinished operation: --continue runs what its to-do list says", path)
 		}
 	}
+	for _, name := range []string{"info/exclude", "info/attributes", "info/grafts", "info/sparse-checkout", "refs/replace"} {
+		st.content(filepath.Join(repo.Git, name))
+	}
 	return st, st.links(repo.Git)
+}
+
+// content notes what a file or directory holds that decides what git shows, so that a change of it is seen.
+func (st State) content(path string) {
+	var sum string
+	if data, err := os.ReadFile(path); err == nil {
+		sum = fmt.Sprintf("%x", sha256.Sum256(data))
+	} else if entries, err := os.ReadDir(path); err == nil {
+		for _, e := range entries {
+			sum += "/" + e.Name()
+		}
+	}
+	if sum != "" {
+		st.note("content "+path+" "+sum, "%s is not what it was: it decides what git shows", path)
+	}
 }
 
 func (st State) note(fact, format string, args ...any) {

@@ -83,7 +83,10 @@ func (s *surveyor) visit(e fs.DirEntry, abs, rel string) error {
 		}
 		return nil
 	}
-	if s.matches(rel, e) {
+	if outlet := e.Type() & (fs.ModeSocket | fs.ModeNamedPipe); outlet != 0 || s.matches(rel, e) {
+		if outlet != 0 {
+			s.warn("%s is a socket or a pipe: it is hidden, as whatever serves it lies outside the boundary", quote(abs))
+		}
 		if err := checkText(abs, Person{}); err != nil {
 			return err
 		}

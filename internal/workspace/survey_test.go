@@ -2,11 +2,14 @@ package workspace
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestPatterns(t *testing.T) {
@@ -193,5 +196,61 @@ func TestPlantedNamesWhatMountsCannotGuard(t *testing.T) {
 	}
 	if len(got) != 5 {
 		t.Errorf("too much is reported:\n%s", text)
+	}
+}
+
+// TestPlantedNamesWhatHidesChanges: an agent marked a file it had changed, and the person's own git status and git diff
+// showed nothing.
+func TestPlantedNamesWhatHidesChanges(t *testing.T) {
+	repo := newRepo(t)
+	before, err := Remember(repo, Survey{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := enter(t, show(t, repo, Direct), `set -e; echo a >one; echo b >two; git add one two; git commit -qm x
+		git update-index --assume-unchanged one; git update-index --skip-worktree two
+		echo evil >one; echo evil >two; mkdir -p .git/info; echo evil.sh >>.git/info/exclude
+		git replace HEAD $(git commit-tree -m y HEAD^{tree}); test -z "$(git status --porcelain)"`)
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	got, err := Planted(repo, before)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.Join(got, "\n")
+	for _, want := range []string{"one is marked in the index", "two is marked in the index", "info/exclude is not what it was", "refs/replace is not what it was"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in:\n%s", want, text)
+		}
+	}
+	if len(got) != 4 {
+		t.Errorf("too much is reported:\n%s", text)
+	}
+}
+
+// TestSocketsOfTheRepositoryAreHidden: a development server of the person's listened on a socket in the repository, and
+// an agent talked to it past the proxy.
+func TestSocketsOfTheRepositoryAreHidden(t *testing.T) {
+	repo := newRepo(t)
+	socket := filepath.Join(repo.Root, "run", "dev.sock")
+	if err := os.Mkdir(filepath.Dir(socket), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	fifo := filepath.Join(repo.Root, "pipe")
+	if err := unix.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Look(repo, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(s.Hidden, []string{fifo, socket}) || len(s.Warnings) != 2 {
+		t.Errorf("got %+v", s)
 	}
 }

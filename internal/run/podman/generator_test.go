@@ -35,7 +35,7 @@ func TestTheBoundaryIsTheSameForEveryContainer(t *testing.T) {
 	is("the network", g.NetNS.NSMode == specgen.NoNetwork)
 	is("the set of capabilities", slices.Equal(g.CapDrop, []string{"all"}) && len(g.CapAdd) == 0)
 	is("no_new_privs", g.NoNewPrivileges != nil && *g.NoNewPrivileges)
-	is("the root", g.ReadOnlyFilesystem != nil && *g.ReadOnlyFilesystem && g.ReadWriteTmpfs != nil && !*g.ReadWriteTmpfs)
+	is("the root", g.ReadOnlyFilesystem != nil && *g.ReadOnlyFilesystem)
 	is("the environment", g.HTTPProxy != nil && !*g.HTTPProxy && g.EnvHost != nil && !*g.EnvHost)
 	is("the identity", g.UserNS.NSMode == specgen.KeepID && g.User == "7:8")
 	is("privilege", g.Privileged == nil || !*g.Privileged)

@@ -226,7 +226,9 @@ func generator(s run.Spec) *specgen.SpecGenerator {
 
 	g.OCIRuntime = s.OCIRuntime
 	g.CapDrop, g.NoNewPrivileges = []string{"all"}, &yes
-	g.ReadOnlyFilesystem, g.ReadWriteTmpfs = &yes, &no
+	// All that is to be written to is mounted by the Spec. What the second one adds beside it is a /dev that belongs to
+	// the container's root: gVisor refuses to open the devices of a read-only one for writing.
+	g.ReadOnlyFilesystem, g.ReadWriteTmpfs = &yes, &yes
 	g.SeccompProfilePath = s.Seccomp
 	g.SelinuxOpts = []string{"disable"} // relabelling /usr or a repo is not ours to do
 	g.ImageVolumeMode = "ignore"
