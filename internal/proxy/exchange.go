@@ -231,7 +231,7 @@ func (x *exchange) inject(req *http.Request) *refusal {
 	if err != nil {
 		e.Kind, e.Decision, e.Reason = event.CredentialRefused, event.Deny, shorten(err.Error())
 		refused := denied(http.StatusForbidden, x.target.host.String(), shorten(err.Error()))
-		if h, ok := err.(interface{ Hint() string }); ok && h.Hint() != "" { //nolint:errorlint // the injector's own word, not that of what it wraps
+		if h := (interface{ Hint() string })(nil); errors.As(err, &h) && h.Hint() != "" {
 			refused.ToDo = "tell the person: " + shorten(h.Hint())
 		}
 		no = &refused
