@@ -100,6 +100,7 @@ func (a *app) carryOut(ctx context.Context, o runOptions, paths session.Paths, w
 		err = in.explain(err)
 		out.Code, _ = classify(err)
 	}
+	j.clear(ctx)
 	defer j.closeEngine()() // while the rest is put in order: a service of our own takes a moment to end
 	j.shut()
 	if endErr := s.End(session.End{Time: time.Now().UTC(), ExitCode: out.Code, Reason: out.Reason}); endErr != nil {
@@ -113,6 +114,20 @@ func (a *app) carryOut(ctx context.Context, o runOptions, paths session.Paths, w
 		return err
 	}
 	return exitCode(out.Code)
+}
+
+// clear removes the container's root. Where Podman was told by its own configuration to mount more into containers, it
+// made mount points there that belong to a subordinate uid, which only the user namespace can remove.
+func (j *job) clear(ctx context.Context) {
+	root := filepath.Join(j.session.RuntimeDir, "root")
+	if os.RemoveAll(root) == nil {
+		return
+	}
+	cmd := exec.CommandContext(ctx, "podman", "unshare", "rm", "-rf", "--one-file-system", root)
+	cmd.Dir = "/"
+	if out, err := cmd.CombinedOutput(); err != nil {
+		j.say("removing %s: %s %s", root, err, printable(string(out)))
+	}
 }
 
 // job is what one run is made of on the command's side.

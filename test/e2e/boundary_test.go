@@ -963,3 +963,28 @@ func (b *box) credentialEvents(values ...string) {
 		return err
 	}))
 }
+
+// TestMountsOfPodmansOwnConfigurationAreRefused: containers.conf can mount anything into every container, and mounted
+// in here it would be seen by the agent. What Podman makes for it must not stay either.
+func TestMountsOfPodmansOwnConfigurationAreRefused(t *testing.T) {
+	b := newBox(t)
+	secrets := filepath.Join(filepath.Dir(b.repo), "secrets")
+	must(t, os.Mkdir(secrets, 0o755))
+	must(t, os.WriteFile(filepath.Join(secrets, "f"), []byte("topsecret"), 0o644))
+	shared := filepath.Join(b.conf, "containers")
+	storage, err := os.ReadFile(filepath.Join(shared, "storage.conf"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	must(t, os.Remove(shared)) // a link to the person's own
+	must(t, os.Mkdir(shared, 0o755))
+	must(t, os.WriteFile(filepath.Join(shared, "storage.conf"), storage, 0o644))
+	for _, point := range []string{"/opt/secrets", "/run/secrets"} {
+		conf := fmt.Sprintf("[containers]\nvolumes = [%q]\n", secrets+":"+point+":ro")
+		must(t, os.WriteFile(filepath.Join(shared, "containers.conf"), []byte(conf), 0o644))
+		r := b.shell("cat " + point + "/f").exits(126).says(point + " is mounted and nobody asked for it")
+		if strings.Contains(r.out+r.err, "topsecret") || strings.Contains(r.err, "permission denied") {
+			t.Errorf("%s", r.out+r.err)
+		}
+	}
+}
