@@ -47,12 +47,12 @@ func TestIgnoreProxyVariables(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	url := "https://localhost:" + port(t, server.Addr()) + "/api/hello"
+	url := "https://127.0.0.1:" + port(t, server.Addr()) + "/api/hello"
 	for name, args := range map[string][]string{
 		"goclient":        {url},
 		"nodeclient.js":   {url},
 		"pythonclient.py": {url},
-		"cclient":         {"localhost", port(t, plain.Listener.Addr().String())},
+		"cclient":         {"127.0.0.1", port(t, plain.Listener.Addr().String())},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cmd := exec.Command(filepath.Join(dir, name), args...)
@@ -79,7 +79,7 @@ func TestFailOnErrors(t *testing.T) {
 		"goclient":        {server.URL},
 		"nodeclient.js":   {server.URL},
 		"pythonclient.py": {server.URL},
-		"cclient":         {"localhost", port(t, server.Listener.Addr().String())},
+		"cclient":         {"127.0.0.1", port(t, server.Listener.Addr().String())},
 	} {
 		t.Run(name, func(t *testing.T) {
 			out, err := exec.Command(filepath.Join(dir, name), args...).CombinedOutput()

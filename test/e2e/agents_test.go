@@ -383,6 +383,25 @@ func TestRealAgentsFullScreen(t *testing.T) {
 	}
 }
 
+// TestClaudeLeavesAnIdlePersonAlone: after some seconds Claude Code laid an offer over its prompt, which took the Enter of
+// whatever was being typed. The wait is what is tested.
+func TestClaudeLeavesAnIdlePersonAlone(t *testing.T) {
+	a := realAgents()[0]
+	b, _, _ := agentBox(t)
+	b.setenv("AGENTBOX", b.command().Path)
+	term := b.screen(`"$AGENTBOX" run ` + a.profile + `; echo all over`)
+	term.wait(a.ready)
+	idle, cancel := context.WithTimeout(term.ctx, 12*time.Second)
+	defer cancel()
+	<-idle.Done()
+	shown, err := term.term.Screen(term.ctx)
+	must(t, err)
+	if !strings.Contains(shown, a.ready) {
+		t.Errorf("something came over the prompt:\n%s", shown)
+	}
+	term.quit(a.quit, "all over")
+}
+
 // checkTerminalAfter: agentbox ended as the agent did, and the terminal is what it was.
 func (b *box) checkTerminalAfter() {
 	b.t.Helper()
