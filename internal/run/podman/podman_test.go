@@ -16,7 +16,7 @@ import (
 // root makes the least of a root directory on the host's /usr.
 func root(t *testing.T) string {
 	dir := t.TempDir()
-	for _, d := range []string{"usr", "proc", "sys", "dev", "tmp", "run", "etc", "mnt", "work"} {
+	for _, d := range []string{"usr", "proc", "sys", "dev", "tmp", "var", "var/tmp", "run", "etc", "mnt", "work"} {
 		must(t, os.Mkdir(filepath.Join(dir, d), 0o755))
 	}
 	for _, d := range []string{"bin", "sbin", "lib", "lib64"} {
