@@ -268,7 +268,7 @@ func (j *job) warnOfPlan() {
 	for _, l := range []struct {
 		name  string
 		asked bool
-	}{{"memory", limits.Memory > 0}, {"cpus", limits.CPUs > 0}, {"pids", limits.Pids > 0}} {
+	}{{"memory", limits.Memory > 0}, {"cpus", limits.CPUs > 0}} { // processes are bounded by a resource limit too
 		if l.asked && !j.plan.Binding.Enforced[l.name] {
 			loose = append(loose, l.name)
 		}
