@@ -61,8 +61,9 @@ func startService(o Options) (*service, error) {
 
 // spawn starts podman through a shell, because LISTEN_PID must name a process that does not exist before.
 func (s *service) spawn(program, ociRuntime string, socket *os.File) error {
-	// Podman makes a container in less time than its garbage would take to collect, and does little else for us.
-	args := []string{"-c", `export GOGC="${GOGC:-400}"; LISTEN_FDS=1 LISTEN_PID=$$ exec "$@"`, "sh", program}
+	// Podman makes a container in less time than its garbage would take to collect, and does little else for us: it
+	// collects when it has some, and not before.
+	args := []string{"-c", `[ "${GOGC+set}" ] || export GOGC=off GOMEMLIMIT=96MiB; LISTEN_FDS=1 LISTEN_PID=$$ exec "$@"`, "sh", program}
 	if ociRuntime != "" {
 		args = append(args, "--runtime", ociRuntime)
 	}
