@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -101,7 +102,7 @@ func (a *app) carryOut(ctx context.Context, o runOptions, paths session.Paths, w
 		out.Code, _ = classify(err)
 	}
 	j.clear(ctx)
-	defer j.closeEngine()() // while the rest is put in order: a service of our own takes a moment to end
+	defer j.closeEngine()() // it has begun to close when the container was removed
 	j.shut()
 	if endErr := s.End(session.End{Time: time.Now().UTC(), ExitCode: out.Code, Reason: out.Reason}); endErr != nil {
 		a.say("ending the session: %s", endErr)
@@ -147,7 +148,9 @@ type job struct {
 	term     *run.Terminal
 	shim     string
 	janitor  *janitor
-	tidied   chan error // how tidying after other runs went, once
+	closing  sync.Once
+	closed   <-chan struct{} // the engine is
+	tidied   chan error      // how tidying after other runs went, once
 	running  atomic.Bool
 	stopping atomic.Bool
 }
@@ -215,8 +218,14 @@ func (j *job) shut() {
 	}
 }
 
-// closeEngine ends the engine as soon as nobody needs it any more. The function it returns waits for that.
+// closeEngine begins to end the engine, once, while the rest is put in order: a service of our own takes a moment. The
+// function it returns waits for that.
 func (j *job) closeEngine() (wait func()) {
+	j.closing.Do(func() { j.closed = j.endEngine() })
+	return func() { <-j.closed }
+}
+
+func (j *job) endEngine() <-chan struct{} {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -225,7 +234,7 @@ func (j *job) closeEngine() (wait func()) {
 		}
 		j.engine.Close()
 	}()
-	return func() { <-done }
+	return done
 }
 
 // runLog is the fan-out with the log's own alarm.
@@ -243,7 +252,8 @@ func (j *job) params(in *interrupts) run.Params {
 		Dir: j.session.RuntimeDir, Shim: j.shim, Seccomp: j.seccomp(), Sockets: j.ground.sockets,
 		Runtime: checked{j.engine}, Log: runLog{j.fanout, j.log}, Secrets: j.broker,
 		In: j.in, Out: j.out, Err: j.err, Terminal: j.term, Signals: in.forwarded, Stops: j.stops,
-		Warn: func(text string) { j.say("warning: %s", printable(text)) },
+		Warn:    func(text string) { j.say("warning: %s", printable(text)) },
+		Removed: func() { j.closeEngine() },
 		Ready: func() {
 			j.warnOfPlan()
 			j.warnOfSecrets()

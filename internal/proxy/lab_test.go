@@ -285,7 +285,8 @@ func (n noNames) LookupNetIP(_ context.Context, _, host string) ([]netip.Addr, e
 }
 
 func (l *lab) serve() {
-	l.addr = l.listen("127.0.0.1:0", l.proxy.ServeProxy)
+	p := l.proxy // a test may put another in its place while this one still serves
+	l.addr = l.listen("127.0.0.1:0", p.ServeProxy)
 	lookup := func(addr netip.Addr) (policy.Host, bool) {
 		h, ok := l.names[addr.String()]
 		return h, ok
@@ -293,8 +294,8 @@ func (l *lab) serve() {
 	for i, name := range []string{"good.test", "plain.test", "spliced.test", "x.wild.test", "evil.test"} {
 		l.names[netip.AddrFrom4([4]byte{127, 64, 0, byte(i + 2)}).String()] = mustHost(l.t, name)
 	}
-	l.direct = l.listen("0.0.0.0:0", func(li net.Listener) error { return l.proxy.ServeDirect(li, 443, lookup) })
-	l.direct80 = l.listen("0.0.0.0:0", func(li net.Listener) error { return l.proxy.ServeDirect(li, 80, lookup) })
+	l.direct = l.listen("0.0.0.0:0", func(li net.Listener) error { return p.ServeDirect(li, 443, lookup) })
+	l.direct80 = l.listen("0.0.0.0:0", func(li net.Listener) error { return p.ServeDirect(li, 80, lookup) })
 }
 
 func (l *lab) listen(addr string, serve func(net.Listener) error) string {
@@ -304,9 +305,10 @@ func (l *lab) listen(addr string, serve func(net.Listener) error) string {
 		l.t.Fatal(err)
 	}
 	done := make(chan error, 1)
+	p := l.proxy
 	go func() { done <- serve(li) }()
 	l.t.Cleanup(func() {
-		_ = l.proxy.Close()
+		_ = p.Close()
 		if err := <-done; err != nil {
 			l.t.Errorf("serving: %v", err)
 		}

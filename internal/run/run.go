@@ -45,6 +45,7 @@ type Params struct {
 	Terminal *Terminal // nil without one
 	Signals  <-chan os.Signal
 	Stops    <-chan Stop
+	Removed  func()            // called once, when the engine is not needed any more; may be nil
 	Warn     func(text string) // tells the person something before the agent has the terminal
 	Ready    func()            // called once, before the agent starts and has the terminal; may be nil
 }
@@ -250,6 +251,9 @@ func (x *execution) close(ctx context.Context) error {
 	go func() { watched <- x.unwatch() }() // the kernel takes its time to give up a watch
 	if x.container != nil {
 		errs = append(errs, x.container.Remove(ctx))
+	}
+	if x.Removed != nil {
+		x.Removed()
 	}
 	if x.boundary != nil {
 		errs = append(errs, x.boundary.close())
