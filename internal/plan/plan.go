@@ -14,33 +14,44 @@ import (
 
 // Plan is everything a run does. It is a value: nothing changes it after Resolve.
 type Plan struct {
-	Version int     `json:"version"` // of this format: 1
-	Hash    string  `json:"hash"`    // "sha256:…" of the canonical JSON of Grants
-	Grants  Grants  `json:"grants"`
-	Binding Binding `json:"binding"`
+	Version  int     `json:"version"`  // of this format: 1
+	Hash     string  `json:"hash"`     // "sha256:…" of the canonical JSON of Grants
+	Manifest string  `json:"manifest"` // the hash without the person's and the organisation's layers and flags: what CI compares
+	Grants   Grants  `json:"grants"`
+	Binding  Binding `json:"binding"`
 }
 
-// Grants says what may be done. Nothing in it names this machine or person.
+// Grants says what may be done: all layers merged, floors applied. Nothing in it names this machine.
 type Grants struct {
-	Profile     string       `json:"profile"`
-	Description string       `json:"description,omitempty"`
-	Agent       Agent        `json:"agent"`
-	Workspace   Workspace    `json:"workspace"`
-	Network     policy.Set   `json:"network"`
-	Credentials []Credential `json:"credentials"`
-	Budget      Budget       `json:"budget"`
-	Limits      Limits       `json:"limits"`
-	Isolation   Isolation    `json:"isolation"`
+	Profile     string            `json:"profile"`
+	Description string            `json:"description,omitempty"`
+	Tier        string            `json:"tier"` // "low" when no layer says
+	Agent       Agent             `json:"agent"`
+	Workspace   Workspace         `json:"workspace"`
+	Use         []string          `json:"use"`     // named sets; their rules are in Network, but those of "origin", which Binding knows
+	Network     policy.Set        `json:"network"` // canonical order is not kept: rules stand as written
+	Git         []GitRule         `json:"git"`
+	Credentials []Credential      `json:"credentials"`
+	Budget      Budget            `json:"budget"`
+	Limits      Limits            `json:"limits"`
+	Isolation   Isolation         `json:"isolation"`
+	Servers     []Server          `json:"mcp"`
+	Memory      Memory            `json:"memory"`
+	Telemetry   string            `json:"telemetry,omitempty"` // an OTLP endpoint
+	Origins     map[string]string `json:"origins,omitempty"`   // where each value comes from: "workspace.mode" → ".agentbox/x.toml:3", "tier medium", "default", "--timeout"; not hashed
 }
 
 // Agent is the program, before arguments of the person.
 type Agent struct {
-	Command []string          `json:"command"`
-	Args    []string          `json:"args,omitempty"`    // used when the person gives none
-	Env     map[string]string `json:"env,omitempty"`     // may hold templates, see Expand
-	Files   []File            `json:"files,omitempty"`   // first-run state
-	Pass    []string          `json:"pass,omitempty"`    // names of host variables that are handed in (TERM, LANG, …)
-	Install string            `json:"install,omitempty"` // how to install the program, for the hint of exit 127
+	Command       []string          `json:"command"`
+	Args          []string          `json:"args,omitempty"`          // used when the person gives none
+	Rootfs        string            `json:"rootfs"`                  // "host", "image" or "containerfile"
+	Image         string            `json:"image,omitempty"`         // with its digest
+	Containerfile string            `json:"containerfile,omitempty"` // below the repo
+	Env           map[string]string `json:"env,omitempty"`           // may hold templates, see Expand
+	Files         []File            `json:"files,omitempty"`         // first-run state
+	Pass          []string          `json:"pass,omitempty"`          // names of host variables that are handed in (TERM, LANG, …)
+	Install       string            `json:"install,omitempty"`       // how to install the program, for the hint of exit 127
 }
 
 // File is seeded below the home directory. Content may hold templates, see Expand.
@@ -52,16 +63,27 @@ type File struct {
 // Mode is how the repo is seen.
 type Mode string
 
-// The workspace modes of this version.
+// The workspace modes. Review is not carried out by this version.
 const (
 	Direct   Mode = "direct"
+	Review   Mode = "review"
 	ReadOnly Mode = "readonly"
 )
 
 // Workspace says what of the repo is seen and how.
 type Workspace struct {
-	Mode Mode     `json:"mode"`
-	Hide []string `json:"hide,omitempty"` // patterns relative to the repo; a mount hides each match
+	Mode    Mode     `json:"mode"`
+	Backend string   `json:"backend,omitempty"`
+	Hide    []string `json:"hide,omitempty"` // patterns relative to the repo; a mount hides each match
+	Caches  []string `json:"caches,omitempty"`
+}
+
+// GitRule says what may be fetched from and pushed to one repository.
+type GitRule struct {
+	Remote string   `json:"remote"` // "github.com/acme/billing"
+	Fetch  bool     `json:"fetch"`
+	Push   []string `json:"push,omitempty"` // patterns of refs
+	Origin string   `json:"origin,omitempty"`
 }
 
 // Credential is who may use which secret, where and how. Its real value is never part of a plan.
@@ -72,19 +94,37 @@ type Credential struct {
 	Header string        `json:"header"`          // "Authorization: Bearer {token}"
 	Env    string        `json:"env"`             // where the placeholder appears
 	Shape  string        `json:"shape,omitempty"` // a prefix that the agent insists on, "sk-ant-api03-"
-	Origin string        `json:"origin"`
+	TTL    time.Duration `json:"ttl,omitempty"`   // how long the run may use it; 0: to its end
+	Origin string        `json:"origin,omitempty"`
 }
 
-// Source is where the real value is read, on the host: exactly one field is set, or both: then the
+// Source is where the real value is read, on the host: exactly one field is set, or Env and Keyring: then the
 // variable, if it is set, goes before the keyring.
 type Source struct {
-	Keyring string `json:"keyring,omitempty"` // service "agentbox", this account
-	Env     string `json:"env,omitempty"`     // a variable of agentbox's own environment
+	Keyring   string     `json:"keyring,omitempty"` // service "agentbox", this account
+	Env       string     `json:"env,omitempty"`     // a variable of agentbox's own environment
+	Command   []string   `json:"command,omitempty"` // run on the host
+	File      string     `json:"file,omitempty"`    // absolute, or "~/…"
+	GitHubApp *GitHubApp `json:"github_app,omitempty"`
 }
 
-// Budget is when a run ends by itself.
+// GitHubApp mints tokens for the repositories and permissions named.
+type GitHubApp struct {
+	ID          int64             `json:"id"`
+	Key         string            `json:"key"`
+	Repos       []string          `json:"repos"`
+	Permissions map[string]string `json:"permissions"`
+}
+
+// Budget is when a run ends by itself. 0 is none.
 type Budget struct {
-	Time time.Duration `json:"time"` // wall clock; 0 is none
+	Time      time.Duration `json:"time"`          // wall clock
+	USD       string        `json:"usd,omitempty"` // decimal, "5.00"
+	Tokens    int64         `json:"tokens,omitempty"`
+	Requests  int64         `json:"requests,omitempty"`
+	ToolCalls int64         `json:"tool_calls,omitempty"`
+	Denials   int64         `json:"denials,omitempty"`
+	OnLimit   string        `json:"on_limit,omitempty"` // "ask" or "stop"
 }
 
 // Limits of the container. Zero is the default of the runtime.
@@ -96,7 +136,24 @@ type Limits struct {
 
 // Isolation says what the container runs under.
 type Isolation struct {
-	Runtime string `json:"runtime"` // "container" or "gvisor"
+	Runtime string `json:"runtime"` // "container", "gvisor" or "microvm", never "auto"
+}
+
+// Server is one tool server (MCP). Tools that no pattern names are denied; deny beats ask beats allow.
+type Server struct {
+	Name    string            `json:"name"`
+	Command []string          `json:"command"` // run on the host
+	Env     map[string]string `json:"env,omitempty"`
+	Allow   []string          `json:"allow,omitempty"`
+	Ask     []string          `json:"ask,omitempty"`
+	Deny    []string          `json:"deny,omitempty"`
+	Origin  string            `json:"origin,omitempty"`
+}
+
+// Memory says what outlives a run.
+type Memory struct {
+	Scope string        `json:"scope"` // "none" when no layer says
+	TTL   time.Duration `json:"ttl,omitempty"`
 }
 
 // Binding says how the grants are carried out on this machine, for this person, now.

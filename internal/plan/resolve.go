@@ -132,7 +132,7 @@ func agent(a profiles.Agent) Agent {
 		out.Env[string(name)] = value
 	}
 	for _, f := range a.Files {
-		out.Files = append(out.Files, File(f))
+		out.Files = append(out.Files, File{f.Path, f.Content})
 	}
 	return out
 }

@@ -104,7 +104,7 @@ func (d *document) checkRules(p *Profile) {
 
 func (d *document) checkCredential(p *Profile, i int) {
 	c, at := p.Credentials[i], []string{"credential", index(i)}
-	if c.Source == (Source{}) && d.has(join(at, "source")...) && !d.filled(join(at, "source")) {
+	if c.Source.Keyring == "" && c.Source.Env == "" && d.has(join(at, "source")...) && !d.filled(join(at, "source")) {
 		d.value(join(at, "source"), `write { keyring = "NAME" } or { env = "NAME" } or both`, "the source of credential %q is empty", c.Name)
 	}
 	if len(c.Hosts) == 0 && d.has(join(at, "hosts")...) {

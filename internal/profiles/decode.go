@@ -211,7 +211,9 @@ func (d *document) structure(v any, dst reflect.Value, path []string) {
 		}
 		known = append(known, name)
 		below := join(path, name)
-		if value, ok := table[name]; ok {
+		if value, ok := table[name]; ok && d.later[schema(below)] {
+			d.key(below, "", "%q is not supported by this version of agentbox", name)
+		} else if ok {
 			d.decode(value, dst.Field(i), below)
 		} else if required {
 			d.key(path, "", "%s is missing", strings.TrimSpace(describe(below)))

@@ -116,15 +116,15 @@ func TestGoodProfile(t *testing.T) {
 		Agent: Agent{
 			Command: []string{"claude", "--x"}, Args: []string{"-p"}, Install: "npm i",
 			Env:  map[EnvName]string{"A": "{repo} {{literal} {} {placeholder.main.last20}"},
-			Pass: []EnvPattern{"TERM", "LC_*"}, Files: []File{{"~/.x.json", `{"key": "{placeholder.main}", "nested": {"a": {}}}`}},
+			Pass: []EnvPattern{"TERM", "LC_*"}, Files: []File{{Path: "~/.x.json", Content: `{"key": "{placeholder.main}", "nested": {"a": {}}}`}},
 		},
 		Workspace: Workspace{Mode: "readonly", Hide: []string{".env*", "secrets/**"}},
 		Network: Network{Default: "allow", Rules: []Rule{
 			{Origin: "good.toml:17", Action: "deny", Host: pattern("*.evil.test"), Ports: []Port{443, 80}},
 			{Origin: "good.toml:22", Action: "allow", Host: pattern("api.good.test"), Ports: []Port{443}, Inspect: true},
 		}},
-		Credentials: []Credential{{Origin: "good.toml:25", Name: "main", Source: Source{"k", "E"}, Hosts: []policy.Host{host}, Header: "Authorization: Bearer {token}", Env: "KEY", Shape: "sk-"}},
-		Budget:      Budget{Duration(90 * time.Minute)}, Limits: Limits{3 << 29, 2, 100}, Isolation: Isolation{"gvisor"},
+		Credentials: []Credential{{Origin: "good.toml:25", Name: "main", Source: Source{Keyring: "k", Env: "E"}, Hosts: []policy.Host{host}, Header: "Authorization: Bearer {token}", Env: "KEY", Shape: "sk-"}},
+		Budget:      Budget{Time: Duration(90 * time.Minute)}, Limits: Limits{3 << 29, 2, 100}, Isolation: Isolation{"gvisor"},
 	}
 	if !reflect.DeepEqual(p, want) {
 		t.Errorf("got  %+v\nwant %+v", p, want)

@@ -1,67 +1,115 @@
-// Package profiles reads profiles and the person's own configuration, strictly, into values that cannot be wrong.
+// Package profiles reads profiles, strictly, into values that cannot be wrong.
 //
-// It owns the TOML format: its keys, its scalars, its templates, and every message about a mistake in it, which
-// names file, line and column. It does no I/O of its own: bytes and fs.FS values are handed in.
+// It owns the TOML format: its keys, its scalars, its templates, how layers lie on each other, and every message about a
+// mistake in it, which names file, line and column. It does no I/O of its own: bytes and fs.FS values are handed in.
 package profiles
 
 import (
 	"agentbox/internal/policy"
 )
 
-// Profile is one profile as written, checked. Zero values are what the file did not say; defaults that the format
-// promises are filled in.
+// Profile is one profile, all its layers merged and checked. Zero values are what no layer said; defaults that the
+// format promises are filled in by what uses them (internal/plan), because a tier changes them.
 type Profile struct {
-	Name        string       `toml:"-"`
-	Origin      string       `toml:"-"` // the file, as messages name it
-	Version     int          `toml:"version,required"`
-	Description string       `toml:"description"`
-	Agent       Agent        `toml:"agent,required"`
-	Workspace   Workspace    `toml:"workspace"`
-	Network     Network      `toml:"network"`
-	Credentials []Credential `toml:"credential"`
-	Budget      Budget       `toml:"budget"`
-	Limits      Limits       `toml:"limits"`
-	Isolation   Isolation    `toml:"isolation"`
+	Name        string           `toml:"-"`
+	Origin      string           `toml:"-"`
+	Chain       []string         `toml:"-"` // what it extends, the root first, itself last
+	Origins     map[string]Place `toml:"-"` // of every value, by its path: "workspace.mode", "network.rule[0].host"
+	Version     int              `toml:"version,required"`
+	Extends     Name             `toml:"extends"`
+	Description string           `toml:"description"`
+	Tier        Tier             `toml:"tier"`
+	Agent       Agent            `toml:"agent,required"`
+	Workspace   Workspace        `toml:"workspace"`
+	Network     Network          `toml:"network"`
+	Git         []GitRule        `toml:"git"`
+	Credentials []Credential     `toml:"credential"`
+	Budget      Budget           `toml:"budget"`
+	Limits      Limits           `toml:"limits"`
+	Isolation   Isolation        `toml:"isolation"`
+	Servers     []Server         `toml:"mcp"`
+	Memory      Memory           `toml:"memory"`
+	Telemetry   Telemetry        `toml:"telemetry"`
+}
+
+// Level says whose a layer is. Later ones lie on top.
+type Level int
+
+// The levels.
+const (
+	BuiltIn Level = iota
+	Repo
+	User
+	Grants       // the person's, for this repository: what "always" gave
+	Flags        // the command line
+	Organisation // /etc/agentbox/policy.toml: under them all, as a floor
+)
+
+// Place is where a value was written. The zero Place is nowhere: a default.
+type Place struct {
+	Level Level
+	File  string // as messages name it: "built-in/claude.toml", ".agentbox/billing.toml", "~/.config/agentbox/agentbox.toml"
+	Line  int
+	Col   int
 }
 
 // Agent is the program that is run.
 type Agent struct {
-	Command []string           `toml:"command,required"`
-	Args    []string           `toml:"args"`
-	Install string             `toml:"install"`
-	Env     map[EnvName]string `toml:"env"`
-	Pass    []EnvPattern       `toml:"pass"`
-	Files   []File             `toml:"file"`
+	Command       []string           `toml:"command,required"`
+	Args          []string           `toml:"args"`
+	Install       string             `toml:"install"`
+	Rootfs        Rootfs             `toml:"rootfs"`        // "host", or one of the next two
+	Image         Image              `toml:"image"`         // NAME@sha256:…
+	Containerfile RepoPath           `toml:"containerfile"` // below the repo
+	Env           map[EnvName]string `toml:"env"`
+	Pass          []EnvPattern       `toml:"pass"`
+	Files         []File             `toml:"file"` // by path
 }
 
 // File is first-run state. Path starts with "~/" or "/tmp/" and is clean.
 type File struct {
+	Origin  string `toml:"-"`
 	Path    string `toml:"path,required"`
 	Content string `toml:"content"`
 }
 
 // Workspace says how the repo is seen.
 type Workspace struct {
-	Mode Mode     `toml:"mode"`
-	Hide []string `toml:"hide"`
+	Mode    Mode     `toml:"mode"`
+	Backend Backend  `toml:"backend"`
+	Hide    []string `toml:"hide"`
+	Caches  []Cache  `toml:"caches"`
 }
 
-// Network is the default and the rules.
+// Network is the default, the named sets and the rules.
 type Network struct {
 	Default Action `toml:"default"`
+	Use     []Name `toml:"use"`
 	Rules   []Rule `toml:"rule"`
 }
 
-// Rule is one rule. Ports is never empty.
+// Rule is one rule. Ports is never empty. Those of named sets stand behind the profile's own once layers are merged.
 type Rule struct {
-	Origin  string         `toml:"-"` // "claude.toml:12"
-	Action  Action         `toml:"action,required"`
-	Host    policy.Pattern `toml:"host,required"`
-	Ports   []Port         `toml:"ports"`
-	Inspect bool           `toml:"inspect"`
+	Origin  string               `toml:"-"` // "built-in/claude.toml:12"
+	Set     Name                 `toml:"-"` // the named set that it came from, or ""
+	Model   bool                 `toml:"-"` // that set is a model's API
+	Action  Action               `toml:"action,required"`
+	Host    policy.Pattern       `toml:"host,required"`
+	Ports   []Port               `toml:"ports"`
+	Methods []Method             `toml:"methods"`
+	Paths   []policy.PathPattern `toml:"paths"`
+	Inspect bool                 `toml:"inspect"`
 }
 
-// Credential is one credential. Its header holds {token} once.
+// GitRule says what may be fetched from and pushed to one repository.
+type GitRule struct {
+	Origin string       `toml:"-"`
+	Remote Remote       `toml:"remote,required"` // "github.com/acme/billing"
+	Fetch  bool         `toml:"fetch"`           // true when left out
+	Push   []RefPattern `toml:"push"`            // "refs/heads/agentbox/*"; none: no push
+}
+
+// Credential is one credential, by name. Its header holds {token} once.
 type Credential struct {
 	Origin string        `toml:"-"`
 	Name   Name          `toml:"name,required"`
@@ -70,17 +118,36 @@ type Credential struct {
 	Header Header        `toml:"header,required"`
 	Env    EnvName       `toml:"env"`
 	Shape  Shape         `toml:"shape"`
+	TTL    Duration      `toml:"ttl"` // how long a run may use it; 0: as long as it lasts
 }
 
-// Source is where the value is: the variable if it is set, then the keyring.
+// Source is where the value is: one of its fields, or Env and Keyring together: the variable if it is set, then the
+// keyring.
 type Source struct {
-	Keyring Name    `toml:"keyring"`
-	Env     EnvName `toml:"env"`
+	Keyring   Name       `toml:"keyring"`
+	Env       EnvName    `toml:"env"`
+	Command   []string   `toml:"command"`
+	File      HostPath   `toml:"file"` // absolute, or "~/…"
+	GitHubApp *GitHubApp `toml:"github_app"`
+}
+
+// GitHubApp mints tokens of one hour for the repositories and permissions named.
+type GitHubApp struct {
+	ID          int64                 `toml:"id,required"`
+	Key         Name                  `toml:"key,required"` // the private key's account in the keyring
+	Repos       []RepoName            `toml:"repos,required"`
+	Permissions map[Permission]Access `toml:"permissions,required"`
 }
 
 // Budget says when a run ends by itself. Zero is never.
 type Budget struct {
-	Time Duration `toml:"time"`
+	Time      Duration `toml:"time"`
+	USD       Money    `toml:"usd"`
+	Tokens    Count    `toml:"tokens"`
+	Requests  Count    `toml:"requests"`
+	ToolCalls Count    `toml:"tool_calls"`
+	Denials   Count    `toml:"denials"`
+	OnLimit   OnLimit  `toml:"on_limit"`
 }
 
 // Limits of the container. Zero is the runtime's default.
@@ -93,6 +160,63 @@ type Limits struct {
 // Isolation says what the container runs under.
 type Isolation struct {
 	Runtime Runtime `toml:"runtime"`
+}
+
+// Server is one tool server (MCP), by name. Patterns are names of tools; "*" is any run of characters.
+type Server struct {
+	Origin  string             `toml:"-"`
+	Name    Name               `toml:"name,required"`
+	Command []string           `toml:"command,required"`
+	Env     map[EnvName]string `toml:"env"`
+	Allow   []ToolPattern      `toml:"allow"`
+	Ask     []ToolPattern      `toml:"ask"`
+	Deny    []ToolPattern      `toml:"deny"`
+}
+
+// Memory says what outlives a run.
+type Memory struct {
+	Scope Scope    `toml:"scope"`
+	TTL   Duration `toml:"ttl"`
+}
+
+// Telemetry says where events are sent besides the log.
+type Telemetry struct {
+	OTLP URL `toml:"otlp"`
+}
+
+// NamedSet is a file of profiles/sets: rules under one name, for network.use.
+type NamedSet struct {
+	Name        string `toml:"-"`
+	Version     int    `toml:"version,required"`
+	Description string `toml:"description,required"`
+	Model       bool   `toml:"model"` // its hosts are a model's API
+	Rules       []Rule `toml:"rule,required"`
+}
+
+// Floors is the organisation's /etc/agentbox/policy.toml: nothing that it says can be loosened. What it does not say
+// binds nobody.
+type Floors struct {
+	Origins   map[string]Place `toml:"-"`
+	Version   int              `toml:"version,required"`
+	Tier      Tier             `toml:"tier"` // at least this one
+	Workspace FloorWorkspace   `toml:"workspace"`
+	Network   FloorNetwork     `toml:"network"`
+	Budget    Budget           `toml:"budget"` // at most
+	Limits    Limits           `toml:"limits"` // at most
+	Isolation Isolation        `toml:"isolation"`
+}
+
+// FloorWorkspace is the workspace part of Floors.
+type FloorWorkspace struct {
+	Mode Mode     `toml:"mode"` // at least as careful: direct, review, readonly
+	Hide []string `toml:"hide"` // hidden everywhere
+}
+
+// FloorNetwork is the network part of Floors.
+type FloorNetwork struct {
+	Default Action           `toml:"default"` // at least as careful: allow, ask, deny
+	Only    []policy.Pattern `toml:"only"`    // no rule and no default reaches a host that none of these names; empty: no such limit
+	Rules   []Rule           `toml:"rule"`    // deny and ask only
 }
 
 // Config is the person's own configuration, config.toml.

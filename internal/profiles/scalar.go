@@ -234,3 +234,117 @@ func hintOf(err error) string {
 	}
 	return ""
 }
+
+// Tier is how risky the work is: it sets floors.
+type Tier string
+
+// UnmarshalText takes "low", "medium", "high" and "critical".
+func (t *Tier) UnmarshalText(text []byte) error {
+	return oneOf(t, text, []string{"low", "medium", "high", "critical"})
+}
+
+// Rootfs is what the container's root is made of.
+type Rootfs string
+
+// UnmarshalText takes "host".
+func (r *Rootfs) UnmarshalText(text []byte) error { return oneOf(r, text, []string{"host"}) }
+
+// Image is a container image with its digest.
+type Image string
+
+// UnmarshalText checks the form.
+func (i *Image) UnmarshalText(text []byte) error { *i = Image(text); return nil }
+
+// RepoPath is a file below the repository, relative and clean.
+type RepoPath string
+
+// UnmarshalText checks the form.
+func (p *RepoPath) UnmarshalText(text []byte) error { *p = RepoPath(text); return nil }
+
+// HostPath is a file of the person's machine, absolute or "~/…".
+type HostPath string
+
+// UnmarshalText checks the form.
+func (p *HostPath) UnmarshalText(text []byte) error { *p = HostPath(text); return nil }
+
+// Backend is how the review workspace is made.
+type Backend string
+
+// UnmarshalText takes "overlay" and "copy".
+func (b *Backend) UnmarshalText(text []byte) error {
+	return oneOf(b, text, []string{"overlay", "copy"})
+}
+
+// Cache names a tool's cache.
+type Cache string
+
+// UnmarshalText takes the caches that agentbox knows.
+func (c *Cache) UnmarshalText(text []byte) error { *c = Cache(text); return nil }
+
+// Method is an HTTP method, upper case.
+type Method string
+
+// UnmarshalText checks the form.
+func (m *Method) UnmarshalText(text []byte) error { *m = Method(text); return nil }
+
+// Remote is a repository on a host, "github.com/acme/billing".
+type Remote string
+
+// UnmarshalText checks the form.
+func (r *Remote) UnmarshalText(text []byte) error { *r = Remote(text); return nil }
+
+// RefPattern names refs of git, "refs/heads/agentbox/*".
+type RefPattern string
+
+// UnmarshalText checks the form.
+func (r *RefPattern) UnmarshalText(text []byte) error { *r = RefPattern(text); return nil }
+
+// RepoName is OWNER/NAME.
+type RepoName string
+
+// UnmarshalText checks the form.
+func (r *RepoName) UnmarshalText(text []byte) error { *r = RepoName(text); return nil }
+
+// Permission names a permission of a GitHub App.
+type Permission string
+
+// UnmarshalText checks the form.
+func (p *Permission) UnmarshalText(text []byte) error { *p = Permission(text); return nil }
+
+// Access is "read" or "write".
+type Access string
+
+// UnmarshalText takes "read" and "write".
+func (a *Access) UnmarshalText(text []byte) error { return oneOf(a, text, []string{"read", "write"}) }
+
+// Money is a positive amount of US dollars in micro-dollars.
+type Money int64
+
+// Count is a positive whole number.
+type Count int64
+
+// OnLimit is what happens when a budget is spent.
+type OnLimit string
+
+// UnmarshalText takes "ask" and "stop".
+func (o *OnLimit) UnmarshalText(text []byte) error { return oneOf(o, text, []string{"ask", "stop"}) }
+
+// ToolPattern names tools, "read_*".
+type ToolPattern string
+
+// UnmarshalText checks the form.
+func (t *ToolPattern) UnmarshalText(text []byte) error { *t = ToolPattern(text); return nil }
+
+// Scope is whose memory it is.
+type Scope string
+
+// UnmarshalText takes "none", "session", "profile", "repo" and "user".
+func (s *Scope) UnmarshalText(text []byte) error {
+	return oneOf(s, text, []string{"none", "session", "profile", "repo", "user"})
+}
+
+// URL is an http or https URL.
+type URL string
+
+// UnmarshalText checks the form.
+func (u *URL) UnmarshalText(text []byte) error { *u = URL(text); return nil }
