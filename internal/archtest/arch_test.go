@@ -31,6 +31,7 @@ var levels = map[string]int{
 	"internal/atomicfile":      0,
 	"internal/budget":          0,
 	"internal/event":           0,
+	"internal/findings":        0,
 	"internal/gitwire":         0,
 	"internal/hostinfo":        0,
 	"internal/policy":          0,
