@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -19,17 +20,47 @@ type hinted struct{ text, hint string }
 
 func (e hinted) Error() string { return e.text }
 
-// Duration is a positive length of time, "90s", "2h", "1h30m".
+// Duration is a positive length of time, "90s", "2h", "1h30m", "30d".
 type Duration time.Duration
 
-// UnmarshalText parses time.ParseDuration's form.
+var days = regexp.MustCompile(`^([0-9]{1,5})d`)
+
+// UnmarshalText parses time.ParseDuration's form, with days of 24 hours in front.
 func (d *Duration) UnmarshalText(text []byte) error {
-	v, err := time.ParseDuration(string(text))
-	if err != nil || v <= 0 {
-		return hinted{fmt.Sprintf("%q is not a length of time", text), `write a number and a unit, such as "90s", "30m" or "2h"`}
+	bad := hinted{fmt.Sprintf("%q is not a length of time", text), `write a number and a unit, such as "90s", "30m", "2h" or "30d"`}
+	rest, sum := string(text), time.Duration(0)
+	if m := days.FindStringSubmatch(rest); m != nil {
+		n, _ := strconv.Atoi(m[1])
+		rest, sum = rest[len(m[0]):], time.Duration(n)*24*time.Hour
 	}
-	*d = Duration(v)
+	if rest != "" || sum == 0 {
+		v, err := time.ParseDuration(rest)
+		if err != nil || v <= 0 || sum+v < sum {
+			return bad
+		}
+		sum += v
+	}
+	*d = Duration(sum)
 	return nil
+}
+
+// String is the shortest form that UnmarshalText takes.
+func (d Duration) String() string {
+	const day = 24 * time.Hour
+	days, rest := time.Duration(d)/day, time.Duration(d)%day
+	text := rest.String()
+	for _, zero := range []string{"m0s", "h0m"} {
+		if strings.HasSuffix(text, zero) {
+			text = text[:len(text)-2]
+		}
+	}
+	switch {
+	case days == 0:
+		return text
+	case rest == 0:
+		return strconv.FormatInt(int64(days), 10) + "d"
+	}
+	return strconv.FormatInt(int64(days), 10) + "d" + text
 }
 
 // ByteSize is a positive number of bytes, "512MiB", "4GiB".
@@ -53,6 +84,15 @@ func (b *ByteSize) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// String is the number in the largest binary unit that divides it.
+func (b ByteSize) String() string {
+	n, units := int64(b), []string{"B", "KiB", "MiB", "GiB", "TiB"}
+	for len(units) > 1 && n > 0 && n%1024 == 0 {
+		n, units = n/1024, units[1:]
+	}
+	return strconv.FormatInt(n, 10) + units[0]
+}
+
 func unit(s string) float64 {
 	base := 1000.0
 	if strings.Contains(s, "i") {
@@ -68,41 +108,34 @@ func unit(s string) float64 {
 // Action is policy.Action as a file may write it.
 type Action policy.Action
 
-// UnmarshalText takes "allow" and "deny".
+// UnmarshalText takes "allow", "ask" and "deny".
 func (a *Action) UnmarshalText(text []byte) error {
-	return oneOf(a, text, []string{"allow", "deny"}, "ask")
+	return oneOf(a, text, []string{"allow", "ask", "deny"})
 }
 
 // Mode is how the repo is seen.
 type Mode string
 
-// UnmarshalText takes "direct" and "readonly".
+// UnmarshalText takes "review", "direct" and "readonly".
 func (m *Mode) UnmarshalText(text []byte) error {
-	return oneOf(m, text, []string{"direct", "readonly"}, "review")
+	return oneOf(m, text, []string{"review", "direct", "readonly"})
 }
 
 // Runtime is what the container runs under.
 type Runtime string
 
-// UnmarshalText takes "container", "gvisor" and "auto".
+// UnmarshalText takes "auto", "container", "gvisor" and "microvm".
 func (r *Runtime) UnmarshalText(text []byte) error {
-	return oneOf(r, text, []string{"container", "gvisor", "auto"}, "microvm")
+	return oneOf(r, text, []string{"auto", "container", "gvisor", "microvm"})
 }
 
-// oneOf sets dst to a word of words; later names words that a coming version takes.
-func oneOf[T ~string](dst *T, text []byte, words []string, later ...string) error {
-	for _, w := range words {
-		if w == string(text) {
-			*dst = T(w)
-			return nil
-		}
+// oneOf sets dst to a word of words.
+func oneOf[T ~string](dst *T, text []byte, words []string) error {
+	if slices.Contains(words, string(text)) {
+		*dst = T(text)
+		return nil
 	}
 	choice := `write "` + strings.Join(words, `" or "`) + `"`
-	for _, w := range later {
-		if w == string(text) {
-			return hinted{fmt.Sprintf("%q is not supported by this version of agentbox", w), choice}
-		}
-	}
 	if near := nearest(string(text), words); near != "" {
 		choice = fmt.Sprintf("did you mean %q?", near)
 	}
@@ -249,24 +282,6 @@ type Rootfs string
 // UnmarshalText takes "host".
 func (r *Rootfs) UnmarshalText(text []byte) error { return oneOf(r, text, []string{"host"}) }
 
-// Image is a container image with its digest.
-type Image string
-
-// UnmarshalText checks the form.
-func (i *Image) UnmarshalText(text []byte) error { *i = Image(text); return nil }
-
-// RepoPath is a file below the repository, relative and clean.
-type RepoPath string
-
-// UnmarshalText checks the form.
-func (p *RepoPath) UnmarshalText(text []byte) error { *p = RepoPath(text); return nil }
-
-// HostPath is a file of the person's machine, absolute or "~/…".
-type HostPath string
-
-// UnmarshalText checks the form.
-func (p *HostPath) UnmarshalText(text []byte) error { *p = HostPath(text); return nil }
-
 // Backend is how the review workspace is made.
 type Backend string
 
@@ -278,38 +293,47 @@ func (b *Backend) UnmarshalText(text []byte) error {
 // Cache names a tool's cache.
 type Cache string
 
-// UnmarshalText takes the caches that agentbox knows.
-func (c *Cache) UnmarshalText(text []byte) error { *c = Cache(text); return nil }
+// Caches lists the caches that a profile may name.
+func Caches() []string {
+	return []string{"npm", "pnpm", "yarn", "pip", "uv", "go-build", "go-mod", "cargo", "maven", "gradle"}
+}
+
+// UnmarshalText takes the words of Caches.
+func (c *Cache) UnmarshalText(text []byte) error { return oneOf(c, text, Caches()) }
 
 // Method is an HTTP method, upper case.
 type Method string
 
-// UnmarshalText checks the form.
-func (m *Method) UnmarshalText(text []byte) error { *m = Method(text); return nil }
+var methodForm = regexp.MustCompile(`^[A-Z][A-Z0-9_-]{0,31}$`)
 
-// Remote is a repository on a host, "github.com/acme/billing".
-type Remote string
-
-// UnmarshalText checks the form.
-func (r *Remote) UnmarshalText(text []byte) error { *r = Remote(text); return nil }
-
-// RefPattern names refs of git, "refs/heads/agentbox/*".
-type RefPattern string
-
-// UnmarshalText checks the form.
-func (r *RefPattern) UnmarshalText(text []byte) error { *r = RefPattern(text); return nil }
-
-// RepoName is OWNER/NAME.
-type RepoName string
-
-// UnmarshalText checks the form.
-func (r *RepoName) UnmarshalText(text []byte) error { *r = RepoName(text); return nil }
+// UnmarshalText checks the form. CONNECT is refused: it asks for a tunnel, and rules judge what is asked inside.
+func (m *Method) UnmarshalText(text []byte) error {
+	upper := strings.ToUpper(string(text))
+	switch {
+	case upper == "CONNECT":
+		return hinted{"CONNECT asks for a tunnel, and rules judge the requests inside it", "name the methods of those, or leave methods out"}
+	case methodForm.Match(text):
+		*m = Method(text)
+		return nil
+	case methodForm.MatchString(upper):
+		return hinted{fmt.Sprintf("%q is not an HTTP method: methods are upper case", text), fmt.Sprintf("write %q", upper)}
+	}
+	return hinted{fmt.Sprintf("%q is not an HTTP method", text), `write methods such as "GET" or "POST"; leave it out for all of them`}
+}
 
 // Permission names a permission of a GitHub App.
 type Permission string
 
+var permissionForm = regexp.MustCompile(`^[a-z][a-z_]{0,62}$`)
+
 // UnmarshalText checks the form.
-func (p *Permission) UnmarshalText(text []byte) error { *p = Permission(text); return nil }
+func (p *Permission) UnmarshalText(text []byte) error {
+	if !permissionForm.Match(text) {
+		return hinted{fmt.Sprintf("%q is not a permission of a GitHub App", text), `write names such as "contents" or "pull_requests"`}
+	}
+	*p = Permission(text)
+	return nil
+}
 
 // Access is "read" or "write".
 type Access string
@@ -320,8 +344,53 @@ func (a *Access) UnmarshalText(text []byte) error { return oneOf(a, text, []stri
 // Money is a positive amount of US dollars in micro-dollars.
 type Money int64
 
+const micros = 1_000_000
+
+// maxDollars keeps an amount, and sums of many, within int64.
+const maxDollars = 1_000_000_000
+
+func (m *Money) unmarshalInt(n int64) error {
+	if n < 1 || n > maxDollars {
+		return hinted{fmt.Sprintf("%d is not an amount of US dollars", n), "write a positive amount, such as 5 or 0.50"}
+	}
+	*m = Money(n * micros)
+	return nil
+}
+
+// unmarshalFloat takes the shortest decimal that is f, so that 5.10 is 5.10 and not what binary makes of it.
+func (m *Money) unmarshalFloat(f float64) error {
+	text := strconv.FormatFloat(f, 'f', -1, 64)
+	whole, fraction, _ := strings.Cut(text, ".")
+	switch {
+	case !(f > 0) || f > maxDollars:
+		return hinted{fmt.Sprintf("%s is not an amount of US dollars", text), "write a positive amount, such as 5 or 0.50"}
+	case len(fraction) > 6:
+		return fmt.Errorf("%s is finer than a millionth of a US dollar", text)
+	}
+	n, err := strconv.ParseInt(whole+fraction+strings.Repeat("0", 6-len(fraction)), 10, 64)
+	if err != nil {
+		return fmt.Errorf("%s is not an amount of US dollars", text)
+	}
+	*m = Money(n)
+	return nil
+}
+
+// String is the amount in US dollars with at least two decimals, "5.00"; unmarshalFloat reads it back exactly.
+func (m Money) String() string {
+	fraction := fmt.Sprintf("%06d", m%micros)
+	return strconv.FormatInt(int64(m/micros), 10) + "." + fraction[:2] + strings.TrimRight(fraction[2:], "0")
+}
+
 // Count is a positive whole number.
 type Count int64
+
+func (c *Count) unmarshalInt(n int64) error {
+	if n < 1 {
+		return hinted{fmt.Sprintf("%d is not a limit", n), "write a positive whole number; leave it out for no limit"}
+	}
+	*c = Count(n)
+	return nil
+}
 
 // OnLimit is what happens when a budget is spent.
 type OnLimit string
@@ -332,8 +401,16 @@ func (o *OnLimit) UnmarshalText(text []byte) error { return oneOf(o, text, []str
 // ToolPattern names tools, "read_*".
 type ToolPattern string
 
+var toolForm = regexp.MustCompile(`^[A-Za-z0-9_./*-]{1,128}$`)
+
 // UnmarshalText checks the form.
-func (t *ToolPattern) UnmarshalText(text []byte) error { *t = ToolPattern(text); return nil }
+func (t *ToolPattern) UnmarshalText(text []byte) error {
+	if !toolForm.Match(text) {
+		return hinted{fmt.Sprintf("%q is not a name of a tool, nor a pattern of names", text), `write names such as "read_file" or "read_*"`}
+	}
+	*t = ToolPattern(text)
+	return nil
+}
 
 // Scope is whose memory it is.
 type Scope string
@@ -342,9 +419,3 @@ type Scope string
 func (s *Scope) UnmarshalText(text []byte) error {
 	return oneOf(s, text, []string{"none", "session", "profile", "repo", "user"})
 }
-
-// URL is an http or https URL.
-type URL string
-
-// UnmarshalText checks the form.
-func (u *URL) UnmarshalText(text []byte) error { *u = URL(text); return nil }

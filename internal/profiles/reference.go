@@ -1,0 +1,221 @@
+package profiles
+
+import (
+	"fmt"
+	"net/netip"
+	"net/url"
+	"path"
+	"regexp"
+	"strings"
+
+	"agentbox/internal/policy"
+)
+
+// Image is a container image with its digest, "registry.example.com/team/tools@sha256:…".
+type Image string
+
+// The forms that registries take: a host with a port, if any; a path of lower-case parts; a tag, if any.
+var (
+	imageForm  = regexp.MustCompile(`^(?:[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*(?::[0-9]{1,5})?/)?[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?$`)
+	digestForm = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
+)
+
+// UnmarshalText checks the form and that the digest is there: a tag alone is another image tomorrow.
+func (i *Image) UnmarshalText(text []byte) error {
+	form := `write it as "registry.example.com/name@sha256:…"; "podman image inspect --format '{{.Digest}}'" shows the digest`
+	name, digest, ok := strings.Cut(string(text), "@")
+	switch {
+	case len(name) > 255 || !imageForm.MatchString(name):
+		return hinted{fmt.Sprintf("%q is not an image", text), form}
+	case !ok:
+		return hinted{fmt.Sprintf("image %q has no digest, so that it can change unseen", text), form}
+	case !digestForm.MatchString(digest):
+		return hinted{fmt.Sprintf("the digest of image %q is not sha256 with 64 hexadecimal digits", text), form}
+	}
+	*i = Image(text)
+	return nil
+}
+
+// RepoPath is a file below the repository, relative and clean.
+type RepoPath string
+
+// UnmarshalText checks the form.
+func (p *RepoPath) UnmarshalText(text []byte) error {
+	s, form := string(text), `write it relative to the repository, such as "build/Containerfile"`
+	switch {
+	case s == "" || s == "." || !plainText(s):
+		return hinted{fmt.Sprintf("%q is not a file of the repository", s), form}
+	case path.IsAbs(s) || strings.HasPrefix(s, "~") || s == ".." || strings.HasPrefix(path.Clean(s)+"/", "../"):
+		return hinted{fmt.Sprintf("%q points out of the repository", s), form}
+	case path.Clean(s) != s:
+		return hinted{fmt.Sprintf("%q is not the plain form of a path", s), fmt.Sprintf("write %q", path.Clean(s))}
+	}
+	for _, part := range strings.Split(s, "/") {
+		if strings.EqualFold(part, ".git") {
+			return hinted{fmt.Sprintf("%q is inside git's own directory", s), form}
+		}
+	}
+	*p = RepoPath(s)
+	return nil
+}
+
+// HostPath is a file of the person's machine, absolute or "~/…".
+type HostPath string
+
+// UnmarshalText checks the form.
+func (p *HostPath) UnmarshalText(text []byte) error {
+	s := string(text)
+	rest, home := strings.CutPrefix(s, "~/")
+	switch {
+	case !plainText(s) || !home && !path.IsAbs(s) || rest == "" || s == "/":
+		return hinted{fmt.Sprintf("%q is not a file of this machine", s), `write an absolute path, or one that begins with "~/"`}
+	case path.Clean(rest) != rest || home && (strings.HasPrefix(rest+"/", "../") || rest == "." || path.IsAbs(rest)):
+		return hinted{fmt.Sprintf("%q is not the plain form of a path", s), `leave out ".", "..", and doubled or final slashes`}
+	}
+	*p = HostPath(s)
+	return nil
+}
+
+// plainText reports whether s can be shown, and handed to the kernel, as it is.
+func plainText(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\uFFFD' })
+}
+
+// Remote is a repository on a host, "github.com/acme/billing"; groups within groups make it longer.
+type Remote string
+
+// A part must not be read as an option, and a dot in front is for names such as ".github".
+var partForm = regexp.MustCompile(`^[A-Za-z0-9_.~][A-Za-z0-9_.~-]{0,99}$`)
+
+const maxParts = 20
+
+// UnmarshalText checks the form, writes the host in its canonical form, and drops a ".git" at the end.
+func (r *Remote) UnmarshalText(text []byte) error {
+	form := `write it as "github.com/owner/name"`
+	name, rest, _ := strings.Cut(strings.TrimSuffix(string(text), ".git"), "/")
+	if strings.Contains(string(text), "://") || strings.Contains(name, "@") {
+		return hinted{fmt.Sprintf("%q is an address, and the repository's name is asked for", text), form}
+	}
+	host, err := policy.ParseHost(name)
+	if err != nil {
+		return hinted{fmt.Sprintf("%q is not a repository: %s", text, err), form}
+	}
+	parts := strings.Split(rest, "/")
+	if len(parts) < 2 || len(parts) > maxParts {
+		return hinted{fmt.Sprintf("%q is not a repository: it is named by its host, owner and name", text), form}
+	}
+	for _, part := range parts {
+		if !safePart(part) {
+			return hinted{fmt.Sprintf("%q is not a repository: %q is not a name on a host", text, part), form}
+		}
+	}
+	*r = Remote(host.String() + "/" + rest)
+	return nil
+}
+
+// Host is the host that r is on.
+func (r Remote) Host() policy.Host {
+	name, _, _ := strings.Cut(string(r), "/")
+	host, _ := policy.ParseHost(name)
+	return host
+}
+
+func safePart(s string) bool {
+	return partForm.MatchString(s) && s != "." && s != ".." && !strings.EqualFold(s, ".git")
+}
+
+// RefPattern names refs of git, "refs/heads/agentbox/*". One "*" stands for any run of characters.
+type RefPattern string
+
+// UnmarshalText checks the form by the rules of git check-ref-format.
+func (r *RefPattern) UnmarshalText(text []byte) error {
+	s, form := string(text), `write it as "refs/heads/main" or "refs/heads/agentbox/*"`
+	switch {
+	case strings.Count(s, "*") > 1:
+		return hinted{fmt.Sprintf("%q holds more than one \"*\"", s), form}
+	case !strings.HasPrefix(s, "refs/"):
+		return hinted{fmt.Sprintf("%q is not the full name of a ref", s), form}
+	case !validRef(s):
+		return hinted{fmt.Sprintf("%q is not a name that git takes for a ref", s), form}
+	}
+	*r = RefPattern(s)
+	return nil
+}
+
+// validRef is git check-ref-format --refspec-pattern.
+func validRef(s string) bool {
+	bad := func(r rune) bool { return r <= ' ' || r == 0x7f || r == '\uFFFD' || strings.ContainsRune(`~^:?[\`, r) }
+	if len(s) > 1024 || strings.ContainsFunc(s, bad) || strings.Contains(s, "..") || strings.Contains(s, "@{") || strings.HasSuffix(s, ".") {
+		return false
+	}
+	for _, part := range strings.Split(s, "/") {
+		if part == "" || part[0] == '.' || strings.HasSuffix(part, ".lock") {
+			return false
+		}
+	}
+	return true
+}
+
+// RepoName is OWNER/NAME.
+type RepoName string
+
+var ownerForm = regexp.MustCompile(`^[A-Za-z0-9](?:[A-Za-z0-9-]{0,38})$`)
+
+// UnmarshalText checks the form.
+func (r *RepoName) UnmarshalText(text []byte) error {
+	owner, name, ok := strings.Cut(string(text), "/")
+	if !ok || !ownerForm.MatchString(owner) || !safePart(name) {
+		return hinted{fmt.Sprintf("%q is not a repository of GitHub", text), `write it as "owner/name"`}
+	}
+	*r = RepoName(text)
+	return nil
+}
+
+// URL is where telemetry is sent: https, or http to this machine.
+type URL string
+
+// UnmarshalText checks the form.
+func (u *URL) UnmarshalText(text []byte) error {
+	form := `write it as "https://collector.example.com" or "http://127.0.0.1:4318"`
+	v, err := url.Parse(string(text))
+	switch {
+	case err != nil || !plainText(string(text)) || v.Scheme != "http" && v.Scheme != "https" || !validPort(v) || v.Opaque != "":
+		return hinted{fmt.Sprintf("%q is not an http or https URL", text), form}
+	case v.User != nil:
+		return hinted{"a URL must not hold a user name or a password", form}
+	case v.RawQuery != "" || v.ForceQuery || v.Fragment != "":
+		return hinted{fmt.Sprintf("%q holds a query or a fragment", text), form}
+	case v.Scheme == "http" && !loopback(v.Hostname()):
+		return hinted{fmt.Sprintf("%q would be sent in the clear", text), "write https; http is for this machine alone, such as http://127.0.0.1:4318"}
+	case v.Scheme == "https" && !loopback(v.Hostname()) && !publicHost(v.Hostname()):
+		return hinted{fmt.Sprintf("%q names no host", text), form}
+	}
+	*u = URL(text)
+	return nil
+}
+
+func validPort(u *url.URL) bool {
+	if u.Hostname() == "" || strings.HasSuffix(u.Host, ":") {
+		return false
+	}
+	if u.Port() == "" {
+		return true
+	}
+	_, err := netip.ParseAddrPort("127.0.0.1:" + u.Port())
+	return err == nil && u.Port() != "0"
+}
+
+func loopback(host string) bool {
+	addr, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && addr.Zone() == "" && addr.IsLoopback()
+}
+
+// publicHost takes names and addresses: a collector often stands at an address of its own network.
+func publicHost(host string) bool {
+	addr, err := netip.ParseAddr(host)
+	if err == nil {
+		return addr.Zone() == "" && !addr.IsUnspecified()
+	}
+	_, err = policy.ParseHost(host)
+	return err == nil
+}
