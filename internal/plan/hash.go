@@ -11,15 +11,16 @@ import (
 	"agentbox/internal/policy"
 )
 
-// hash is the same for the same grants, however their profile was written: the order of rules and names, the lines
+// Hash is the same for the same grants, however their profile was written: the order of rules and names, the lines
 // they stand on, doubles and texts for people do not count.
-func hash(g Grants) string {
-	sum := sha256.Sum256(canonical(g))
+func (g Grants) Hash() string {
+	sum := sha256.Sum256(g.Canonical())
 	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
-// canonical is compact JSON with sorted keys.
-func canonical(g Grants) []byte {
+// Canonical is compact JSON with sorted keys.
+func (g Grants) Canonical() []byte {
+	g.Origins = nil
 	g.Description, g.Agent.Install = "", ""
 	g.Agent.Pass, g.Workspace.Hide = list(g.Agent.Pass), list(g.Workspace.Hide)
 	g.Agent.Files = sorted(g.Agent.Files, func(f File) string { return f.Path })

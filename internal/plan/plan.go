@@ -1,9 +1,12 @@
 // Package plan turns what was asked for into one immutable value that says everything a run may do, before it
 // does anything.
 //
-// Resolve is pure: no I/O, no clock, no environment; its inputs carry them. A Plan has two halves. Grants is what
-// may be done, free of this machine, and hashed. Binding is how it is done here: paths, engine, person. `run`
-// executes a Plan and decides nothing.
+// Grant and Resolve are pure: no I/O, no clock, no environment; their inputs carry them. A Plan has two halves. Grants
+// is what may be done, free of this machine, and hashed: all layers of the profile, held to the floors of its tier and
+// of the organisation. Binding is how it is done here: paths, engine, person. `run` executes a Plan and decides nothing.
+//
+// Grants can be asked without a machine: Diff says what one allows that another does not, ManifestOf lists them, Why
+// explains one answer, and Unsupported tells what this version cannot carry out, which Resolve refuses.
 package plan
 
 import (
@@ -168,6 +171,7 @@ type Binding struct {
 	Hidden     []string        `json:"hidden"` // paths in the repo that match workspace.hide now, absolute
 	Engine     Engine          `json:"engine"`
 	Upstream   Upstream        `json:"upstream"`
+	Rules      []policy.Rule   `json:"rules"`       // what the set "origin" means here, see Plan.Network
 	Warnings   []string        `json:"warnings"`    // each shown loudly
 	Enforced   map[string]bool `json:"enforced"`    // "memory", "cpus", "pids": whether this machine can
 	Terminal   bool            `json:"terminal"`    // the person has one: the agent gets one

@@ -117,7 +117,7 @@ func TestGolden(t *testing.T) {
 	}
 	golden(t, "full.txt", text.Bytes())
 	golden(t, "full.json", append(js, '\n'))
-	golden(t, "full.canonical.json", append(canonical(p.Grants), '\n'))
+	golden(t, "full.canonical.json", append(p.Grants.Canonical(), '\n'))
 	for _, out := range [][]byte{text.Bytes(), js} {
 		if bytes.Contains(out, []byte("leak")) {
 			t.Error("a value of the host's environment is in the plan")

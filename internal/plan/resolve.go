@@ -1,7 +1,6 @@
 package plan
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"path/filepath"
@@ -21,12 +20,14 @@ const (
 
 // Inputs is all that a plan depends on.
 type Inputs struct {
-	Profile profiles.Profile
-	Config  profiles.Config
-	Args    []string       // what the person gave after --
-	Timeout *time.Duration // of --timeout, in place of the profile's; 0 is none
-	Mode    Mode           // of a flag, in place of the profile's; "" leaves it
-	Host    Host
+	Profile  profiles.Profile
+	Floors   profiles.Floors // the organisation's
+	Config   profiles.Config
+	Manifest string         // Grants.Hash of the built-in and the repository's layers alone
+	Args     []string       // what the person gave after --
+	Timeout  *time.Duration // of --timeout, in place of the profile's; 0 is none
+	Mode     Mode           // of a flag, in place of the profile's; "" leaves it
+	Host     Host
 }
 
 // Host is what was found out about this machine and person. All paths are absolute with links resolved.
@@ -41,7 +42,8 @@ type Host struct {
 	Tools     map[string]string // variables of it that name something in Roots: NVM_DIR, GOROOT
 	Roots     []string          // toolchain roots outside /usr
 	Masked    []string          // credential files inside Roots
-	Hidden    []string          // matches of the profile's hide patterns
+	Hidden    []string          // matches of the hide patterns
+	Remote    Remote            // of the repository, "origin"; zero when it has none
 	Engine    EngineFacts
 	Terminal  bool
 	Warnings  []string // that the plan shows too
@@ -63,6 +65,7 @@ type EngineFacts struct {
 type Refusal struct {
 	Text string
 	Tip  string
+	Gaps []Gap // what this version cannot carry out, when that is why
 }
 
 func (r *Refusal) Error() string { return r.Text }
@@ -88,84 +91,53 @@ func (e *NotFound) Hint() string {
 	return "install it: " + e.Install
 }
 
-// Resolve makes the plan. The error is *Refusal or *NotFound.
+// Resolve makes the plan. The error is *Refusals, *Refusal or *NotFound. With a *Refusal that has Gaps the plan is given
+// too, whole, to be shown: it cannot be run.
 func Resolve(in Inputs) (Plan, error) {
-	g := grants(in)
-	if in.Host.Program == "" {
-		return Plan{}, &NotFound{Command: in.Profile.Agent.Command[0], Install: in.Profile.Agent.Install}
+	g, err := Grant(GrantInputs{Profile: in.Profile, Floors: in.Floors, Timeout: in.Timeout, Mode: in.Mode})
+	if err != nil {
+		return Plan{}, err
 	}
 	if err := refuse(in, g); err != nil {
 		return Plan{}, err
+	}
+	gaps := gapsError(g)
+	if in.Host.Program == "" && gaps == nil {
+		return Plan{}, &NotFound{Command: in.Profile.Agent.Command[0], Install: in.Profile.Agent.Install}
 	}
 	b, err := binding(in, g)
 	if err != nil {
 		return Plan{}, err
 	}
-	return Plan{Version: 1, Hash: hash(g), Grants: g, Binding: b}, nil
+	p := Plan{Version: 1, Hash: g.Hash(), Manifest: in.Manifest, Grants: g, Binding: b}
+	if gaps != nil {
+		return p, gaps
+	}
+	return p, nil
 }
 
-func grants(in Inputs) Grants {
-	p := in.Profile
-	g := Grants{
-		Profile: p.Name, Description: p.Description, Agent: agent(p.Agent),
-		Workspace: Workspace{Mode: cmp.Or(in.Mode, Mode(p.Workspace.Mode)), Hide: p.Workspace.Hide},
-		Network:   p.Network.Set(), Credentials: credentials(p.Credentials),
-		Budget:    Budget{Time: time.Duration(p.Budget.Time)},
-		Limits:    Limits{Memory: int64(p.Limits.Memory), CPUs: p.Limits.CPUs, Pids: p.Limits.Pids},
-		Isolation: Isolation{Runtime: string(p.Isolation.Runtime)},
-	}
-	if in.Timeout != nil {
-		g.Budget.Time = *in.Timeout
-	}
-	if g.Isolation.Runtime == "auto" {
-		g.Isolation.Runtime = "container"
-	}
-	return g
-}
-
-func agent(a profiles.Agent) Agent {
-	out := Agent{Command: a.Command, Args: a.Args, Install: a.Install, Pass: passed(a.Pass)}
-	for name, value := range a.Env {
-		if out.Env == nil {
-			out.Env = map[string]string{}
-		}
-		out.Env[string(name)] = value
-	}
-	for _, f := range a.Files {
-		out.Files = append(out.Files, File{f.Path, f.Content})
-	}
-	return out
-}
-
-func credentials(cs []profiles.Credential) []Credential {
-	out := make([]Credential, 0, len(cs))
-	for _, c := range cs {
-		out = append(out, Credential{
-			Name: string(c.Name), Hosts: c.Hosts, Header: string(c.Header), Env: string(c.Env), Shape: string(c.Shape),
-			Source: Source{Keyring: string(c.Source.Keyring), Env: string(c.Source.Env)}, Origin: c.Origin,
-		})
-	}
-	return out
+// Network is every rule of the run: those of the grants, and what "origin" means in this repository.
+func (p Plan) Network() policy.Set {
+	set := p.Grants.Network
+	set.Rules = slices.Concat(set.Rules, p.Binding.Rules)
+	return set
 }
 
 // refuse finds what this machine or this version cannot carry out. It never weakens what was asked for.
 func refuse(in Inputs, g Grants) error {
 	e := in.Host.Engine
 	if g.Isolation.Runtime == "gvisor" && e.GVisor == "" {
-		return &Refusal{"the profile asks for gvisor, which cannot be used here" + after(": ", e.GVisorProblem),
-			`install runsc and see "agentbox doctor", or choose runtime = "container" in a profile of your own`}
-	}
-	if g.Budget.Time < 0 {
-		return &Refusal{"a time limit cannot be negative", `write "--timeout 2h"`}
+		return &Refusal{Text: "the profile asks for gvisor, which cannot be used here" + after(": ", e.GVisorProblem),
+			Tip: `install runsc and see "agentbox doctor", or choose runtime = "container" in a profile of your own`}
 	}
 	for name := range g.Agent.Env {
 		if reserved(name) {
-			return &Refusal{fmt.Sprintf("profile %q sets %s, which agentbox sets itself", g.Profile, name), "take it out of [agent] env"}
+			return &Refusal{Text: fmt.Sprintf("profile %q sets %s, which agentbox sets itself", g.Profile, name), Tip: "take it out of [agent] env"}
 		}
 	}
 	for _, c := range g.Credentials {
 		if reserved(c.Env) {
-			return &Refusal{fmt.Sprintf("credential %q is to appear in %s, which agentbox sets itself", c.Name, c.Env), "choose another env"}
+			return &Refusal{Text: fmt.Sprintf("credential %q is to appear in %s, which agentbox sets itself", c.Name, c.Env), Tip: "choose another env"}
 		}
 	}
 	return nil
@@ -184,18 +156,21 @@ func binding(in Inputs, g Grants) (Binding, error) {
 	if err != nil {
 		return Binding{}, err
 	}
+	origin, unusable := originOf(h.Remote, g)
+	set := g.Network
+	set.Rules = slices.Concat(set.Rules, origin)
 	return Binding{
 		Repo: h.Repo, Directory: h.Directory, Argv: argv(in, g), Env: env, User: h.User,
 		Roots: list(h.Roots), Masked: list(h.Masked), Hidden: list(h.Hidden),
 		Engine: engine(h.Engine, g), Upstream: upstream(in), Terminal: h.Terminal,
-		Warnings: warnings(h, g), Enforced: enforced(h.Engine),
-		ListenTCP: listenTCP(g.Network), KnownHosts: knownHosts(g.Network),
+		Rules: origin, Warnings: append(warnings(h, g), unusable...), Enforced: enforced(h.Engine),
+		ListenTCP: listenTCP(set), KnownHosts: knownHosts(set),
 	}, nil
 }
 
 // list is sorted, without doubles, and never nil: a plan as JSON has [] and not null.
-func list(s []string) []string {
-	out := append([]string{}, s...)
+func list[T ~string](s []T) []T {
+	out := append([]T{}, s...)
 	slices.Sort(out)
 	return slices.Compact(out)
 }
@@ -205,7 +180,7 @@ func argv(in Inputs, g Grants) []string {
 	if len(args) == 0 {
 		args = g.Agent.Args
 	}
-	return slices.Concat([]string{in.Host.Program}, g.Agent.Command[1:], args)
+	return slices.Concat([]string{in.Host.Program}, g.Agent.Command[min(1, len(g.Agent.Command)):], args)
 }
 
 func engine(e EngineFacts, g Grants) Engine {

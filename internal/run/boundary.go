@@ -43,7 +43,8 @@ func newBoundary(p plan.Plan, log Log, secrets Secrets, now time.Time) (*boundar
 	if b.issuer, err = proxy.NewCA(now); err != nil {
 		return nil, err
 	}
-	b.gate = gate.New(p.Grants.Network, log)
+	network := p.Network()
+	b.gate = gate.New(network, log)
 	extra, fixed, err := upstream(p.Binding.Upstream)
 	if err != nil {
 		return nil, err
@@ -54,7 +55,7 @@ func newBoundary(p plan.Plan, log Log, secrets Secrets, now time.Time) (*boundar
 		return nil, err
 	}
 	b.table = synthdns.NewTable()
-	b.names = synthdns.NewServer(b.table, p.Grants.Network.Reachable, b.gate)
+	b.names = synthdns.NewServer(b.table, network.Reachable, b.gate)
 	return b, nil
 }
 

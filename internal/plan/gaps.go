@@ -1,0 +1,163 @@
+package plan
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"agentbox/internal/policy"
+)
+
+// Gap is something that a profile asks for and this version cannot carry out. A run that needs it is refused.
+type Gap struct {
+	What    string `json:"what"`             // `workspace.mode = "review"`
+	Origin  string `json:"origin,omitempty"` // where it is asked for: "agentbox.toml:4", "tier medium"
+	Instead string `json:"instead"`          // what works today
+}
+
+// Unsupported lists what this version cannot carry out of the grants, each once.
+func (g Grants) Unsupported() []Gap {
+	f := &gapFinder{g: g}
+	f.files()
+	f.network()
+	f.credentials()
+	f.budget()
+	f.rest()
+	return f.gaps
+}
+
+type gapFinder struct {
+	g    Grants
+	gaps []Gap
+}
+
+// value adds a gap of a value that Origins knows.
+func (f *gapFinder) value(asked bool, path, word, instead string) {
+	if !asked {
+		return
+	}
+	origin := f.g.Origins[path]
+	if strings.HasPrefix(origin, "tier ") {
+		instead = f.tier(instead)
+	}
+	f.gaps = append(f.gaps, Gap{What: path + " = " + word, Origin: origin, Instead: instead})
+}
+
+// tier names the tiers that work today, for what nobody but the tier asked for.
+func (f *gapFinder) tier(instead string) string {
+	at := f.g.Origins["tier"]
+	switch f.g.Tier {
+	case "medium":
+		return fmt.Sprintf(`tier medium (%s) works today with mode = "readonly"; tier = "low" works in every mode`, at)
+	case "high", "critical":
+		return fmt.Sprintf(`tier %s (%s) does not work yet: tier = "low" works today, and tier = "medium" with mode = "readonly"`, f.g.Tier, at)
+	}
+	return instead
+}
+
+func (f *gapFinder) entry(what, origin, instead string) {
+	f.gaps = append(f.gaps, Gap{What: what, Origin: origin, Instead: instead})
+}
+
+func (f *gapFinder) files() {
+	w, a := f.g.Workspace, f.g.Agent
+	f.value(w.Mode != Direct && w.Mode != ReadOnly, "workspace.mode", quoted(string(w.Mode)), `write mode = "readonly", or "direct", which changes your files as it goes`)
+	f.value(w.Backend != "", "workspace.backend", quoted(w.Backend), "leave it out: it is for review")
+	f.value(len(w.Caches) > 0, "workspace.caches", quotedList(w.Caches), "leave it out: each run starts with empty caches")
+	f.value(a.Image != "", "agent.image", quoted(a.Image), `leave it out: rootfs = "host" takes the programs of this machine`)
+	f.value(a.Containerfile != "", "agent.containerfile", quoted(a.Containerfile), `leave it out: rootfs = "host" takes the programs of this machine`)
+	f.value(a.Rootfs != "host" && a.Image == "" && a.Containerfile == "", "agent.rootfs", quoted(a.Rootfs), `write rootfs = "host"`)
+}
+
+// network adds one gap for all rules that ask: there may be thousands.
+func (f *gapFinder) network() {
+	n := f.g.Network
+	f.value(n.Default != policy.Deny && n.Default != policy.Allow, "network.default", quoted(string(n.Default)), `write default = "deny"`)
+	asks := slices.DeleteFunc(slices.Clone(n.Rules), func(r policy.Rule) bool { return r.Action == policy.Allow || r.Action == policy.Deny })
+	if len(asks) > 0 {
+		what := fmt.Sprintf("network.rule action = %q for %s", asks[0].Action, asks[0].Host)
+		if len(asks) > 1 {
+			what += fmt.Sprintf(" and %d more", len(asks)-1)
+		}
+		f.entry(what, asks[0].Origin, `write action = "deny", or "allow" with the methods and paths that it needs`)
+	}
+}
+
+func (f *gapFinder) credentials() {
+	for _, c := range f.g.Credentials {
+		for kind, asked := range map[string]bool{"command": len(c.Source.Command) > 0, "file": c.Source.File != "", "github_app": c.Source.GitHubApp != nil} {
+			if asked {
+				f.entry(fmt.Sprintf("source = { %s } of credential %q", kind, c.Name), c.Origin, "write source = { keyring } or { env }")
+			}
+		}
+		path := "credential." + c.Name + ".ttl"
+		if c.TTL > 0 && (f.g.Budget.Time == 0 || f.g.Budget.Time > c.TTL) {
+			instead := fmt.Sprintf("write budget.time = %q or less: the run is over by then", short(c.TTL))
+			origin := c.Origin
+			if by, ok := f.g.Origins[path]; ok {
+				origin = by
+			}
+			f.entry(fmt.Sprintf("ttl = %q of credential %q, which ends before the run", short(c.TTL), c.Name), origin, instead)
+		}
+	}
+}
+
+func (f *gapFinder) budget() {
+	b := f.g.Budget
+	const instead = "leave it out: budget.time is the limit that holds today"
+	f.value(b.USD != "", "budget.usd", b.USD, instead)
+	f.value(b.Tokens > 0, "budget.tokens", fmt.Sprint(b.Tokens), instead)
+	f.value(b.Requests > 0, "budget.requests", fmt.Sprint(b.Requests), instead)
+	f.value(b.ToolCalls > 0, "budget.tool_calls", fmt.Sprint(b.ToolCalls), instead)
+	f.value(b.Denials > 0, "budget.denials", fmt.Sprint(b.Denials), instead)
+	f.value(b.OnLimit != "" && b.OnLimit != "stop", "budget.on_limit", quoted(b.OnLimit), `write on_limit = "stop"`)
+}
+
+func (f *gapFinder) rest() {
+	for _, r := range f.g.Git {
+		f.entry(fmt.Sprintf("[[git]] for %s", r.Remote), r.Origin, `leave it out: use = ["origin"] fetches from the repository's own remote`)
+	}
+	r := f.g.Isolation.Runtime
+	f.value(r != "container" && r != "gvisor", "isolation.runtime", quoted(r), `write runtime = "gvisor"`)
+	for _, s := range f.g.Servers {
+		f.entry(fmt.Sprintf("[[mcp]] %q", s.Name), s.Origin, "leave it out: the agent may start tool servers inside the boundary")
+	}
+	f.value(f.g.Memory.Scope != "none", "memory.scope", quoted(f.g.Memory.Scope), `write scope = "none"`)
+	f.value(f.g.Telemetry != "", "telemetry.otlp", quoted(f.g.Telemetry), "leave it out: every run writes its events to its log")
+}
+
+func quoted(s string) string { return fmt.Sprintf("%q", s) }
+
+func quotedList(list []string) string {
+	out := make([]string, len(list))
+	for i, s := range list {
+		out[i] = quoted(s)
+	}
+	return "[" + strings.Join(out, ", ") + "]"
+}
+
+// gapsError is a *Refusal with all gaps, or nil.
+func gapsError(g Grants) *Refusal {
+	gaps := g.Unsupported()
+	if len(gaps) == 0 {
+		return nil
+	}
+	r := &Refusal{Text: fmt.Sprintf("profile %q asks for what this version of agentbox cannot carry out yet:", g.Profile), Gaps: gaps}
+	var tips []string
+	for _, gap := range gaps[:min(maxShown, len(gaps))] {
+		r.Text += "\n  " + gap.What + wrapped(" (", gap.Origin, ")")
+		if !slices.Contains(tips, gap.Instead) {
+			tips = append(tips, gap.Instead)
+		}
+	}
+	r.Text += after("\n  ", strings.Join(more(len(gaps)), ""))
+	r.Tip = strings.Join(tips, "\n")
+	return r
+}
+
+func wrapped(before, s, after string) string {
+	if s == "" {
+		return ""
+	}
+	return before + s + after
+}
