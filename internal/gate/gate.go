@@ -18,7 +18,7 @@ import (
 // Gate answers requests. It is safe for concurrent use. As an event.Sink it passes events to the log and shuts
 // itself when the log fails, so whoever reports into a run reports through its gate.
 type Gate struct {
-	set    policy.Set
+	rules  *policy.Table
 	log    event.Sink
 	failed chan struct{}
 
@@ -30,18 +30,26 @@ var _ event.Sink = (*Gate)(nil)
 
 // New gives a gate for a run's rules that records into log.
 func New(set policy.Set, log event.Sink) *Gate {
-	return &Gate{set: set, log: log, failed: make(chan struct{})}
+	return &Gate{rules: set.Compile(), log: log, failed: make(chan struct{})}
 }
 
-// Decide says what Check would answer, without recording it: for a tunnel whose requests are still to come.
+// Decide says what Check would answer, without recording it: for a tunnel whose requests are still to come. Where a
+// person would have to be asked the answer is to deny: there is nobody who could be.
 func (g *Gate) Decide(r policy.Request) policy.Decision {
-	return g.set.Decide(r)
+	d := g.rules.Decide(r)
+	if d.Action == policy.Ask {
+		return policy.Denied(d.Rule, d.Reason()+", and in this run nobody can be asked")
+	}
+	return d
 }
+
+// Reachable reports whether a request to some port of h could be allowed, so that looking up its name makes sense.
+func (g *Gate) Reachable(h policy.Host) bool { return g.rules.Reachable(h) }
 
 // Check answers a request and records the answer, even when ctx has ended: an attempt leaves its trace. An error
 // means that the answer could not be recorded or that nobody waits for it any more; the decision then denies.
 func (g *Gate) Check(ctx context.Context, r policy.Request) (policy.Decision, error) {
-	d := g.set.Decide(r)
+	d := g.Decide(r)
 	if err := g.Emit(asEvent(r, d)); err != nil {
 		return closed(), err
 	}
@@ -83,7 +91,7 @@ func (g *Gate) shut(err error) error {
 }
 
 func closed() policy.Decision {
-	return policy.Decision{Action: policy.Deny, Rule: "built-in", Reason: "the answer could not be recorded, so nothing is let through"}
+	return policy.Denied("built-in", "the answer could not be recorded, so nothing is let through")
 }
 
 func asEvent(r policy.Request, d policy.Decision) event.Event {
@@ -93,7 +101,7 @@ func asEvent(r policy.Request, d policy.Decision) event.Event {
 	}
 	return event.Event{
 		Kind: event.NetRequest, Decision: decision, Host: r.Host.String(), Port: r.Port, Method: r.Method, Path: bounded(r.Path),
-		Rule: d.Rule, Reason: d.Reason, Via: r.Via,
+		Rule: d.Rule, Reason: d.Reason(), Via: r.Via,
 	}
 }
 

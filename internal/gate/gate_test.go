@@ -70,8 +70,8 @@ func TestCheckRecordsEachAnswerOnce(t *testing.T) {
 		t.Fatalf("Check(evil) = %+v, %v", denied, err)
 	}
 	want := []event.Event{
-		{Kind: event.NetRequest, Decision: event.Allow, Host: "good.test", Port: 443, Method: "GET", Path: "/x", Rule: "p:1", Reason: allowed.Reason, Via: "proxy"},
-		{Kind: event.NetRequest, Decision: event.Deny, Host: "evil.test", Port: 443, Rule: "default", Reason: denied.Reason, Via: "direct"},
+		{Kind: event.NetRequest, Decision: event.Allow, Host: "good.test", Port: 443, Method: "GET", Path: "/x", Rule: "p:1", Reason: allowed.Reason(), Via: "proxy"},
+		{Kind: event.NetRequest, Decision: event.Deny, Host: "evil.test", Port: 443, Rule: "default", Reason: denied.Reason(), Via: "direct"},
 	}
 	got := log.all()
 	if len(got) != len(want) {

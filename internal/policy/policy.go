@@ -15,12 +15,23 @@ const (
 	Deny  Action = "deny"
 )
 
+// generosity orders actions; anything unknown denies.
+func (a Action) generosity() int {
+	switch a {
+	case Allow:
+		return 2
+	case Ask:
+		return 1
+	}
+	return 0
+}
+
 // Rule says what may be done with the hosts that its pattern matches.
 type Rule struct {
 	Action  Action        `json:"action"`
 	Host    Pattern       `json:"host"`
 	Ports   []uint16      `json:"ports"`             // never empty: profiles fill in 443
-	Methods []string      `json:"methods,omitempty"` // upper case; empty: every method
+	Methods []string      `json:"methods,omitempty"` // upper case, compared as they are; HEAD is not GET; empty: every method
 	Paths   []PathPattern `json:"paths,omitempty"`   // empty: every path
 	Inspect bool          `json:"inspect"`           // false: TLS is spliced, only the name and port are enforced; then Methods and Paths are empty
 	Model   bool          `json:"model,omitempty"`   // the host is a model's API, which lives on writing methods
@@ -29,13 +40,15 @@ type Rule struct {
 
 // Set is all rules of a run and the answer when none matches.
 type Set struct {
-	Default Action `json:"default"`
-	Rules   []Rule `json:"rules"`
+	Default Action    `json:"default"`
+	Only    []Pattern `json:"only,omitempty"` // a host that none of these names is denied, whatever rules say; empty: no such limit
+	Rules   []Rule    `json:"rules"`
 }
 
 // Request is what is asked. Method and Path are both empty until they are known (a CONNECT, a spliced tunnel): then
-// the question is whether any request to that host and port could be allowed. Path is as it stands in the request
-// line, escaped, without the query.
+// the question is whether any request to that host and port could be allowed. The same is asked with the method
+// "CONNECT" and no path. Path is as it stands in the request line, escaped, without the query; "" beside another
+// method is "/".
 type Request struct {
 	Host   Host
 	Port   uint16
@@ -43,15 +56,14 @@ type Request struct {
 	Method string
 	Path   string
 	Via    string // "proxy" or "direct", for the event
+
+	// What in the request asks the server to take it for one with another method or path, the name of a header or of a
+	// query's parameter; "" for none. Such a request is denied where rules go by methods, or by paths.
+	MethodBy string
+	PathBy   string
 }
 
-// Decision is the answer with its grounds.
-type Decision struct {
-	Action  Action
-	Inspect bool   // of the rule that allowed it
-	Rule    string // Origin of the rule that decided, or "default"
-	Reason  string // one plain sentence for a person and for the agent
+// partial reports whether the request is not known yet.
+func (r Request) partial() bool {
+	return r.Path == "" && (r.Method == "" || r.Method == "CONNECT")
 }
-
-// Allowed reports whether the request may be made.
-func (d Decision) Allowed() bool { return d.Action == Allow }

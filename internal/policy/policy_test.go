@@ -165,7 +165,7 @@ func testSet(t testing.TB) Set {
 		{Action: Deny, Host: pattern(t, "bad.wild.test"), Ports: []uint16{443}, Origin: "p:4"},
 		{Action: Allow, Host: pattern(t, "bad.wild.test"), Ports: []uint16{443}, Inspect: true, Origin: "p:5"},
 		{Action: Allow, Host: pattern(t, "metadata.google.internal"), Ports: []uint16{443, 80}, Inspect: true, Origin: "p:6"},
-		{Action: "ask", Host: pattern(t, "ask.test"), Ports: []uint16{443}, Inspect: true, Origin: "p:7"},
+		{Action: Ask, Host: pattern(t, "ask.test"), Ports: []uint16{443}, Inspect: true, Origin: "p:7"},
 	}}
 }
 
@@ -187,11 +187,11 @@ func TestDecide(t *testing.T) {
 		{"wild.test", 443, Deny, false, "default", "no rule allows wild.test and the default is to deny"},
 		{"BAD.wild.test.", 443, Deny, false, "p:4", "the rule for bad.wild.test at p:4 denies bad.wild.test on port 443"},
 		{"metadata.google.internal", 80, Deny, false, "built-in", "metadata.google.internal serves the credentials of a cloud machine and is never allowed"},
-		{"ask.test", 443, Deny, false, "default", "no rule allows ask.test and the default is to deny"},
+		{"ask.test", 443, Ask, false, "p:7", "the rule for ask.test at p:7 wants a person asked before ask.test on port 443"},
 	} {
 		got := set.Decide(Request{Host: host(t, c.host), Port: c.port})
-		if want := (Decision{c.want, c.inspect, c.rule, c.reason}); got != want {
-			t.Errorf("Decide(%s:%d)\n got %+v\nwant %+v", c.host, c.port, got, want)
+		if got.Action != c.want || got.Inspect != c.inspect || got.Rule != c.rule || got.Reason() != c.reason {
+			t.Errorf("Decide(%s:%d)\n got %+v: %s\nwant %+v", c.host, c.port, got, got.Reason(), c)
 		}
 	}
 }

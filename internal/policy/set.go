@@ -1,9 +1,7 @@
 package policy
 
 import (
-	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -18,52 +16,147 @@ var metadataNames = map[string]bool{
 	"metadata.tencentyun.com":      true,
 }
 
-// Origins of decisions that no written rule made.
-const (
-	originDefault = "default"
-	originBuiltIn = "built-in"
-)
-
-// Decide answers a request: built-in denials, then rules that deny, then rules that allow, then the default.
-// A rule takes part when its host matches and its ports hold the port. Anything unclear is denied.
+// Decide answers a request: built-in denials, then Only, then rules that deny, ask, allow, then the default. A rule
+// takes part when its host matches, its ports hold the port, and its methods and paths, if it has any, name the
+// request's. Anything unclear is denied; so is a path that is not in normal form, and a request that asks the server
+// to take it for another, where a rule with paths, or methods, names the host and port.
+//
+// Of a request that is not known yet it says whether one could be allowed: rules that deny or ask settle it only when
+// they have neither methods nor paths.
 func (s Set) Decide(r Request) Decision {
-	if r.Host.IsZero() || r.Port == 0 {
-		return deny(originBuiltIn, "the request names no host and port")
-	}
-	if isMetadata(r.Host) {
-		return deny(originBuiltIn, fmt.Sprintf("%s serves the credentials of a cloud machine and is never allowed", r.Host))
-	}
-	for _, rule := range s.Rules {
-		if rule.Action == Deny && rule.takes(r) {
-			return deny(rule.Origin, fmt.Sprintf("the rule for %s at %s denies %s on port %d", rule.Host, rule.Origin, r.Host, r.Port))
+	return s.conclude(r, s.find(r))
+}
+
+// findings is what the rules have to say about a request. Rules are given by their places in the set, none as none.
+type findings struct {
+	barred   cause  // what denies it before any rule; byText for nothing
+	flaw     string // of the path
+	byMethod int    // the first rule with methods, of whatever action, for the host and port
+	byPath   int    // the first such rule with paths
+	deny     int
+	ask      int
+	allow    int
+}
+
+const none = -1
+
+func nothing() findings {
+	return findings{byMethod: none, byPath: none, deny: none, ask: none, allow: none}
+}
+
+// conclude weighs what was found.
+func (s *Set) conclude(r Request, f findings) Decision {
+	d := Decision{Action: Deny, set: s, at: none, request: r}
+	switch {
+	case f.barred == byOnly:
+		d.cause, d.Rule = f.barred, originOnly
+	case f.barred != byText:
+		d.cause, d.Rule = f.barred, originBuiltIn
+	case f.flaw != "" && f.byPath != none:
+		d.text = f.flaw
+		d.rest(byPathFlaw, f.byPath)
+	case r.MethodBy != "" && f.byMethod != none:
+		d.rest(byMethodOverride, f.byMethod)
+	case r.PathBy != "" && f.byPath != none:
+		d.rest(byPathOverride, f.byPath)
+	case f.deny != none:
+		d.rest(byRule, f.deny)
+	case f.ask != none:
+		d.Action = Ask
+		d.rest(byRule, f.ask)
+	case f.allow != none:
+		d.Action, d.Inspect = Allow, s.Rules[f.allow].Inspect || f.byMethod != none || f.byPath != none
+		d.rest(byRule, f.allow)
+	default:
+		d.cause, d.Rule = byDefault, originDefault
+		if s.Default.generosity() > 0 {
+			d.Action, d.Inspect = s.Default, s.Default == Allow
 		}
 	}
-	if rule, ok := s.allowing(r); ok {
-		return Decision{Action: Allow, Inspect: rule.Inspect, Rule: rule.Origin,
-			Reason: fmt.Sprintf("the rule for %s at %s allows %s on port %d", rule.Host, rule.Origin, r.Host, r.Port)}
-	}
-	if s.Default == Allow {
-		return Decision{Action: Allow, Inspect: true, Rule: originDefault,
-			Reason: fmt.Sprintf("no rule names %s on port %d and the default is to allow", r.Host, r.Port)}
-	}
-	return deny(originDefault, s.unnamed(r))
+	return d
 }
 
-// Reachable reports whether some port of h is allowed, so that looking up its name makes sense.
-func (s Set) Reachable(h Host) bool {
-	if h.IsZero() || isMetadata(h) {
-		return false
-	}
-	if s.Default == Allow {
-		return true
-	}
-	return slices.ContainsFunc(s.portsOf(h), func(port uint16) bool {
-		return s.Decide(Request{Host: h, Port: port}).Allowed()
-	})
+// rest rests the decision on a rule.
+func (d *Decision) rest(why cause, rule int) {
+	d.cause, d.at, d.Rule = why, rule, d.set.Rules[rule].Origin
 }
 
-func deny(rule, reason string) Decision {
-	return Decision{Action: Deny, Rule: rule, Reason: reason}
+// find looks at every rule.
+func (s *Set) find(r Request) findings {
+	f := nothing()
+	if f.barred = barred(r); f.barred == byText && !s.lists(r.Host) {
+		f.barred = byOnly
+	}
+	if f.barred != byText {
+		return f
+	}
+	var buf [maxPath]byte
+	q := ask(r, buf[:0])
+	f.flaw = q.flaw
+	for i, rule := range s.Rules {
+		if rule.takesPlace(r) {
+			s.hear(&f, i, q)
+		}
+	}
+	return f
+}
+
+// hear adds what the rule at i, which is for the host and port, has to say.
+func (s *Set) hear(f *findings, i int, q question) {
+	rule := s.Rules[i]
+	if f.byMethod == none && len(rule.Methods) > 0 {
+		f.byMethod = i
+	}
+	if f.byPath == none && len(rule.Paths) > 0 {
+		f.byPath = i
+	}
+	switch {
+	case !rule.speaks(q):
+	case rule.Action == Deny && f.deny == none:
+		f.deny = i
+	case rule.Action == Ask && f.ask == none:
+		f.ask = i
+	case rule.Action == Allow && (f.allow == none || narrower(rule, s.Rules[f.allow])):
+		f.allow = i
+	}
+}
+
+// barred is what denies a request before any rule is looked at, but for Only.
+func barred(r Request) cause {
+	switch {
+	case r.Host.IsZero() || r.Port == 0:
+		return byNoPlace
+	case r.Method == "" && r.Path != "":
+		return byNoMethod
+	case isMetadata(r.Host):
+		return byMetadata
+	}
+	return byText
+}
+
+// question is the part of a request that methods and paths are held against.
+type question struct {
+	partial bool
+	method  string
+	path    []byte // in units, nil with a flaw
+	flaw    string
+}
+
+// ask takes the question out of a request; buf has room for maxPath.
+func ask(r Request, buf []byte) question {
+	q := question{partial: r.partial(), method: r.Method}
+	if q.partial {
+		return q
+	}
+	path := r.Path
+	if path == "" {
+		path = "/"
+	}
+	q.path, q.flaw = normalPath(buf, path)
+	if q.flaw != "" {
+		q.path = nil
+	}
+	return q
 }
 
 func isMetadata(h Host) bool {
@@ -76,26 +169,37 @@ func isMetadata(h Host) bool {
 	return false
 }
 
-func (r Rule) takes(req Request) bool {
+// lists reports whether Only lets h through.
+func (s *Set) lists(h Host) bool {
+	return len(s.Only) == 0 || slices.ContainsFunc(s.Only, func(p Pattern) bool { return p.Match(h) })
+}
+
+func (r Rule) takesPlace(req Request) bool {
 	return r.Host.Match(req.Host) && slices.Contains(r.Ports, req.Port)
 }
 
-// allowing finds the allow rule that speaks of the fewest hosts, so that inspect = false can be said of one host
-// below a wildcard; of two equals, the one that inspects.
-func (s Set) allowing(req Request) (Rule, bool) {
-	var best Rule
-	found := false
-	for _, rule := range s.Rules {
-		if rule.Action != Allow || !rule.takes(req) {
-			continue
-		}
-		if !found || narrower(rule, best) {
-			best, found = rule, true
-		}
+// limited reports whether the rule goes by methods or paths.
+func (r Rule) limited() bool { return len(r.Methods) > 0 || len(r.Paths) > 0 }
+
+// speaks reports whether a rule for the right place has a say in q.
+func (r Rule) speaks(q question) bool {
+	if q.partial {
+		return r.Action == Allow || !r.limited()
 	}
-	return best, found
+	if !takesMethod(r.Methods, q.method) {
+		return false
+	}
+	return len(r.Paths) == 0 || q.path != nil && slices.ContainsFunc(r.Paths, func(p PathPattern) bool {
+		return matchUnits(p.units, q.path, r.Action != Allow)
+	})
 }
 
+func takesMethod(methods []string, method string) bool {
+	return len(methods) == 0 || slices.Contains(methods, method)
+}
+
+// narrower says that of two rules that allow, a is heard: the one that speaks of the fewer hosts, so that
+// inspect = false can be said of one host below a wildcard; of two equals, the one that inspects.
 func narrower(a, b Rule) bool {
 	if a.Host.wild != b.Host.wild {
 		return !a.Host.wild
@@ -104,6 +208,19 @@ func narrower(a, b Rule) bool {
 		return len(a.Host.host.name) > len(b.Host.host.name)
 	}
 	return a.Inspect && !b.Inspect
+}
+
+// Reachable reports whether a request to some port of h could be allowed, so that looking up its name makes sense.
+func (s Set) Reachable(h Host) bool {
+	if h.IsZero() || isMetadata(h) || !s.lists(h) {
+		return false
+	}
+	if s.Default == Allow {
+		return true
+	}
+	return slices.ContainsFunc(s.portsOf(h), func(port uint16) bool {
+		return s.Decide(Request{Host: h, Port: port}).Allowed()
+	})
 }
 
 func (s Set) portsOf(h Host) []uint16 {
@@ -115,16 +232,4 @@ func (s Set) portsOf(h Host) []uint16 {
 	}
 	slices.Sort(ports)
 	return slices.Compact(ports)
-}
-
-func (s Set) unnamed(r Request) string {
-	ports := s.portsOf(r.Host)
-	if len(ports) == 0 {
-		return fmt.Sprintf("no rule allows %s and the default is to deny", r.Host)
-	}
-	text := make([]string, len(ports))
-	for i, port := range ports {
-		text[i] = strconv.Itoa(int(port))
-	}
-	return fmt.Sprintf("%s is allowed on port %s only, not on port %d", r.Host, strings.Join(text, ", "), r.Port)
 }

@@ -205,7 +205,7 @@ func (x *exchange) judge(req *http.Request) *refusal {
 		return &no
 	}
 	if !d.Allowed() {
-		no := denied(http.StatusForbidden, x.target.host.String(), d.Reason)
+		no := denied(http.StatusForbidden, x.target.host.String(), d.Reason())
 		return &no
 	}
 	x.allowed = true

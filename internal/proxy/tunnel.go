@@ -118,7 +118,7 @@ func (p *Proxy) judgeConnect(ctx context.Context, authority string) (target, pol
 		return target{}, d, &no
 	}
 	if !d.Allowed() {
-		no := denied(http.StatusForbidden, host.String(), d.Reason)
+		no := denied(http.StatusForbidden, host.String(), d.Reason())
 		return target{}, d, &no
 	}
 	return t, d, nil
