@@ -69,7 +69,7 @@ installed, 128+n a signal, 137 agentbox stop.`,
 			return nil
 		},
 		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-			return profiles.Names(a.profileDirs()...), cobra.ShellCompDirectiveNoFileComp
+			return a.profileFiles().Names(), cobra.ShellCompDirectiveNoFileComp
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.profile, o.args = args[0], args[1:]
@@ -122,19 +122,17 @@ func (a *app) load(name string) (profiles.Profile, profiles.Config, error) {
 	if err != nil {
 		return profiles.Profile{}, config, err
 	}
-	p, err := profiles.Find(name, a.profileDirs()...)
-	return p, config, err
+	l, err := profiles.Load(name, a.profileFiles())
+	return l.Profile, config, err
 }
 
-// profileDirs are the person's own and the built-in ones, in this order.
-func (a *app) profileDirs() []profiles.Dir {
-	builtIn := profiles.Dir{Label: "built-in", FS: builtin.Files()}
-	paths, err := a.paths()
-	if err != nil {
-		return []profiles.Dir{builtIn}
+// profileFiles are the built-in files and the person's own.
+func (a *app) profileFiles() profiles.Files {
+	files := profiles.Files{BuiltIn: builtin.Files()}
+	if paths, err := a.paths(); err == nil {
+		files.User, files.UserDir = os.DirFS(paths.Config), paths.Config
 	}
-	dir := filepath.Join(paths.Config, "profiles")
-	return []profiles.Dir{{Label: dir, FS: os.DirFS(dir)}, builtIn}
+	return files
 }
 
 func (a *app) config() (profiles.Config, error) {

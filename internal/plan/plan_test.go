@@ -69,11 +69,11 @@ pids = 512
 
 func load(t *testing.T, text string) profiles.Profile {
 	t.Helper()
-	p, err := profiles.Load("full", []byte(text), "/home/someone/full.toml")
+	l, err := profiles.Parse("full", []byte(text), "full.toml")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return p
+	return l.Profile
 }
 
 func inputs(t *testing.T, text string) Inputs {
@@ -363,7 +363,7 @@ func TestResolveLeavesItsInputsAlone(t *testing.T) {
 	}
 }
 
-func host(t *testing.T, s string) policy.Host {
+func host(t testing.TB, s string) policy.Host {
 	t.Helper()
 	h, err := policy.ParseHost(s)
 	if err != nil {

@@ -1,339 +1,485 @@
 package profiles
 
 import (
-	"bytes"
-	"cmp"
 	"encoding"
-	"errors"
 	"fmt"
-	"maps"
+	"path"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
-
-	"github.com/BurntSushi/toml"
 )
 
-// document is one file while it is read: its bytes, the places of its keys and what was wrong so far.
+// maxProblems is how many are shown; whoever has more than these has one mistake many times.
+const maxProblems = 100
+
+// document is what is read: one file, or several that lie on each other, and what was wrong with them so far.
 type document struct {
-	file     string
-	data     []byte
-	at       where
+	root     *node // what paths are looked up in
+	files    []string
 	problems Problems
-	offsets  []int           // of problems
-	later    map[string]bool // keys of coming versions, "network.use"
-	wrong    map[int]bool    // offsets of values that could not be decoded; nil while they are decoded
+	wrong    map[spot]bool // where something was wrong already
+	settled  bool          // what is reported at such a place only follows from that
+	layer    bool          // a file is decoded that lies on others: they may have what it lacks
+	types    map[reflect.Type][]field
 }
 
-// parse reads the TOML itself; a file that is not TOML has one problem.
-func parse(file string, data []byte, later map[string]bool) (*document, map[string]any) {
-	d := &document{file: file, data: data, later: later}
-	if why := excess(data); why != "" {
-		d.problems = append(d.problems, problem(file, nil, 0, why, ""))
-		return d, nil
-	}
-	var tree map[string]any
-	_, err := toml.Decode(string(data), &tree)
-	if err == nil {
-		d.at = locate(data)
-		return d, tree
-	}
-	text, offset := err.Error(), 0
-	if pe := (toml.ParseError{}); errors.As(err, &pe) {
-		text, offset = pe.Message, pe.Position.Start
-	}
-	d.problems = append(d.problems, problem(file, data, offset, "not valid TOML: "+text, ""))
-	return d, nil
+type spot struct {
+	src    *source
+	offset int
 }
 
-// excess says what of a file is too much to hand it to the parser.
-func excess(data []byte) string {
-	if len(data) > maxFile {
-		return "the file is larger than 64 KiB"
+func newDocument() *document {
+	return &document{wrong: map[spot]bool{}, types: map[reflect.Type][]field{}}
+}
+
+// read parses one file; a file that is not TOML has one problem, and no tree.
+func (d *document) read(src *source) *node {
+	d.files = append(d.files, src.file)
+	root, f := parse(src)
+	if f == nil {
+		return root
 	}
-	if bytes.Count(data, []byte("{")) > maxBraces {
-		return "the file holds more than 3000 braces"
-	}
-	for line := range bytes.Lines(data) {
-		if bytes.Count(line, []byte(".")) > maxDots {
-			return "a line holds more than 300 dots"
+	d.report(src, f.offset, Problem{Code: f.code, Text: f.text})
+	return nil
+}
+
+// alone reads a file that lies on nothing and has nothing upon it. check may be nil. The error is Problems.
+func alone[T any](src *source, check func(*document, *T)) (v T, origins map[string]Place, warnings Problems, err error) {
+	d := newDocument()
+	d.root = d.read(src)
+	if d.root != nil {
+		d.decode(d.root, reflect.ValueOf(&v).Elem(), nil)
+		d.settled = true
+		if check != nil {
+			check(d, &v)
 		}
 	}
-	return ""
+	ps := d.problems.sort(d.files)
+	if ps.failed() {
+		return *new(T), nil, nil, ps
+	}
+	return v, d.origins(reflect.TypeFor[T]()), ps, nil
+}
+
+// span is where a key and its value stand.
+type span struct {
+	src        *source
+	key, value int
+}
+
+// find is the node of a path, or the nearest table around it.
+func (d *document) find(path []string) (n *node, exact bool) {
+	n = d.root
+	for _, name := range path {
+		var next *node
+		if n.kind == arrayKind {
+			i, err := strconv.Atoi(strings.Trim(name, "[]"))
+			if err == nil && i >= 0 && i < len(n.items) {
+				next = n.items[i]
+			}
+		} else {
+			next = n.get(name)
+		}
+		if next == nil {
+			return n, false
+		}
+		n = next
+	}
+	return n, true
+}
+
+// has reports whether the path was written.
+func (d *document) has(path ...string) bool { _, exact := d.find(path); return exact }
+
+// filled reports whether the table or array at path has anything in it.
+func (d *document) filled(path []string) bool {
+	n, exact := d.find(path)
+	return exact && n.list != nil && len(n.items) > 0
 }
 
 // place is where the value (or, for a key that is not there, its nearest table) stands.
 func (d *document) place(path []string) span {
-	for n := len(path); n > 0; n-- {
-		if s, ok := d.at[pathKey(path[:n])]; ok {
-			return s
-		}
-	}
-	return span{}
+	n, _ := d.find(path)
+	return span{n.src, int(n.key), int(n.value)}
 }
 
 // value and key report a problem at a value or at its key.
-func (d *document) value(path []string, hint, format string, args ...any) {
-	d.report(d.place(path).value, hint, fmt.Sprintf(format, args...))
+func (d *document) value(path []string, code, hint, format string, args ...any) {
+	at := d.place(path)
+	d.report(at.src, at.value, Problem{Code: code, Hint: hint, Text: fmt.Sprintf(format, args...)})
 }
 
-func (d *document) key(path []string, hint, format string, args ...any) {
-	d.report(d.place(path).key, hint, fmt.Sprintf(format, args...))
+func (d *document) key(path []string, code, hint, format string, args ...any) {
+	at := d.place(path)
+	d.report(at.src, at.key, Problem{Code: code, Hint: hint, Text: fmt.Sprintf(format, args...)})
 }
 
-// report leaves out what only follows from a value that could not be decoded.
-func (d *document) report(offset int, hint, text string) {
-	if !d.wrong[offset] && len(d.problems) < maxProblems {
-		d.problems = append(d.problems, problem(d.file, d.data, offset, text, hint))
-		d.offsets = append(d.offsets, offset)
+// warnValue and warnKey report what is likely a mistake and keeps nothing from being run.
+func (d *document) warnValue(path []string, code, hint, format string, args ...any) {
+	at := d.place(path)
+	d.report(at.src, at.value, Problem{Code: code, Hint: hint, Text: fmt.Sprintf(format, args...), Warning: true})
+}
+
+func (d *document) warnKey(path []string, code, hint, format string, args ...any) {
+	at := d.place(path)
+	d.report(at.src, at.key, Problem{Code: code, Hint: hint, Text: fmt.Sprintf(format, args...), Warning: true})
+}
+
+// report adds p at an offset. Once d is settled it leaves out what only follows from a value that could not be decoded.
+func (d *document) report(src *source, offset int, p Problem) {
+	at := spot{src, offset}
+	if d.settled && d.wrong[at] || len(d.problems) >= maxProblems {
+		return
 	}
-}
-
-// decoded ends the phase whose problems make later ones at the same places meaningless.
-func (d *document) decoded() {
-	d.wrong = map[int]bool{}
-	for _, offset := range d.offsets {
-		d.wrong[offset] = true
+	if !d.settled {
+		d.wrong[at] = true
 	}
+	full := src.problem(offset, p.Code, p.Hint, p.Text)
+	full.Warning = p.Warning
+	d.problems = append(d.problems, full)
 }
 
-// line is the line that a key stands on.
-func (d *document) line(path []string) int {
-	return problem(d.file, d.data, d.place(path).key, "", "").Line
+// at and atKey report at a node.
+func (d *document) at(n *node, code, hint, format string, args ...any) {
+	d.report(n.src, int(n.value), Problem{Code: code, Hint: hint, Text: fmt.Sprintf(format, args...)})
+}
+
+func (d *document) atKey(n *node, code, hint, format string, args ...any) {
+	d.report(n.src, int(n.key), Problem{Code: code, Hint: hint, Text: fmt.Sprintf(format, args...)})
+}
+
+// trail is the path to a value, from its end.
+type trail struct {
+	up   *trail
+	name string // "" for an element
+}
+
+// describe names a key for a person, with the tables it is in and without indexes: "network.rule.host".
+func (t *trail) describe() string {
+	var names []string
+	for ; t != nil; t = t.up {
+		if t.name != "" {
+			names = append(names, t.name)
+		}
+	}
+	slices.Reverse(names)
+	return strings.Join(names, ".")
 }
 
 type defaulter interface{ defaults() }
 
-// decode fills dst, which is addressable, from v.
-func (d *document) decode(v any, dst reflect.Value, path []string) {
-	if def, ok := dst.Addr().Interface().(defaulter); ok {
-		def.defaults()
-	}
-	switch dst.Addr().Interface().(type) {
-	case encoding.TextUnmarshaler, *string:
-		d.text(v, dst, path)
+type intUnmarshaler interface{ unmarshalInt(int64) error }
+
+type floatUnmarshaler interface{ unmarshalFloat(float64) error }
+
+// decode fills dst, which is addressable, from n.
+func (d *document) decode(n *node, dst reflect.Value, t *trail) {
+	at := dst.Addr().Interface()
+	switch v := at.(type) {
+	case encoding.TextUnmarshaler:
+		d.text(n, v, t)
 		return
-	case interface{ unmarshalInt(int64) error }:
-		d.number(v, dst, path)
+	case *string:
+		d.plain(n, v, t)
 		return
+	case intUnmarshaler:
+		d.number(n, dst, t)
+		return
+	case defaulter:
+		v.defaults()
 	}
 	switch dst.Kind() {
 	case reflect.Struct:
-		d.structure(v, dst, path)
+		d.structure(n, dst, t)
+	case reflect.Pointer:
+		dst.Set(reflect.New(dst.Type().Elem()))
+		d.decode(n, dst.Elem(), t)
 	case reflect.Slice:
-		d.slice(v, dst, path)
+		d.slice(n, dst, t)
 	case reflect.Map:
-		d.mapping(v, dst, path)
+		d.mapping(n, dst, t)
 	default:
-		d.number(v, dst, path)
+		d.number(n, dst, t)
 	}
 }
 
-func (d *document) text(v any, dst reflect.Value, path []string) {
-	s, ok := v.(string)
-	if !ok {
-		d.mismatch(path, "a string", v)
+func (d *document) text(n *node, dst encoding.TextUnmarshaler, t *trail) {
+	if n.kind != stringKind {
+		d.mismatch(n, "a string", t)
 		return
 	}
-	if u, ok := dst.Addr().Interface().(encoding.TextUnmarshaler); ok {
-		if err := u.UnmarshalText([]byte(s)); err != nil {
-			d.value(path, hintOf(err), "%s", err)
-		}
-		return
+	if err := dst.UnmarshalText([]byte(n.text)); err != nil {
+		d.at(n, "bad-value", hintOf(err), "%s", err)
 	}
-	if strings.ContainsRune(s, 0) {
-		d.value(path, "", "a string holds a NUL byte")
-		return
+}
+
+func (d *document) plain(n *node, dst *string, t *trail) {
+	switch {
+	case n.kind != stringKind:
+		d.mismatch(n, "a string", t)
+	case strings.ContainsRune(n.text, 0):
+		d.at(n, "bad-value", "", "a string holds a NUL byte")
+	default:
+		*dst = n.text
 	}
-	dst.SetString(s)
 }
 
 // number sets booleans, integers and floats.
-func (d *document) number(v any, dst reflect.Value, path []string) {
-	switch n := v.(type) {
-	case int64:
-		if d.integer(n, dst, path) {
-			return
-		}
-	case float64:
-		if dst.Kind() == reflect.Float64 {
-			dst.SetFloat(n)
-			return
-		}
-	case bool:
-		if dst.Kind() == reflect.Bool {
-			dst.SetBool(n)
-			return
-		}
+func (d *document) number(n *node, dst reflect.Value, t *trail) {
+	switch {
+	case n.kind == integerKind && d.integer(n, dst):
+	case n.kind == floatKind && d.float(n, dst):
+	case n.kind == boolKind && dst.Kind() == reflect.Bool:
+		dst.SetBool(n.bits != 0)
+	default:
+		d.mismatch(n, wanted(dst), t)
 	}
-	d.mismatch(path, wanted(dst.Kind()), v)
 }
 
-func wanted(k reflect.Kind) string {
-	switch k {
-	case reflect.Bool:
+func wanted(dst reflect.Value) string {
+	_, float := dst.Addr().Interface().(floatUnmarshaler)
+	switch {
+	case dst.Kind() == reflect.Bool:
 		return "true or false"
-	case reflect.Float64:
+	case dst.Kind() == reflect.Float64 || float:
 		return "a number"
 	}
 	return "a whole number"
 }
 
-func (d *document) integer(n int64, dst reflect.Value, path []string) (done bool) {
-	if u, ok := dst.Addr().Interface().(interface{ unmarshalInt(int64) error }); ok {
-		if err := u.unmarshalInt(n); err != nil {
-			d.value(path, hintOf(err), "%s", err)
+func (d *document) integer(n *node, dst reflect.Value) (done bool) {
+	if u, ok := dst.Addr().Interface().(intUnmarshaler); ok {
+		if err := u.unmarshalInt(n.integer()); err != nil {
+			d.at(n, "bad-value", hintOf(err), "%s", err)
 		}
 		return true
 	}
 	switch dst.Kind() {
 	case reflect.Int, reflect.Int64:
-		dst.SetInt(n)
+		dst.SetInt(n.integer())
 	case reflect.Float64:
-		dst.SetFloat(float64(n))
+		dst.SetFloat(float64(n.integer()))
 	default:
 		return false
 	}
 	return true
 }
 
-func (d *document) structure(v any, dst reflect.Value, path []string) {
-	table, ok := v.(map[string]any)
-	if !ok {
-		d.mismatch(path, "a table", v)
+func (d *document) float(n *node, dst reflect.Value) (done bool) {
+	if u, ok := dst.Addr().Interface().(floatUnmarshaler); ok {
+		if err := u.unmarshalFloat(n.float()); err != nil {
+			d.at(n, "bad-value", hintOf(err), "%s", err)
+		}
+		return true
+	}
+	if dst.Kind() != reflect.Float64 {
+		return false
+	}
+	dst.SetFloat(n.float())
+	return true
+}
+
+// field is a key of a table.
+type field struct {
+	name     string
+	index    int
+	required bool
+}
+
+func (d *document) fields(t reflect.Type) []field {
+	if fields, ok := d.types[t]; ok {
+		return fields
+	}
+	fields := fieldsOf(t)
+	d.types[t] = fields
+	return fields
+}
+
+func fieldsOf(t reflect.Type) (fields []field) {
+	for i := range t.NumField() {
+		name, option, _ := strings.Cut(t.Field(i).Tag.Get("toml"), ",")
+		if name != "-" && name != "" {
+			fields = append(fields, field{name, i, option == "required"})
+		}
+	}
+	return fields
+}
+
+func (d *document) structure(n *node, dst reflect.Value, t *trail) {
+	if n.kind != tableKind {
+		d.mismatch(n, "a table", t)
 		return
 	}
-	var known []string
-	for i := range dst.NumField() {
-		name, required := tag(dst.Type().Field(i))
-		if name == "-" {
+	if n.done.IsValid() && n.done.Type() == dst.Type() {
+		dst.Set(n.done)
+		return
+	}
+	found := 0
+	fields := d.fields(dst.Type())
+	for _, f := range fields {
+		below := trail{t, f.name}
+		if v := n.get(f.name); v != nil {
+			found++
+			d.decode(v, dst.Field(f.index), &below)
+		} else if f.required && !d.elsewhere(dst.Type(), f.name) {
+			d.missing(n, &below)
+		}
+	}
+	if found < len(n.names) {
+		d.unknown(n, fields)
+	}
+}
+
+// elsewhere reports whether a file may lack a key that the whole profile must have.
+func (d *document) elsewhere(t reflect.Type, name string) bool {
+	return d.layer && (t == reflect.TypeFor[Profile]() && name == "agent" || t == reflect.TypeFor[Agent]() && name == "command")
+}
+
+// missing reports at the table. The root stands where everything without a place does, which is not wrong for that.
+func (d *document) missing(n *node, t *trail) {
+	d.atKey(n, "missing-key", "", "%s is missing", t.describe())
+	if t.up == nil {
+		delete(d.wrong, spot{n.src, int(n.key)})
+	}
+}
+
+// unknown reports every key of a table that the format does not have.
+func (d *document) unknown(n *node, fields []field) {
+	known := make([]string, len(fields))
+	for i, f := range fields {
+		known[i] = f.name
+	}
+	for i, name := range n.names {
+		if slices.Contains(known, name) {
 			continue
 		}
-		known = append(known, name)
-		below := join(path, name)
-		if value, ok := table[name]; ok && d.later[schema(below)] {
-			d.key(below, "", "%q is not supported by this version of agentbox", name)
-		} else if ok {
-			d.decode(value, dst.Field(i), below)
-		} else if required {
-			d.key(path, "", "%s is missing", strings.TrimSpace(describe(below)))
+		hint := "the keys here are " + strings.Join(known, ", ")
+		if near := nearest(name, known); near != "" {
+			hint = fmt.Sprintf("did you mean %q?", near)
 		}
-	}
-	d.unknown(table, known, path)
-}
-
-func tag(f reflect.StructField) (name string, required bool) {
-	name, option, _ := strings.Cut(f.Tag.Get("toml"), ",")
-	return name, option == "required"
-}
-
-// unknown reports every key of table that the format does not have.
-func (d *document) unknown(table map[string]any, known []string, path []string) {
-	for name := range table {
-		below := join(path, name)
-		switch {
-		case slices.Contains(known, name):
-		case d.later[schema(below)]:
-			d.key(below, "", "%q is not supported by this version of agentbox", name)
-		default:
-			hint := "the keys here are " + strings.Join(known, ", ")
-			if near := nearest(name, known); near != "" {
-				hint = fmt.Sprintf("did you mean %q?", near)
-			}
-			d.key(below, hint, "unknown key %q", name)
-		}
+		d.atKey(n.items[i], "unknown-key", hint, "unknown key %q", shortened(name))
 	}
 }
 
-func (d *document) slice(v any, dst reflect.Value, path []string) {
-	items, ok := elements(v)
-	if !ok {
-		d.mismatch(path, "an array", v)
+// shortened keeps a message readable whatever it quotes.
+func shortened(s string) string {
+	if r := []rune(s[:min(len(s), 400)]); len(s) > 400 || len(r) > 80 {
+		return string(r[:min(len(r), 80)]) + "…"
+	}
+	return s
+}
+
+func (d *document) slice(n *node, dst reflect.Value, t *trail) {
+	if n.kind != arrayKind {
+		d.mismatch(n, "an array", t)
 		return
 	}
+	items := n.items
+	if plainList(dst.Type()) {
+		items = d.ellipsis(n, t)
+	}
 	out := reflect.MakeSlice(dst.Type(), len(items), len(items))
+	below := trail{t, ""}
 	for i, item := range items {
-		d.decode(item, out.Index(i), join(path, index(i)))
+		d.decode(item, out.Index(i), &below)
+		if item.kind == tableKind && dst.Type().Elem().Kind() == reflect.Struct {
+			item.done = out.Index(i)
+		}
 	}
 	dst.Set(out)
 }
 
-// elements takes both of the forms in which the parser gives arrays.
-func elements(v any) ([]any, bool) {
-	switch a := v.(type) {
-	case []any:
-		return a, true
-	case []map[string]any:
-		out := make([]any, len(a))
-		for i := range a {
-			out[i] = a[i]
-		}
-		return out, true
+// ellipsis gives the elements of a list of strings without the "..." that stands for what lies below.
+func (d *document) ellipsis(n *node, t *trail) (rest []*node) {
+	first := slices.IndexFunc(n.items, isEllipsis)
+	if first < 0 {
+		return n.items
 	}
-	return nil, false
+	for i, item := range n.items {
+		switch {
+		case !isEllipsis(item):
+			rest = append(rest, item)
+		case !d.layer || entry(t):
+			d.at(item, "ellipsis", "write all elements here", `"..." stands for the same list in the layers below, and %s is not merged with one`, t.describe())
+		case i != first:
+			d.at(item, "ellipsis", "", `"..." stands here a second time`)
+		}
+	}
+	return rest
 }
 
-func (d *document) mapping(v any, dst reflect.Value, path []string) {
-	table, ok := v.(map[string]any)
-	if !ok {
-		d.mismatch(path, "a table", v)
+func isEllipsis(n *node) bool { return n.kind == stringKind && n.text == "..." }
+
+// entry reports whether the path leads through an element of a list: those are replaced as a whole.
+func entry(t *trail) bool {
+	for ; t != nil; t = t.up {
+		if t.name == "" {
+			return true
+		}
+	}
+	return false
+}
+
+func (d *document) mapping(n *node, dst reflect.Value, t *trail) {
+	if n.kind != tableKind {
+		d.mismatch(n, "a table", t)
 		return
 	}
-	out := reflect.MakeMap(dst.Type())
-	for _, name := range d.ordered(table, path) {
-		item, below := table[name], join(path, name)
+	out := reflect.MakeMapWithSize(dst.Type(), len(n.names))
+	for i, name := range n.names {
+		item, below := n.items[i], trail{t, name}
 		key, value := reflect.New(dst.Type().Key()).Elem(), reflect.New(dst.Type().Elem()).Elem()
 		before := len(d.problems)
 		if err := key.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(name)); err != nil {
-			d.key(below, hintOf(err), "%s", err)
+			d.atKey(item, "bad-value", hintOf(err), "%s", err)
 		}
-		d.decode(item, value, below)
+		d.decode(item, value, &below)
 		if out.MapIndex(key).IsValid() && len(d.problems) == before {
-			d.key(below, "", "%q is given twice, in two spellings", name)
+			d.atKey(item, "duplicate", "", "%q is given twice, in two spellings", name)
 		}
 		out.SetMapIndex(key, value)
 	}
 	dst.Set(out)
 }
 
-// ordered lists the keys of a table as the file has them.
-func (d *document) ordered(table map[string]any, path []string) []string {
-	return slices.SortedFunc(maps.Keys(table), func(a, b string) int {
-		return cmp.Or(cmp.Compare(d.place(join(path, a)).key, d.place(join(path, b)).key), cmp.Compare(a, b))
-	})
+func (d *document) mismatch(n *node, want string, t *trail) {
+	got := n.kind.String()
+	if got == want || got == "a whole number" && want == "a number" {
+		got = "another kind of number"
+	}
+	d.at(n, "wrong-type", "", "%s must be %s, and is %s", t.describe(), want, got)
 }
 
-func (d *document) mismatch(path []string, want string, got any) {
-	kind := "a table"
-	switch got.(type) {
-	case string:
-		kind = "a string"
-	case int64, float64:
-		kind = "a number"
-	case bool:
-		kind = "true or false"
-	case []any, []map[string]any:
-		kind = "an array"
+func (k kind) String() string {
+	switch k {
+	case tableKind:
+		return "a table"
+	case arrayKind:
+		return "an array"
+	case stringKind:
+		return "a string"
+	case integerKind, floatKind:
+		return "a number"
+	case boolKind:
+		return "true or false"
 	}
-	if kind == want {
-		kind = "another kind of number"
-	}
-	d.value(path, "", "%s must be %s, and is %s", describe(path), want, kind)
+	return "a date or a time"
 }
 
 // join never shares memory between siblings.
 func join(path []string, name string) []string { return append(slices.Clone(path), name) }
 
-// schema is a path without its indexes, "network.rule.host".
-func schema(path []string) string {
-	var names []string
-	for _, p := range path {
-		if !strings.HasPrefix(p, "[") {
-			names = append(names, p)
-		}
-	}
-	return strings.Join(names, ".")
+func index(i int) string { return "[" + strconv.Itoa(i) + "]" }
+
+// LoadConfig reads the person's configuration. The error is Problems.
+func LoadConfig(data []byte, file string) (Config, error) {
+	c, _, _, err := alone(newSource(file, User, data), (*document).checkConfig)
+	return c, err
 }
 
-// describe names a key for a person, with the table it is in.
-func describe(path []string) string { return schema(path) }
+func (d *document) checkConfig(c *Config) {
+	if ca := c.Upstream.CA; ca != "" && !path.IsAbs(ca) && !strings.HasPrefix(ca, "~/") {
+		d.value([]string{"upstream", "ca"}, "bad-value", `write an absolute path, or one that begins with "~/"`, "%q depends on where agentbox is started", ca)
+	}
+}

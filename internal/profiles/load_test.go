@@ -8,7 +8,6 @@ import (
 	"reflect"
 	"strings"
 	"testing"
-	"testing/fstest"
 	"time"
 
 	"agentbox/internal/policy"
@@ -28,7 +27,7 @@ func TestBadProfiles(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = Load("bad", data, filepath.Base(file))
+		_, err = Parse("bad", data, filepath.Base(file))
 		var problems Problems
 		if !errors.As(err, &problems) {
 			t.Errorf("%s was taken: %v", file, err)
@@ -96,10 +95,17 @@ runtime = "gvisor"
 `
 
 func TestGoodProfile(t *testing.T) {
-	p, err := Load("good", []byte(good), "/somewhere/good.toml")
+	loaded, err := Parse("good", []byte(good), "somewhere/good.toml")
 	if err != nil {
 		t.Fatal(err)
 	}
+	p := loaded.Profile
+	for path, line := range map[string]int{"description": 2, "agent.env.A": 7, "agent.file[0].content": 11, "network.rule[1].host": 24, "credential[0].source.env": 27, "workspace.hide[1]": 14} {
+		if got := p.Origins[path]; got.Line != line || got.File != "somewhere/good.toml" || got.Level != User {
+			t.Errorf("%s is at %+v, want line %d", path, got, line)
+		}
+	}
+	p.Origins = nil
 	pattern := func(s string) policy.Pattern {
 		v, err := policy.ParsePattern(s)
 		if err != nil {
@@ -112,18 +118,18 @@ func TestGoodProfile(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := Profile{
-		Name: "good", Origin: "/somewhere/good.toml", Version: 1, Description: "all keys",
+		Name: "good", Origin: "somewhere/good.toml", Chain: []string{"good"}, Version: 1, Description: "all keys",
 		Agent: Agent{
 			Command: []string{"claude", "--x"}, Args: []string{"-p"}, Install: "npm i",
 			Env:  map[EnvName]string{"A": "{repo} {{literal} {} {placeholder.main.last20}"},
-			Pass: []EnvPattern{"TERM", "LC_*"}, Files: []File{{Path: "~/.x.json", Content: `{"key": "{placeholder.main}", "nested": {"a": {}}}`}},
+			Pass: []EnvPattern{"TERM", "LC_*"}, Files: []File{{Origin: "somewhere/good.toml:9", Path: "~/.x.json", Content: `{"key": "{placeholder.main}", "nested": {"a": {}}}`}},
 		},
 		Workspace: Workspace{Mode: "readonly", Hide: []string{".env*", "secrets/**"}},
 		Network: Network{Default: "allow", Rules: []Rule{
-			{Origin: "good.toml:17", Action: "deny", Host: pattern("*.evil.test"), Ports: []Port{443, 80}},
-			{Origin: "good.toml:22", Action: "allow", Host: pattern("api.good.test"), Ports: []Port{443}, Inspect: true},
+			{Origin: "somewhere/good.toml:17", Action: "deny", Host: pattern("*.evil.test"), Ports: []Port{443, 80}},
+			{Origin: "somewhere/good.toml:22", Action: "allow", Host: pattern("api.good.test"), Ports: []Port{443}, Inspect: true},
 		}},
-		Credentials: []Credential{{Origin: "good.toml:25", Name: "main", Source: Source{Keyring: "k", Env: "E"}, Hosts: []policy.Host{host}, Header: "Authorization: Bearer {token}", Env: "KEY", Shape: "sk-"}},
+		Credentials: []Credential{{Origin: "somewhere/good.toml:25", Name: "main", Source: Source{Keyring: "k", Env: "E"}, Hosts: []policy.Host{host}, Header: "Authorization: Bearer {token}", Env: "KEY", Shape: "sk-"}},
 		Budget:      Budget{Time: Duration(90 * time.Minute)}, Limits: Limits{3 << 29, 2, 100}, Isolation: Isolation{"gvisor"},
 	}
 	if !reflect.DeepEqual(p, want) {
@@ -132,56 +138,32 @@ func TestGoodProfile(t *testing.T) {
 }
 
 func TestDefaults(t *testing.T) {
-	p, err := Load("x", []byte("version = 1\nagent.command = [\"x\"]\n[limits]\n"), "x.toml")
+	l, err := Parse("x", []byte("version = 1\nagent.command = [\"x\"]\n[limits]\n[[network.rule]]\naction = \"deny\"\nhost = \"a.test\"\n[[git]]\nremote = \"git.test/a/b\"\n"), "x.toml")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p.Workspace.Mode != "direct" || p.Network.Default != "deny" || p.Isolation.Runtime != "container" {
-		t.Errorf("got %+v", p)
+	p := l.Profile
+	if p.Workspace.Mode != "" || p.Network.Default != "" || p.Isolation.Runtime != "" || p.Agent.Rootfs != "" {
+		t.Errorf("what a tier decides is decided: %+v", p)
+	}
+	if r := p.Network.Rules[0]; !reflect.DeepEqual(r.Ports, []Port{443}) || !r.Inspect || !p.Git[0].Fetch {
+		t.Errorf("got %+v, %+v", r, p.Git[0])
 	}
 }
 
+func shipped() Files { return Files{BuiltIn: builtin.Files()} }
+
 func TestEveryBuiltInProfileLoads(t *testing.T) {
-	dir := Dir{Label: "built-in", FS: builtin.Files()}
-	names := Names(dir)
+	names := shipped().Names()
 	for _, want := range []string{"shell", "demo"} {
 		if !strings.Contains(" "+strings.Join(names, " ")+" ", " "+want+" ") {
 			t.Errorf("no %s among %v", want, names)
 		}
 	}
 	for _, name := range names {
-		if _, err := Find(name, dir); err != nil {
-			t.Error(err)
+		if l, err := Load(name, shipped()); err != nil || len(l.Warnings) > 0 {
+			t.Error(err, l.Warnings)
 		}
-	}
-}
-
-func TestFind(t *testing.T) {
-	profile := func(description string) *fstest.MapFile {
-		return &fstest.MapFile{Data: []byte("version = 1\ndescription = \"" + description + "\"\n[agent]\ncommand = [\"x\"]\n")}
-	}
-	user := Dir{"~/.config/agentbox/profiles", fstest.MapFS{"claude.toml": profile("mine"), "Bad Name.toml": profile("x"), "broken.toml": {Data: []byte("x")}}}
-	shipped := Dir{"built-in", fstest.MapFS{"claude.toml": profile("shipped"), "shell.toml": profile("shipped")}}
-	none := Dir{"none", os.DirFS(filepath.Join(t.TempDir(), "none"))}
-	if p, err := Find("claude", none, user, shipped); err != nil || p.Description != "mine" || p.Origin != "~/.config/agentbox/profiles/claude.toml" {
-		t.Errorf("%+v, %v", p, err)
-	}
-	if p, err := Find("shell", none, user, shipped); err != nil || p.Description != "shipped" {
-		t.Errorf("%+v, %v", p, err)
-	}
-	if _, err := Find("broken", user, shipped); !strings.HasPrefix(err.Error(), "~/.config/agentbox/profiles/broken.toml:1:") {
-		t.Errorf("broken: %v", err)
-	}
-	for _, name := range []string{"cluade", "Bad Name", "../claude", "claude.toml", "", ".", "CLAUDE"} {
-		_, err := Find(name, none, user, shipped)
-		var missing *NotFound
-		if !errors.As(err, &missing) || !reflect.DeepEqual(missing.Names, []string{"broken", "claude", "shell"}) {
-			t.Errorf("%q: %v", name, err)
-		}
-	}
-	_, err := Find("cluade", user, shipped)
-	if hint := err.(*NotFound).Hint(); hint != `did you mean "claude"? profiles: broken, claude, shell` {
-		t.Error(hint)
 	}
 }
 
@@ -248,41 +230,13 @@ func TestTemplates(t *testing.T) {
 	}
 }
 
-func TestPlacesOfKeys(t *testing.T) {
-	text := "a.b = 1\n[t.\"x y\"]\nk = [ 1, # [c]\n  {z = 'x}', w = [2, 3]} ]\ns = '''\n[no]\n''''\n[[l]]\nq = 1\n[[l]]\n[[l.m]]\nq = \"\"\"a\\\"\"\"\"\n[l.n]\nr = 1\nd = 1979-05-27 07:32:00\n"
-	at := locate([]byte(text))
-	for path, want := range map[string]string{
-		"a": "a.b", "a/b": "a.b", "t/x y/k": "k", "t/x y/k/[1]/z": "z =", "t/x y/k/[1]/w/[1]": "3]", "t/x y/s": "s =",
-		"l/[0]/q": "q = 1", "l/[1]/m/[0]/q": "q = \"", "l/[1]/n/r": "r =", "l/[1]/n/d": "d =",
-	} {
-		s, ok := at[strings.ReplaceAll(path, "/", "\x00")]
-		if !ok || !strings.HasPrefix(text[s.key:], want) {
-			t.Errorf("%s: %v, %q", path, ok, text[s.key:min(len(text), s.key+5)])
-		}
-	}
-}
-
 func TestColumnsCountCharactersAndNothingRedrawsTheScreen(t *testing.T) {
 	text := "version = 1\r\n[agent]\r\ncommand = [\"x\"]\r\nenv = { A = \"äö😀\", B-C = \"\" } # \u202e\u200f \u00a0end\r\n"
-	_, err := Load("x", []byte(text), "x.toml")
+	_, err := Parse("x", []byte(text), "x.toml")
 	want := "x.toml:4:20: \"B-C\" is not a name of an environment variable\n" +
 		"     4 | env = { A = \"äö😀\", B-C = \"\" } # \ufffd\ufffd \ufffdend\n       |                    ^"
 	if err == nil || err.Error() != want {
 		t.Errorf("got %v", err)
-	}
-}
-
-// Each of these keeps the parser busy for minutes when it is handed to it.
-func TestAFileThatIsTooMuchIsNotParsed(t *testing.T) {
-	for what, text := range map[string]string{
-		"dots":   strings.Repeat("a.", 30000) + "a = 1",
-		"braces": "a = " + strings.Repeat("{a = ", 12000) + "1" + strings.Repeat("}", 2000),
-		"bytes":  "#" + strings.Repeat("x", 1<<20),
-	} {
-		_, err := Load("x", []byte(text), "x.toml")
-		if err == nil || !strings.Contains(err.Error(), "x.toml:1:1: ") || !strings.Contains(err.Error(), " than ") {
-			t.Errorf("%s: %v", what, err)
-		}
 	}
 }
 
@@ -297,8 +251,7 @@ func FuzzLoad(f *testing.F) {
 		f.Add(data)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		locate(data) // of anything, not only of TOML
-		_, err := Load("x", data, "x.toml")
+		_, err := Parse("x", data, "x.toml")
 		problems, ok := err.(Problems)
 		if err != nil && (!ok || len(problems) == 0) {
 			t.Fatalf("got %T", err)

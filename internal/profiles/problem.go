@@ -14,6 +14,8 @@ type Problem struct {
 	File    string
 	Line    int
 	Col     int
+	Code    string // which mistake, stable, one of Codes
+	Warning bool   // it keeps nothing from being run
 	Text    string
 	Snippet string // the source line, made printable
 	Hint    string // what to do, or ""
@@ -22,7 +24,11 @@ type Problem struct {
 // Error gives the place, the text, the source line with a mark, and the hint, without a final newline.
 func (p Problem) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s:%d:%d: %s", p.File, p.Line, p.Col, p.Text)
+	word := ""
+	if p.Warning {
+		word = "warning: "
+	}
+	fmt.Fprintf(&b, "%s:%d:%d: %s%s", p.File, p.Line, p.Col, word, p.Text)
 	if snippet, mark := window(p.Snippet, p.Col); snippet != "" {
 		fmt.Fprintf(&b, "\n%6d | %s\n       | %s^", p.Line, snippet, strings.Repeat(" ", mark))
 	}
@@ -41,7 +47,8 @@ func window(s string, col int) (string, int) {
 	return string(runes[start:min(len(runes), start+width)]), mark
 }
 
-// Problems is everything that is wrong with a file, in the file's order. It is never empty when it is an error.
+// Problems is everything that is wrong with the files of a profile, file by file, each in its order. It is never empty
+// when it is an error; warnings are in it too.
 type Problems []Problem
 
 func (ps Problems) Error() string {
@@ -52,28 +59,23 @@ func (ps Problems) Error() string {
 	return strings.Join(texts, "\n")
 }
 
-func (ps Problems) sorted() error {
-	if len(ps) == 0 {
-		return nil
-	}
-	slices.SortStableFunc(ps, func(a, b Problem) int {
-		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Col, b.Col), cmp.Compare(a.Text, b.Text))
-	})
-	return ps
+// failed reports whether any is more than a warning.
+func (ps Problems) failed() bool {
+	return slices.ContainsFunc(ps, func(p Problem) bool { return !p.Warning })
 }
 
-// problem makes the Problem at a byte offset of data.
-func problem(file string, data []byte, offset int, text, hint string) Problem {
-	offset = max(0, min(offset, len(data)))
-	start := strings.LastIndexByte(string(data[:offset]), '\n') + 1
-	end := len(data)
-	if i := strings.IndexByte(string(data[offset:]), '\n'); i >= 0 {
-		end = offset + i
+// sort orders by file, as files names them, and place, and drops what is said twice.
+func (ps Problems) sort(files []string) Problems {
+	rank := map[string]int{}
+	for i, f := range files {
+		if _, ok := rank[f]; !ok {
+			rank[f] = i
+		}
 	}
-	return Problem{
-		File: file, Line: strings.Count(string(data[:start]), "\n") + 1, Col: utf8.RuneCount(data[start:offset]) + 1,
-		Text: text, Snippet: printable(strings.TrimRight(string(data[start:end]), "\r")), Hint: hint,
-	}
+	slices.SortStableFunc(ps, func(a, b Problem) int {
+		return cmp.Or(cmp.Compare(rank[a.File], rank[b.File]), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Col, b.Col), cmp.Compare(a.Text, b.Text))
+	})
+	return slices.Compact(ps)
 }
 
 // printable keeps a file's bytes from redrawing the screen; each character stays one character.

@@ -230,16 +230,8 @@ type Upstream struct {
 	Hosts map[policy.Host]Endpoint `toml:"hosts"`
 }
 
-func (p *Profile) defaults() {
-	p.Workspace.defaults()
-	p.Network.defaults()
-	p.Isolation.defaults()
-}
-
-func (w *Workspace) defaults() { w.Mode = "direct" }
-func (n *Network) defaults()   { n.Default = Action(policy.Deny) }
-func (i *Isolation) defaults() { i.Runtime = "container" }
-func (r *Rule) defaults()      { r.Ports, r.Inspect = []Port{443}, true }
+func (r *Rule) defaults()    { r.Ports, r.Inspect = []Port{443}, true }
+func (g *GitRule) defaults() { g.Fetch = true }
 
 // Set is the network part as the gate takes it.
 func (n Network) Set() policy.Set {

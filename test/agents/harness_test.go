@@ -40,10 +40,11 @@ type bench struct {
 
 func newBench(t *testing.T, name string) *bench {
 	t.Helper()
-	p, err := profiles.Find(name, profiles.Dir{Label: "profiles", FS: builtin.Files()})
+	l, err := profiles.Load(name, profiles.Files{BuiltIn: builtin.Files()})
 	if err != nil {
 		t.Fatal(err)
 	}
+	p := l.Profile
 	if len(p.Credentials) != 1 {
 		t.Fatalf("profile %s has %d credentials, want 1", name, len(p.Credentials))
 	}

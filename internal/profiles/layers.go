@@ -1,0 +1,324 @@
+package profiles
+
+import (
+	"encoding"
+	"fmt"
+	"path"
+	"reflect"
+	"slices"
+	"strings"
+)
+
+// layer is one file of those that make a profile.
+type layer struct {
+	*source
+	profile string // the profile whose own file it is; "" for those that lie under every profile
+	root    *node  // nil when it is not TOML
+	grants  bool   // what a person has allowed for one repository
+}
+
+// granted is the file of what a person has allowed for one repository.
+type granted struct {
+	Version int    `toml:"version,required"`
+	Repo    string `toml:"repo,required"` // absolute
+	Network struct {
+		Rules []Rule `toml:"rule"`
+	} `toml:"network"`
+	Git []GitRule `toml:"git"`
+}
+
+// decodeLayer decodes one file strictly by itself.
+func (d *document) decodeLayer(l layer) {
+	d.root, d.layer = l.root, true
+	defer func() { d.layer = false }()
+	version := 0
+	if l.grants {
+		var g granted
+		d.decode(l.root, reflect.ValueOf(&g).Elem(), nil)
+		version = g.Version
+		if d.has("repo") && (!path.IsAbs(g.Repo) || path.Clean(g.Repo) != g.Repo) {
+			d.value([]string{"repo"}, "bad-value", "", "%q is not the absolute path of a repository", g.Repo)
+		}
+	} else {
+		var p Profile
+		d.decode(l.root, reflect.ValueOf(&p).Elem(), nil)
+		version = p.Version
+	}
+	if n := l.root.get("version"); n != nil && n.kind == integerKind && version != 1 {
+		d.at(n, "bad-version", "write version = 1", "version %d is not one that this agentbox reads", version)
+	}
+	if n := l.root.get("extends"); n != nil && !l.grants && l.profile == "" {
+		d.atKey(n, "extends-here", "write it in a profile's own file", "%s lies under every profile, and extends none", l.file)
+	}
+}
+
+// merge lays the layers on each other, the first one lowest.
+func (d *document) merge(layers []layer, name string) *node {
+	m := merger{d: d, src: layers[len(layers)-1].source}
+	var own *source
+	merged := m.empty(nil)
+	for _, l := range layers {
+		if l.profile == name {
+			own = l.source
+		}
+		merged = m.table(merged, m.own(l, name), reflect.TypeFor[Profile]())
+	}
+	merged.key, merged.value = 0, 0
+	if own != nil {
+		merged.src = own
+	}
+	return merged
+}
+
+type merger struct {
+	d   *document
+	src *source
+}
+
+func (m *merger) empty(like *node) *node {
+	n := &node{src: m.src, list: &list{}}
+	if like != nil {
+		n.src, n.key, n.value = like.src, like.key, like.value
+	}
+	return n
+}
+
+// own leaves out what a file says of itself alone: what it extends, when it is another profile's file.
+func (m *merger) own(l layer, name string) *node {
+	if l.profile == name || l.root.get("extends") == nil {
+		return l.root
+	}
+	n := m.empty(l.root)
+	for i, key := range l.root.names {
+		if key != "extends" {
+			n.put(key, l.root.items[i])
+		}
+	}
+	return n
+}
+
+// value lays upper on lower, which is nil when nothing is below, as the type of the value asks for.
+func (m *merger) value(lower, upper *node, t reflect.Type, at string) *node {
+	switch {
+	case lower != nil && lower.kind != upper.kind:
+		lower = nil
+	}
+	switch {
+	case upper.kind == tableKind && plainStruct(t):
+		return m.table(lower, upper, t)
+	case upper.kind == tableKind && t.Kind() == reflect.Map:
+		return m.mapping(lower, upper)
+	case upper.kind == arrayKind && t.Kind() == reflect.Slice && plainStruct(t.Elem()):
+		return m.entries(lower, upper, t.Elem())
+	case upper.kind == arrayKind && plainList(t):
+		return m.strings(lower, upper, sequence(at))
+	}
+	return upper
+}
+
+// table lays key by key. What the format does not know is known to be wrong already.
+func (m *merger) table(lower, upper *node, t reflect.Type) *node {
+	out := m.empty(upper)
+	if lower != nil {
+		out.names, out.items = slices.Clone(lower.names), slices.Clone(lower.items)
+	}
+	for _, f := range m.d.fields(t) {
+		if v := upper.get(f.name); v != nil {
+			out.put(f.name, m.value(lower.get(f.name), v, t.Field(f.index).Type, t.Name()+"."+f.name))
+		}
+	}
+	return out
+}
+
+func (m *merger) mapping(lower, upper *node) *node {
+	out := m.empty(upper)
+	if lower != nil {
+		for i, name := range lower.names {
+			out.put(name, lower.items[i])
+		}
+	}
+	for i, name := range upper.names {
+		out.put(name, upper.items[i])
+	}
+	return out
+}
+
+// entries adds; one of the same name takes the place of the one below.
+func (m *merger) entries(lower, upper *node, t reflect.Type) *node {
+	if lower == nil {
+		return upper
+	}
+	out := &node{kind: arrayKind, src: upper.src, key: upper.key, value: upper.value, list: &list{}}
+	out.items = append(slices.Grow(out.items, len(lower.items)+len(upper.items)), lower.items...)
+	key, ok := identity(t)
+	if !ok {
+		out.items = append(out.items, upper.items...)
+		return out
+	}
+	below := map[string]int{}
+	for i, item := range lower.items {
+		if name, ok := named(item, t, key); ok {
+			below[name] = i
+		}
+	}
+	for _, item := range upper.items {
+		name, ok := named(item, t, key)
+		if i, found := below[name]; ok && found {
+			out.items[i] = item
+			delete(below, name) // a second one of this file is a mistake, which the checks find
+		} else {
+			out.items = append(out.items, item)
+		}
+	}
+	return out
+}
+
+// identity is the field that names the entries of a list; rules have none.
+func identity(t reflect.Type) (field, bool) {
+	name, ok := map[reflect.Type]string{
+		reflect.TypeFor[Credential](): "name", reflect.TypeFor[Server](): "name",
+		reflect.TypeFor[File](): "path", reflect.TypeFor[GitRule](): "remote",
+	}[t]
+	fields := fieldsOf(t)
+	i := slices.IndexFunc(fields, func(f field) bool { return f.name == name })
+	if !ok || i < 0 {
+		return field{}, false
+	}
+	return fields[i], true
+}
+
+// named is an entry's name in its canonical form.
+func named(item *node, t reflect.Type, key field) (string, bool) {
+	n := item.get(key.name)
+	if n == nil || n.kind != stringKind {
+		return "", false
+	}
+	v := reflect.New(t.Field(key.index).Type)
+	if u, ok := v.Interface().(encoding.TextUnmarshaler); ok {
+		return v.Elem().String(), u.UnmarshalText([]byte(n.text)) == nil
+	}
+	return n.text, true
+}
+
+// strings replaces a list, with what is below in the place of "...".
+func (m *merger) strings(lower, upper *node, sequence bool) *node {
+	i := slices.IndexFunc(upper.items, isEllipsis)
+	if i < 0 {
+		return upper
+	}
+	out := &node{kind: arrayKind, src: upper.src, key: upper.key, value: upper.value, list: &list{}}
+	out.items = append(out.items, upper.items[:i]...)
+	if lower != nil {
+		out.items = append(out.items, lower.items...)
+	}
+	out.items = append(out.items, upper.items[i+1:]...)
+	seen := map[string]bool{}
+	out.items = slices.DeleteFunc(out.items, func(n *node) bool {
+		double := seen[n.text] && n.kind == stringKind && !sequence || isEllipsis(n)
+		seen[n.text] = true
+		return double
+	})
+	return out
+}
+
+// sequence reports the lists in which the same word twice means something.
+func sequence(at string) bool { return at == "Agent.command" || at == "Agent.args" }
+
+// plainStruct reports types that a table is read into.
+func plainStruct(t reflect.Type) bool {
+	return t.Kind() == reflect.Struct && !reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextUnmarshaler]())
+}
+
+// plainList reports lists of strings.
+func plainList(t reflect.Type) bool {
+	if t.Kind() != reflect.Slice {
+		return false
+	}
+	e := t.Elem()
+	return e.Kind() == reflect.String || reflect.PointerTo(e).Implements(reflect.TypeFor[encoding.TextUnmarshaler]())
+}
+
+// origins finds where every value of the merged tree was written, by its path.
+func (d *document) origins(t reflect.Type) map[string]Place {
+	w := &walk{d: d, text: make([]byte, 0, 1<<12)}
+	w.table(d.root, t)
+	all := string(w.text)
+	out := make(map[string]Place, len(w.found))
+	for _, f := range w.found {
+		out[all[f.from:f.to]] = f.place
+	}
+	return out
+}
+
+// walk goes through a tree. The paths stand behind each other in one text, since there are as many as values.
+type walk struct {
+	d     *document
+	text  []byte
+	path  []byte
+	found []found
+}
+
+type found struct {
+	from, to int
+	place    Place
+}
+
+func (w *walk) table(n *node, t reflect.Type) {
+	for _, f := range w.d.fields(t) {
+		if v := n.get(f.name); v != nil {
+			w.below("."+f.name, v, t.Field(f.index).Type)
+		}
+	}
+}
+
+// below goes one step down, and back.
+func (w *walk) below(step string, n *node, t reflect.Type) {
+	length := len(w.path)
+	if length == 0 {
+		step = strings.TrimPrefix(step, ".")
+	}
+	w.path = append(w.path, step...)
+	w.value(n, t)
+	w.path = w.path[:length]
+}
+
+func (w *walk) value(n *node, t reflect.Type) {
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	entries := t.Kind() == reflect.Slice && plainStruct(t.Elem())
+	if last := w.path[len(w.path)-1]; last == ']' || !entries && !plainStruct(t) && t.Kind() != reflect.Map {
+		from := len(w.text)
+		w.text = append(w.text, w.path...)
+		w.found = append(w.found, found{from, len(w.text), n.src.place(int(n.key))})
+	}
+	switch {
+	case n.kind == tableKind && plainStruct(t):
+		w.table(n, t)
+	case n.kind == tableKind && t.Kind() == reflect.Map:
+		for i, name := range n.names {
+			w.below("."+name, n.items[i], t.Elem())
+		}
+	case n.kind == arrayKind && t.Kind() == reflect.Slice && (entries || !slices.Contains(w.path, '[')):
+		for i, item := range n.items {
+			w.below(index(i), item, t.Elem())
+		}
+	}
+}
+
+// String is "FILE:LINE", or "default" of nowhere.
+func (p Place) String() string {
+	if p.File == "" {
+		return "default"
+	}
+	return fmt.Sprintf("%s:%d", p.File, p.Line)
+}
+
+// String names a level as a person would.
+func (l Level) String() string {
+	names := []string{"built-in", "repo", "yours", "granted", "flag", "organisation"}
+	if l < 0 || int(l) >= len(names) {
+		return fmt.Sprintf("level %d", int(l))
+	}
+	return names[l]
+}
