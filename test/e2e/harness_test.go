@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -164,15 +165,28 @@ func (b *box) command(args ...string) *exec.Cmd {
 // agentbox runs it to its end, without a terminal.
 func (b *box) agentbox(args ...string) result {
 	b.t.Helper()
+	return finish(b.t, b.command(args...))
+}
+
+// alone runs agentbox where no terminal is to be had, not even /dev/tty.
+func (b *box) alone(args ...string) result {
+	b.t.Helper()
 	cmd := b.command(args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	return finish(b.t, cmd)
+}
+
+// finish runs a command to its end.
+func finish(t *testing.T, cmd *exec.Cmd) result {
+	t.Helper()
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err := cmd.Run()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
-		b.t.Fatalf("agentbox %s: %v", strings.Join(args, " "), err)
+		t.Fatalf("%s: %v", strings.Join(cmd.Args, " "), err)
 	}
-	return result{b.t, cmd.ProcessState.ExitCode(), out.String(), errs.String()}
+	return result{t, cmd.ProcessState.ExitCode(), out.String(), errs.String()}
 }
 
 // shell runs a script inside.

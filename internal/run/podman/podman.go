@@ -10,8 +10,10 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/containers/podman/v5/pkg/bindings"
@@ -42,6 +44,7 @@ type Options struct {
 	Podman     string // the program for a service of our own; "" finds it on PATH
 	OCIRuntime string // path of an OCI runtime for a service of our own, which is then always started; "" for the default
 	Dir        string // where the socket of a service of our own lives; 0700
+	Look       bool   // start no service: only find out which Podman it would be. Such an Engine makes no container
 }
 
 // Connect begins to connect to Podman, and returns at once: a service takes its time to start, in which the caller
@@ -53,6 +56,9 @@ func Connect(ctx context.Context, o Options) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
+	if uri == "" && o.Look {
+		return look(ctx, e, o)
+	}
 	if uri == "" {
 		if e.service, err = startService(o); err != nil {
 			return nil, err
@@ -62,6 +68,29 @@ func Connect(ctx context.Context, o Options) (*Engine, error) {
 	go func() {
 		defer close(e.ready)
 		e.connect(ctx, uri)
+	}()
+	return e, nil
+}
+
+// look asks the program for its version, in a third of the time that a service takes to start.
+func look(ctx context.Context, e *Engine, o Options) (*Engine, error) {
+	program, err := o.program()
+	if err != nil {
+		return nil, err
+	}
+	go func() {
+		defer close(e.ready)
+		out, err := exec.CommandContext(ctx, program, "--version").Output()
+		if err != nil {
+			e.err = fmt.Errorf("asking %s for its version: %w", program, err)
+			return
+		}
+		if fields := strings.Fields(string(out)); len(fields) > 0 {
+			e.version = fields[len(fields)-1] // "podman version 5.4.2"
+		}
+		if e.version == "" {
+			e.err = fmt.Errorf("asking %s for its version: it said nothing", program)
+		}
 	}()
 	return e, nil
 }
@@ -192,6 +221,9 @@ func isConflict(err error) bool {
 func (e *Engine) with(ctx context.Context) (context.Context, context.CancelFunc, error) {
 	if err := e.Ready(ctx); err != nil {
 		return nil, nil, err
+	}
+	if e.conn == nil {
+		return nil, nil, errors.New("this connection was only to look which Podman there is")
 	}
 	conn, cancel := context.WithCancel(e.conn)
 	stop := context.AfterFunc(ctx, cancel)

@@ -30,13 +30,21 @@ const idleSeconds = "5"
 // ErrNoPodman says that there is no podman on PATH.
 var ErrNoPodman = errors.New("podman is not installed")
 
+func (o Options) program() (string, error) {
+	if o.Podman != "" {
+		return o.Podman, nil
+	}
+	program, err := exec.LookPath("podman")
+	if err != nil {
+		return "", ErrNoPodman
+	}
+	return program, nil
+}
+
 func startService(o Options) (*service, error) {
-	program := o.Podman
-	if program == "" {
-		var err error
-		if program, err = exec.LookPath("podman"); err != nil {
-			return nil, ErrNoPodman
-		}
+	program, err := o.program()
+	if err != nil {
+		return nil, err
 	}
 	s := &service{socket: filepath.Join(o.Dir, "podman.sock"), out: &tail{}, ended: make(chan struct{})}
 	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: s.socket, Net: "unix"})
