@@ -362,7 +362,7 @@ func (c checked) Create(ctx context.Context, s run.Spec) (run.Container, error) 
 
 // connect begins to reach Podman and says what it can do here.
 func (a *app) connect(ctx context.Context, o runOptions, profile profiles.Profile, dir string) (*podman.Engine, plan.EngineFacts, error) {
-	opts := podman.Options{URI: o.connection, Dir: dir}
+	opts := podman.Options{URI: o.connection, Dir: dir, Look: o.dryRun}
 	var gvisor, problem string
 	if profile.Isolation.Runtime == "gvisor" {
 		gvisor, problem = podman.FindGVisor(ctx)

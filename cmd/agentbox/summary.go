@@ -85,6 +85,11 @@ func printable(s string) string {
 	if len(s) > longestShown {
 		s = s[:longestShown] + "…"
 	}
+	return escaped(s)
+}
+
+// escaped shows what would redraw the screen, or reorder it, as it is written in a program.
+func escaped(s string) string {
 	var b strings.Builder
 	for _, r := range s {
 		if r < 0x20 || r == 0x7f || (r >= 0x80 && r < 0xa0) || r == 0xfffd || (r >= 0x202a && r <= 0x202e) || (r >= 0x2066 && r <= 0x2069) {
