@@ -38,8 +38,10 @@ var levels = map[string]int{
 	"internal/shim":            0,
 	"internal/shimwire":        0,
 	"internal/usage":           0,
+	"completions":              1,
 	"profiles":                 1,
 	"internal/eventlog":        1,
+	"internal/layerfiles":      1,
 	"internal/memory":          1,
 	"internal/otel":            1,
 	"internal/profiles":        1,
@@ -47,6 +49,7 @@ var levels = map[string]int{
 	"internal/session":         1,
 	"internal/shimbin":         1,
 	"internal/synthdns":        1,
+	"internal/trust":           1,
 	"internal/gate":            2,
 	"internal/plan":            2,
 	"internal/doctor":          3,
@@ -62,6 +65,7 @@ var levels = map[string]int{
 	"internal/redteam":         5,
 	"internal/tui":             5,
 	"cmd/agentbox":             6,
+	"cmd/agentbox/manpage":     testOnly, // linked by the generator of man pages alone
 	"cmd/agentbox-shim":        6,
 	"internal/archtest":        testOnly,
 	"internal/modelserver":     testOnly,
@@ -77,6 +81,7 @@ var sideways = map[[2]string]string{
 	{"internal/shim", "internal/shimwire"}:                     "the two ends of one wire share its messages",
 	{"internal/run/podman", "internal/run"}:                    "it implements run's Runtime",
 	{"internal/run/runtest", "internal/run"}:                   "it holds the contract of run's Runtime",
+	{"internal/trust", "internal/layerfiles"}:                  "its own files are read as carefully, and given back as the same kind of file system",
 	{"internal/profiles", "profiles"}:                          "the built-in profiles are embedded there",
 	{"internal/transport/transporttest", "internal/transport"}: "it holds the contract of Transport",
 }
@@ -113,6 +118,7 @@ var external = []struct{ module, by, why string }{
 // that are not in it may import nothing.
 var narrow = map[string][]string{
 	"internal/atomicfile": {"golang.org/x/sys/"},
+	"internal/layerfiles": {"golang.org/x/sys/"},
 	"internal/policy":     {"golang.org/x/net/idna", "golang.org/x/net/publicsuffix"},
 	"internal/shim":       {"golang.org/x/sys/"},
 	"internal/synthdns":   {"github.com/miekg/dns"},
