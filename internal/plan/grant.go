@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -217,11 +218,20 @@ func servers(in []profiles.Server) []Server {
 // origins tells where the values stand that carry no origin of their own.
 func (b *grantBuilder) origins(p profiles.Profile) {
 	for path, at := range p.Origins {
-		if !carried(path) {
-			b.grants.Origins[path] = place(at)
+		if list, _, ok := strings.Cut(path, "["); carried(path) || ok && p.Origins[list] == at {
+			continue // an element from where its list is: only one that "..." kept is from elsewhere
+		}
+		b.grants.Origins[path] = place(at)
+	}
+	for i, name := range p.Agent.Pass { // the grants have more names, in their own order
+		if at, ok := p.Origins[item("agent.pass", i)]; ok && at != p.Origins["agent.pass"] {
+			b.grants.Origins[item("agent.pass", slices.Index(b.grants.Agent.Pass, string(name)))] = place(at)
 		}
 	}
 }
+
+// item is the path of an element of a list.
+func item(path string, i int) string { return path + "[" + strconv.Itoa(i) + "]" }
 
 // carried reports paths below entries that have an Origin themselves: ten thousand rules would fill the map.
 func carried(path string) bool {
@@ -230,15 +240,10 @@ func carried(path string) bool {
 			return true
 		}
 	}
-	return path == "version" || path == "extends"
+	return path == "version" || path == "extends" || strings.HasPrefix(path, "agent.pass[")
 }
 
-func place(p profiles.Place) string {
-	if p.Line == 0 {
-		return p.File
-	}
-	return fmt.Sprintf("%s:%d", p.File, p.Line)
-}
+func place(p profiles.Place) string { return p.File + ":" + strconv.Itoa(p.Line) }
 
 func placeOr(origins map[string]profiles.Place, path, otherwise string) string {
 	if p, ok := origins[path]; ok {
@@ -287,8 +292,8 @@ func (b *grantBuilder) organisation(f profiles.Floors) {
 	g := &b.grants
 	for _, pattern := range f.Workspace.Hide {
 		if !slices.Contains(g.Workspace.Hide, pattern) {
+			g.Origins[item("workspace.hide", len(g.Workspace.Hide))] = placeOr(f.Origins, "workspace.hide", organisationFile)
 			g.Workspace.Hide = append(slices.Clone(g.Workspace.Hide), pattern)
-			g.Origins["workspace.hide."+pattern] = placeOr(f.Origins, "workspace.hide", organisationFile)
 		}
 	}
 	g.Network.Rules = append(g.Network.Rules, rules(f.Network.Rules)...)
@@ -448,6 +453,7 @@ func (b *grantBuilder) credentials() {
 // only limits every rule and default to the organisation's hosts.
 func (b *grantBuilder) only(f profiles.Floors) {
 	if len(f.Network.Only) > 0 {
-		b.refuse(Refused{Path: "network.only", Text: "network.only is not carried out", Instead: "leave it out"})
+		b.grants.Network.Only = slices.Clone(f.Network.Only)
+		b.grants.Origins["network.only"] = placeOr(f.Origins, "network.only", organisationFile)
 	}
 }

@@ -6,54 +6,160 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"maps"
 	"slices"
+	"strconv"
 
 	"agentbox/internal/policy"
 )
 
-// Hash is the same for the same grants, however their profile was written: the order of rules and names, the lines
-// they stand on, doubles and texts for people do not count.
+// Hash is "sha256:…" of Canonical: the same for the same grants, however their profile was written.
 func (g Grants) Hash() string {
 	sum := sha256.Sum256(g.Canonical())
 	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
-// Canonical is compact JSON with sorted keys.
+// Canonical is compact JSON with sorted keys that holds what may be done and nothing else. Where things stand, texts for
+// people, the order of what is a set and doubles do not count. Rules of a named set count like the same rules written
+// out; of the names only "origin" counts, whose rules are not in Grants.
 func (g Grants) Canonical() []byte {
-	g.Origins = nil
-	g.Description, g.Agent.Install = "", ""
-	g.Agent.Pass, g.Workspace.Hide = list(g.Agent.Pass), list(g.Workspace.Hide)
-	g.Agent.Files = sorted(g.Agent.Files, func(f File) string { return f.Path })
-	g.Network.Rules = canonicalRules(g.Network.Rules)
-	g.Credentials = canonicalCredentials(g.Credentials)
-	var tree any
-	dec := json.NewDecoder(bytes.NewReader(encoded(g)))
+	rules := g.Network.Rules
+	g.Network.Rules = nil
+	var tree map[string]any
+	dec := json.NewDecoder(bytes.NewReader(encoded(bare(g))))
 	dec.UseNumber() // a float64 does not hold every number of bytes
 	if err := dec.Decode(&tree); err != nil {
 		panic("plan: grants are not JSON: " + err.Error()) // what encoded just wrote
 	}
-	return encoded(tree) // encoding/json sorts the keys of maps
+	tree["network"].(map[string]any)["rules"] = canonicalRules(rules)
+	var b bytes.Buffer
+	writeCanonical(&b, tree)
+	return b.Bytes()
 }
 
-func canonicalRules(rules []policy.Rule) []policy.Rule {
-	out := make([]policy.Rule, 0, len(rules))
-	for _, r := range rules {
-		r.Origin = ""
-		r.Ports = slices.Compact(slices.Sorted(slices.Values(r.Ports)))
-		out = append(out, r)
+// written is JSON that is canonical already.
+type written []byte
+
+func writeCanonical(b *bytes.Buffer, v any) {
+	switch v := v.(type) {
+	case written:
+		b.Write(v)
+	case map[string]any:
+		for i, key := range slices.Sorted(maps.Keys(v)) {
+			b.WriteByte("{,"[min(i, 1)])
+			b.Write(encoded(key))
+			b.WriteByte(':')
+			writeCanonical(b, v[key])
+		}
+		if len(v) == 0 {
+			b.WriteByte('{')
+		}
+		b.WriteByte('}')
+	default:
+		b.Write(encoded(v)) // no list in Grants holds tables with keys that encoding/json would not sort
 	}
-	out = sorted(out, func(r policy.Rule) string { return string(encoded(r)) })
-	return slices.CompactFunc(out, func(a, b policy.Rule) bool { return bytes.Equal(encoded(a), encoded(b)) })
 }
 
-func canonicalCredentials(cs []Credential) []Credential {
-	out := make([]Credential, 0, len(cs))
-	for _, c := range cs {
-		c.Origin = ""
-		c.Hosts = sorted(c.Hosts, policy.Host.String)
-		out = append(out, c)
+// bare takes out what does not count, and sorts what is a set. It copies what it changes.
+func bare(g Grants) Grants {
+	g.Description, g.Agent.Install, g.Origins = "", "", nil
+	g.Agent.Pass, g.Workspace.Hide, g.Workspace.Caches = list(g.Agent.Pass), list(g.Workspace.Hide), list(g.Workspace.Caches)
+	g.Agent.Files = sorted(g.Agent.Files, func(f File) string { return f.Path })
+	g.Use = slices.DeleteFunc(list(g.Use), func(name string) bool { return name != originSet })
+	g.Git = sorted(mapped(g.Git, func(r GitRule) GitRule {
+		r.Origin, r.Push = "", list(r.Push)
+		return r
+	}), func(r GitRule) string { return r.Remote })
+	g.Credentials = sorted(mapped(g.Credentials, bareCredential), func(c Credential) string { return c.Name })
+	g.Servers = sorted(mapped(g.Servers, func(s Server) Server {
+		s.Origin, s.Allow, s.Ask, s.Deny = "", list(s.Allow), list(s.Ask), list(s.Deny)
+		return s
+	}), func(s Server) string { return s.Name })
+	return g
+}
+
+func bareCredential(c Credential) Credential {
+	c.Origin, c.Hosts = "", sorted(c.Hosts, policy.Host.String)
+	c.Hosts = slices.Compact(c.Hosts)
+	if a := c.Source.GitHubApp; a != nil {
+		app := *a
+		app.Repos = list(app.Repos)
+		c.Source.GitHubApp = &app
 	}
-	return sorted(out, func(c Credential) string { return c.Name })
+	return c
+}
+
+// canonicalRules writes the rules as a sorted JSON list without doubles.
+func canonicalRules(rules []policy.Rule) written {
+	texts := make([]string, len(rules))
+	var b []byte
+	for i, r := range rules {
+		b = appendRule(b[:0], r)
+		texts[i] = string(b)
+	}
+	slices.Sort(texts)
+	out := written{'['}
+	for i, text := range slices.Compact(texts) {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = append(out, text...)
+	}
+	return append(out, ']')
+}
+
+// appendRule writes by hand what encoding/json takes ten times as long for: there may be ten thousand. That a rule
+// belongs to a model does not count: only what is allowed does.
+func appendRule(b []byte, r policy.Rule) []byte {
+	b = append(append(b, `{"action":`...), encoded(r.Action)...)
+	b = append(append(b, `,"host":"`...), r.Host.String()...) // a host name holds nothing that JSON would escape
+	b = strconv.AppendBool(append(b, `","inspect":`...), r.Inspect || r.Action != policy.Allow)
+	b = appendList(b, "methods", r.Methods)
+	b = appendList(b, "paths", patterns(r.Paths))
+	b = append(b, `,"ports":[`...)
+	for i, port := range ordered(r.Ports) {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = strconv.AppendUint(b, uint64(port), 10)
+	}
+	return append(b, "]}"...)
+}
+
+func appendList(b []byte, key string, values []string) []byte {
+	if len(values) == 0 {
+		return b
+	}
+	b = append(append(append(b, `,"`...), key...), `":`...)
+	return append(b, encoded(ordered(values))...)
+}
+
+// ordered is list without a copy for what needs none.
+func ordered[T cmp.Ordered](s []T) []T {
+	if len(s) < 2 {
+		return s
+	}
+	s = slices.Sorted(slices.Values(s))
+	return slices.Compact(s)
+}
+
+func patterns(in []policy.PathPattern) []string {
+	if len(in) == 0 {
+		return nil
+	}
+	out := make([]string, len(in))
+	for i, p := range in {
+		out[i] = p.String()
+	}
+	return out
+}
+
+func mapped[T any](s []T, change func(T) T) []T {
+	out := make([]T, 0, len(s))
+	for _, v := range s {
+		out = append(out, change(v))
+	}
+	return out
 }
 
 // sorted copies: a plan's own slices stay as they are.

@@ -18,6 +18,9 @@ const (
 	DNSPort   = 53
 )
 
+// DefaultPids is how many processes a run may have when nobody says.
+const DefaultPids = 2048
+
 // Inputs is all that a plan depends on.
 type Inputs struct {
 	Profile  profiles.Profile
