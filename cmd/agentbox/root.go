@@ -65,8 +65,9 @@ way out, placeholders in place of every credential, and an event for everything 
 	root.SetOut(a.out)
 	root.SetErr(a.err)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, err) })
-	root.CompletionOptions.HiddenDefaultCmd = false
-	root.AddCommand(newRun(a), newPs(a), newStop(a), newEvents(a), newSecret(a), newDoctor(a), newVersion(a))
+	root.CompletionOptions.DisableDefaultCmd = true // newCompletion is ours
+	root.AddCommand(newRun(a), newPs(a), newStop(a), newEvents(a), newSecret(a), newDoctor(a), newCompletion(a), newVersion(a))
+	addCompleters(root, a)
 	return root
 }
 
