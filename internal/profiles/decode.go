@@ -22,6 +22,8 @@ type document struct {
 	settled  bool          // what is reported at such a place only follows from that
 	layer    bool          // a file is decoded that lies on others: they may have what it lacks
 	types    map[reflect.Type][]field
+	nodes    int      // values in all files
+	steps    []string // to the value that is decoded
 }
 
 type spot struct {
@@ -37,6 +39,7 @@ func newDocument() *document {
 func (d *document) read(src *source) *node {
 	d.files = append(d.files, src.file)
 	root, f := parse(src)
+	d.nodes += src.nodes
 	if f == nil {
 		return root
 	}
@@ -49,7 +52,7 @@ func alone[T any](src *source, check func(*document, *T)) (v T, origins map[stri
 	d := newDocument()
 	d.root = d.read(src)
 	if d.root != nil {
-		d.decode(d.root, reflect.ValueOf(&v).Elem(), nil)
+		d.decode(d.root, reflect.ValueOf(&v).Elem())
 		d.settled = true
 		if check != nil {
 			check(d, &v)
@@ -149,23 +152,14 @@ func (d *document) atKey(n *node, code, hint, format string, args ...any) {
 	d.report(n.src, int(n.key), Problem{Code: code, Hint: hint, Text: fmt.Sprintf(format, args...)})
 }
 
-// trail is the path to a value, from its end.
-type trail struct {
-	up   *trail
-	name string // "" for an element
+// describe names the key that is decoded for a person, with the tables it is in and without indexes: "network.rule.host".
+func (d *document) describe() string {
+	return strings.Join(slices.DeleteFunc(slices.Clone(d.steps), func(s string) bool { return s == "" }), ".")
 }
 
-// describe names a key for a person, with the tables it is in and without indexes: "network.rule.host".
-func (t *trail) describe() string {
-	var names []string
-	for ; t != nil; t = t.up {
-		if t.name != "" {
-			names = append(names, t.name)
-		}
-	}
-	slices.Reverse(names)
-	return strings.Join(names, ".")
-}
+// down goes one step towards a value, "" for an element; up goes back.
+func (d *document) down(step string) { d.steps = append(d.steps, step) }
+func (d *document) up()              { d.steps = d.steps[:len(d.steps)-1] }
 
 type defaulter interface{ defaults() }
 
@@ -174,39 +168,39 @@ type intUnmarshaler interface{ unmarshalInt(int64) error }
 type floatUnmarshaler interface{ unmarshalFloat(float64) error }
 
 // decode fills dst, which is addressable, from n.
-func (d *document) decode(n *node, dst reflect.Value, t *trail) {
+func (d *document) decode(n *node, dst reflect.Value) {
 	at := dst.Addr().Interface()
 	switch v := at.(type) {
 	case encoding.TextUnmarshaler:
-		d.text(n, v, t)
+		d.text(n, v)
 		return
 	case *string:
-		d.plain(n, v, t)
+		d.plain(n, v)
 		return
 	case intUnmarshaler:
-		d.number(n, dst, t)
+		d.number(n, dst)
 		return
 	case defaulter:
 		v.defaults()
 	}
 	switch dst.Kind() {
 	case reflect.Struct:
-		d.structure(n, dst, t)
+		d.structure(n, dst)
 	case reflect.Pointer:
 		dst.Set(reflect.New(dst.Type().Elem()))
-		d.decode(n, dst.Elem(), t)
+		d.decode(n, dst.Elem())
 	case reflect.Slice:
-		d.slice(n, dst, t)
+		d.slice(n, dst)
 	case reflect.Map:
-		d.mapping(n, dst, t)
+		d.mapping(n, dst)
 	default:
-		d.number(n, dst, t)
+		d.number(n, dst)
 	}
 }
 
-func (d *document) text(n *node, dst encoding.TextUnmarshaler, t *trail) {
+func (d *document) text(n *node, dst encoding.TextUnmarshaler) {
 	if n.kind != stringKind {
-		d.mismatch(n, "a string", t)
+		d.mismatch(n, "a string")
 		return
 	}
 	if err := dst.UnmarshalText([]byte(n.text)); err != nil {
@@ -214,10 +208,10 @@ func (d *document) text(n *node, dst encoding.TextUnmarshaler, t *trail) {
 	}
 }
 
-func (d *document) plain(n *node, dst *string, t *trail) {
+func (d *document) plain(n *node, dst *string) {
 	switch {
 	case n.kind != stringKind:
-		d.mismatch(n, "a string", t)
+		d.mismatch(n, "a string")
 	case strings.ContainsRune(n.text, 0):
 		d.at(n, "bad-value", "", "a string holds a NUL byte")
 	default:
@@ -226,14 +220,14 @@ func (d *document) plain(n *node, dst *string, t *trail) {
 }
 
 // number sets booleans, integers and floats.
-func (d *document) number(n *node, dst reflect.Value, t *trail) {
+func (d *document) number(n *node, dst reflect.Value) {
 	switch {
 	case n.kind == integerKind && d.integer(n, dst):
 	case n.kind == floatKind && d.float(n, dst):
 	case n.kind == boolKind && dst.Kind() == reflect.Bool:
 		dst.SetBool(n.bits != 0)
 	default:
-		d.mismatch(n, wanted(dst), t)
+		d.mismatch(n, wanted(dst))
 	}
 }
 
@@ -306,9 +300,9 @@ func fieldsOf(t reflect.Type) (fields []field) {
 	return fields
 }
 
-func (d *document) structure(n *node, dst reflect.Value, t *trail) {
+func (d *document) structure(n *node, dst reflect.Value) {
 	if n.kind != tableKind {
-		d.mismatch(n, "a table", t)
+		d.mismatch(n, "a table")
 		return
 	}
 	if n.done.IsValid() && n.done.Type() == dst.Type() {
@@ -318,13 +312,14 @@ func (d *document) structure(n *node, dst reflect.Value, t *trail) {
 	found := 0
 	fields := d.fields(dst.Type())
 	for _, f := range fields {
-		below := trail{t, f.name}
+		d.down(f.name)
 		if v := n.get(f.name); v != nil {
 			found++
-			d.decode(v, dst.Field(f.index), &below)
+			d.decode(v, dst.Field(f.index))
 		} else if f.required && !d.elsewhere(dst.Type(), f.name) {
-			d.missing(n, &below)
+			d.missing(n)
 		}
+		d.up()
 	}
 	if found < len(n.names) {
 		d.unknown(n, fields)
@@ -337,9 +332,9 @@ func (d *document) elsewhere(t reflect.Type, name string) bool {
 }
 
 // missing reports at the table. The root stands where everything without a place does, which is not wrong for that.
-func (d *document) missing(n *node, t *trail) {
-	d.atKey(n, "missing-key", "", "%s is missing", t.describe())
-	if t.up == nil {
+func (d *document) missing(n *node) {
+	d.atKey(n, "missing-key", "", "%s is missing", d.describe())
+	if len(d.steps) == 1 {
 		delete(d.wrong, spot{n.src, int(n.key)})
 	}
 }
@@ -370,19 +365,20 @@ func shortened(s string) string {
 	return s
 }
 
-func (d *document) slice(n *node, dst reflect.Value, t *trail) {
+func (d *document) slice(n *node, dst reflect.Value) {
 	if n.kind != arrayKind {
-		d.mismatch(n, "an array", t)
+		d.mismatch(n, "an array")
 		return
 	}
 	items := n.items
 	if plainList(dst.Type()) {
-		items = d.ellipsis(n, t)
+		items = d.ellipsis(n)
 	}
 	out := reflect.MakeSlice(dst.Type(), len(items), len(items))
-	below := trail{t, ""}
+	d.down("")
+	defer d.up()
 	for i, item := range items {
-		d.decode(item, out.Index(i), &below)
+		d.decode(item, out.Index(i))
 		if item.kind == tableKind && dst.Type().Elem().Kind() == reflect.Struct {
 			item.done = out.Index(i)
 		}
@@ -391,7 +387,7 @@ func (d *document) slice(n *node, dst reflect.Value, t *trail) {
 }
 
 // ellipsis gives the elements of a list of strings without the "..." that stands for what lies below.
-func (d *document) ellipsis(n *node, t *trail) (rest []*node) {
+func (d *document) ellipsis(n *node) (rest []*node) {
 	first := slices.IndexFunc(n.items, isEllipsis)
 	if first < 0 {
 		return n.items
@@ -400,8 +396,8 @@ func (d *document) ellipsis(n *node, t *trail) (rest []*node) {
 		switch {
 		case !isEllipsis(item):
 			rest = append(rest, item)
-		case !d.layer || entry(t):
-			d.at(item, "ellipsis", "write all elements here", `"..." stands for the same list in the layers below, and %s is not merged with one`, t.describe())
+		case !d.layer || d.inEntry():
+			d.at(item, "ellipsis", "write all elements here", `"..." stands for the same list in the layers below, and %s is not merged with one`, d.describe())
 		case i != first:
 			d.at(item, "ellipsis", "", `"..." stands here a second time`)
 		}
@@ -411,30 +407,25 @@ func (d *document) ellipsis(n *node, t *trail) (rest []*node) {
 
 func isEllipsis(n *node) bool { return n.kind == stringKind && n.text == "..." }
 
-// entry reports whether the path leads through an element of a list: those are replaced as a whole.
-func entry(t *trail) bool {
-	for ; t != nil; t = t.up {
-		if t.name == "" {
-			return true
-		}
-	}
-	return false
-}
+// inEntry reports whether the path leads through an element of a list: those are replaced as a whole.
+func (d *document) inEntry() bool { return slices.Contains(d.steps, "") }
 
-func (d *document) mapping(n *node, dst reflect.Value, t *trail) {
+func (d *document) mapping(n *node, dst reflect.Value) {
 	if n.kind != tableKind {
-		d.mismatch(n, "a table", t)
+		d.mismatch(n, "a table")
 		return
 	}
 	out := reflect.MakeMapWithSize(dst.Type(), len(n.names))
 	for i, name := range n.names {
-		item, below := n.items[i], trail{t, name}
+		item := n.items[i]
 		key, value := reflect.New(dst.Type().Key()).Elem(), reflect.New(dst.Type().Elem()).Elem()
 		before := len(d.problems)
 		if err := key.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(name)); err != nil {
 			d.atKey(item, "bad-value", hintOf(err), "%s", err)
 		}
-		d.decode(item, value, &below)
+		d.down(name)
+		d.decode(item, value)
+		d.up()
 		if out.MapIndex(key).IsValid() && len(d.problems) == before {
 			d.atKey(item, "duplicate", "", "%q is given twice, in two spellings", name)
 		}
@@ -443,12 +434,12 @@ func (d *document) mapping(n *node, dst reflect.Value, t *trail) {
 	dst.Set(out)
 }
 
-func (d *document) mismatch(n *node, want string, t *trail) {
+func (d *document) mismatch(n *node, want string) {
 	got := n.kind.String()
 	if got == want || got == "a whole number" && want == "a number" {
 		got = "another kind of number"
 	}
-	d.at(n, "wrong-type", "", "%s must be %s, and is %s", t.describe(), want, got)
+	d.at(n, "wrong-type", "", "%s must be %s, and is %s", d.describe(), want, got)
 }
 
 func (k kind) String() string {

@@ -6,6 +6,7 @@ import (
 	"path"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -34,14 +35,14 @@ func (d *document) decodeLayer(l layer) {
 	version := 0
 	if l.grants {
 		var g granted
-		d.decode(l.root, reflect.ValueOf(&g).Elem(), nil)
+		d.decode(l.root, reflect.ValueOf(&g).Elem())
 		version = g.Version
 		if d.has("repo") && (!path.IsAbs(g.Repo) || path.Clean(g.Repo) != g.Repo) {
 			d.value([]string{"repo"}, "bad-value", "", "%q is not the absolute path of a repository", g.Repo)
 		}
 	} else {
 		var p Profile
-		d.decode(l.root, reflect.ValueOf(&p).Elem(), nil)
+		d.decode(l.root, reflect.ValueOf(&p).Elem())
 		version = p.Version
 	}
 	if n := l.root.get("version"); n != nil && n.kind == integerKind && version != 1 {
@@ -240,7 +241,7 @@ func plainList(t reflect.Type) bool {
 
 // origins finds where every value of the merged tree was written, by its path.
 func (d *document) origins(t reflect.Type) map[string]Place {
-	w := &walk{d: d, text: make([]byte, 0, 1<<12)}
+	w := &walk{d: d, text: make([]byte, 0, 24*d.nodes), found: make([]found, 0, d.nodes)}
 	w.table(d.root, t)
 	all := string(w.text)
 	out := make(map[string]Place, len(w.found))
@@ -311,7 +312,7 @@ func (p Place) String() string {
 	if p.File == "" {
 		return "default"
 	}
-	return fmt.Sprintf("%s:%d", p.File, p.Line)
+	return p.File + ":" + strconv.Itoa(p.Line)
 }
 
 // String names a level as a person would.

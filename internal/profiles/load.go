@@ -1,6 +1,7 @@
 package profiles
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -93,11 +94,12 @@ func (l level) read(name string) (*source, error) {
 		return nil, fmt.Errorf("reading %s: %w", label, bare(err))
 	}
 	defer file.Close()
-	data, err := io.ReadAll(io.LimitReader(file, maxFile+1))
-	if err != nil {
+	var data bytes.Buffer
+	data.Grow(int(min(info.Size(), maxFile)) + bytes.MinRead)
+	if _, err := data.ReadFrom(io.LimitReader(file, maxFile+1)); err != nil {
 		return nil, fmt.Errorf("reading %s: %w", label, bare(err))
 	}
-	return newSource(label, l.Level, data), nil
+	return newSource(label, l.Level, data.Bytes()), nil
 }
 
 // bare leaves out the path that the message names already.
@@ -282,7 +284,7 @@ func (l *loader) whole(p *Profile, layers []layer, name string) error {
 	if err != nil {
 		return err
 	}
-	d.decode(d.root, reflect.ValueOf(p).Elem(), nil)
+	d.decode(d.root, reflect.ValueOf(p).Elem())
 	p.Name, p.Chain = name, slices.Clone(l.names)
 	slices.Reverse(p.Chain)
 	p.Origin = d.root.src.file

@@ -142,6 +142,7 @@ func parse(src *source) (*node, *fault) {
 	if err := g.parser.Error(); err != nil {
 		return nil, g.fault(err)
 	}
+	src.nodes = g.count
 	return g.root, nil
 }
 
@@ -227,10 +228,13 @@ type grower struct {
 	depth  int   // of at
 	spare  []node
 	lists  []list
+	names  []string
+	items  []*node
+	count  int
 }
 
 func (g *grower) node(k kind, f form, key, value int) *node {
-	if len(g.spare) == 0 {
+	if g.count++; len(g.spare) == 0 {
 		g.spare = make([]node, 256)
 	}
 	n := &g.spare[0]
@@ -247,7 +251,23 @@ func (g *grower) holder(k kind, f form, key, value int) *node {
 		g.lists = make([]list, 64)
 	}
 	n.list, g.lists = &g.lists[0], g.lists[1:]
+	g.room(n)
 	return n
+}
+
+// room gives a new table or array space for a few items, out of a larger piece.
+func (g *grower) room(n *node) {
+	const usual = 4
+	if len(g.items) < usual {
+		g.items = make([]*node, 64*usual)
+	}
+	if len(g.names) < usual {
+		g.names = make([]string, 64*usual)
+	}
+	n.items, g.items = g.items[:0:usual], g.items[usual:]
+	if n.kind == tableKind {
+		n.names, g.names = g.names[:0:usual], g.names[usual:]
+	}
 }
 
 // fault places an error of the parser: what it points at is a part of the file's bytes, and so ends where they end.
@@ -518,6 +538,9 @@ var floatForm = regexp.MustCompile(`^[+-]?(?:inf|nan|(?:0|[1-9](?:_?[0-9])*)(?:\
 func float(s string) (x float64, why string) {
 	if !floatForm.MatchString(s) {
 		return 0, fmt.Sprintf("%q is not a number", s)
+	}
+	if strings.HasSuffix(s, "nan") {
+		return math.NaN(), "" // ParseFloat takes no sign before it
 	}
 	x, err := strconv.ParseFloat(strings.ReplaceAll(s, "_", ""), 64)
 	if err != nil {

@@ -99,7 +99,7 @@ func (d *document) readSet(src *source, name string) (*node, NamedSet) {
 	root := d.read(src)
 	if root != nil {
 		d.root = root
-		d.decode(root, reflect.ValueOf(&set).Elem(), nil)
+		d.decode(root, reflect.ValueOf(&set).Elem())
 		set.Name = name
 		d.settled = true
 		d.checkSet(&set)
