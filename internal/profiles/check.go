@@ -9,27 +9,80 @@ import (
 	"agentbox/internal/policy"
 )
 
-// check finds what each value alone cannot show: ranges, contradictions, names that lead nowhere.
+// check finds in a merged profile what each value alone cannot show: ranges, contradictions, names that lead nowhere.
+// Warnings come last, so that many of them crowd out no error.
 func (d *document) check(p *Profile) {
 	d.checkAgent(p)
-	d.checkHide(p.Workspace.Hide)
-	d.checkRules(p)
+	d.checkNames(p)
+	d.checkWorkspace(p)
+	checkTwice(d, p.Network.Use, "network", "use")
+	for i, r := range p.Network.Rules {
+		if r.Set == "" {
+			d.checkRule(r, []string{"network", "rule", index(i)})
+		}
+	}
 	for i := range p.Credentials {
 		d.checkCredential(p, i)
 	}
+	for i, s := range p.Servers {
+		d.checkServer(s, []string{"mcp", index(i)})
+	}
+	d.checkLists(p)
+	d.checkBudget(p.Budget)
 	d.checkLimits(p.Limits)
+	d.checkMemory(p.Memory)
+	d.checkGit(p)
+	d.checkEffects(p.Network)
+}
+
+// levelOf is whose layer the value of a path is from, or that of the nearest table.
+func (d *document) levelOf(path ...string) Level { return d.place(path).src.level }
+
+// spoken is where a value of a path is, "claude.toml:12".
+func (d *document) spoken(path ...string) string {
+	at := d.place(path)
+	return at.src.place(at.value).String()
 }
 
 func (d *document) checkAgent(p *Profile) {
-	command := []string{"agent", "command"}
-	if d.has(command...) && (len(p.Agent.Command) == 0 || p.Agent.Command[0] == "") {
-		d.value(command, "contradiction", `write the program first, such as ["claude"]`, "agent.command names no program")
+	if d.has("agent", "command") {
+		d.checkCommand(p.Agent.Command, []string{"agent", "command"}, `write the program first, such as ["claude"]`)
 	}
+	d.checkRoots(p.Agent)
 	for name, value := range p.Agent.Env {
 		d.checkTemplates(p, value, []string{"agent", "env", string(name)})
 	}
 	for i, f := range p.Agent.Files {
 		d.checkFile(p, f, i)
+	}
+}
+
+func (d *document) checkCommand(command, at []string, hint string) {
+	if len(command) == 0 || command[0] == "" {
+		d.value(at, "empty-command", hint, "%s names no program", strings.Join(plainPath(at), "."))
+	}
+}
+
+// plainPath is a path without its indexes.
+func plainPath(path []string) []string {
+	return slices.DeleteFunc(slices.Clone(path), func(s string) bool { return strings.HasPrefix(s, "[") })
+}
+
+// checkRoots reports all but the first of the values that each say what the container's root is.
+func (d *document) checkRoots(a Agent) {
+	said := map[string]bool{"rootfs": a.Rootfs != "", "image": a.Image != "", "containerfile": a.Containerfile != ""}
+	var roots []string
+	for _, name := range []string{"rootfs", "image", "containerfile"} {
+		if said[name] {
+			roots = append(roots, name)
+		}
+	}
+	slices.SortStableFunc(roots, func(a, b string) int {
+		return int(d.levelOf("agent", a)) - int(d.levelOf("agent", b))
+	})
+	for _, name := range roots[min(1, len(roots)):] {
+		d.value([]string{"agent", name}, "root-conflict", "the root is the host's, or an image, or built from a containerfile: keep one of them",
+			"agent.%s and agent.%s (at %s) exclude each other", name, roots[0], d.spoken("agent", roots[0]))
 	}
 }
 
@@ -39,15 +92,12 @@ func (d *document) checkFile(p *Profile, f File, i int) {
 	if !home {
 		rest, home = strings.CutPrefix(f.Path, "/tmp/")
 	}
-	if f.Path != "" && (!home || rest == "" || path.Clean(rest) != rest || strings.HasPrefix(rest, "/") || strings.HasPrefix(rest+"/", "../")) {
-		d.value(join(at, "path"), "contradiction", `write it as "~/.config/name.json"`, "%q is not a file below the home directory or /tmp", f.Path)
-	}
-	if slices.ContainsFunc(p.Agent.Files[:i], func(o File) bool { return o.Path == f.Path }) {
-		d.value(join(at, "path"), "contradiction", "", "%q is written by an earlier [[agent.file]]", f.Path)
+	if f.Path != "" && (!home || rest == "" || rest == "." || path.Clean(rest) != rest || strings.HasPrefix(rest, "/") || strings.HasPrefix(rest+"/", "../")) {
+		d.value(join(at, "path"), "bad-value", `write it as "~/.config/name.json"`, "%q is not a file below the home directory or /tmp", f.Path)
 	}
 	d.checkTemplates(p, f.Content, join(at, "content"))
 	if strings.HasSuffix(f.Path, ".json") && !validJSON(f.Content) {
-		d.value(join(at, "content"), "contradiction", "", "the content of %q is not JSON", f.Path)
+		d.value(join(at, "content"), "not-json", "", "the content of %q is not JSON", f.Path)
 	}
 }
 
@@ -59,85 +109,237 @@ func (d *document) checkTemplates(p *Profile, s string, at []string) {
 		case t == "repo" || t == "home" || t == "user":
 		case placeholder && slices.ContainsFunc(p.Credentials, known):
 		case placeholder:
-			d.value(at, "contradiction", "", "template {%s} names no [[credential]]", t)
+			d.value(at, "unknown-template", "", "template {%s} names no [[credential]]", t)
 		default:
-			d.value(at, "contradiction", "there are {repo}, {home}, {user}, {placeholder.NAME} and {placeholder.NAME.last20}; write {{"+t+"} for the text itself", "unknown template {%s}", t)
+			d.value(at, "unknown-template", "there are {repo}, {home}, {user}, {placeholder.NAME} and {placeholder.NAME.last20}; write {{"+t+"} for the text itself", "unknown template {%s}", t)
 		}
 	}
 }
 
-func (d *document) checkHide(hide []string) {
+func (d *document) checkWorkspace(p *Profile) {
+	d.checkHide(p.Workspace.Hide, "workspace", "hide")
+	checkTwice(d, p.Workspace.Caches, "workspace", "caches")
+	w := p.Workspace
+	if w.Backend == "" || w.Mode == "review" {
+		return
+	}
+	reviewed := w.Mode == "" && (p.Tier != "" && p.Tier != "low")
+	overruled := w.Mode != "" && d.levelOf("workspace", "mode") > d.levelOf("workspace", "backend")
+	if !reviewed && !overruled {
+		d.value([]string{"workspace", "backend"}, "backend-without-review", `add mode = "review"`, "a backend is for the review workspace, and this profile has another")
+	}
+}
+
+func (d *document) checkHide(hide []string, at ...string) {
 	for i, h := range hide {
-		at := []string{"workspace", "hide", index(i)}
+		at := join(at, index(i))
 		_, err := path.Match(strings.ReplaceAll(h, "**", "*"), "x")
 		switch clean := path.Clean(h); {
 		case h == "" || err != nil:
-			d.value(at, "contradiction", "", "%q is not a pattern", h)
+			d.value(at, "bad-value", "", "%q is not a pattern", h)
 		case path.IsAbs(h) || clean == ".." || strings.HasPrefix(clean, "../") || strings.HasPrefix(h, "~"):
-			d.value(at, "contradiction", `patterns are relative to the repo, such as ".env*" or "secrets/**"`, "%q points out of the repo", h)
+			d.value(at, "bad-value", `patterns are relative to the repo, such as ".env*" or "secrets/**"`, "%q points out of the repo", h)
 		}
 	}
 }
 
-func (d *document) checkRules(p *Profile) {
-	for i, r := range p.Network.Rules {
-		if len(r.Ports) == 0 {
-			d.value([]string{"network", "rule", index(i), "ports"}, "contradiction", "leave it out for [443]", "a rule without ports matches nothing")
+// checkTwice finds words that stand in a list a second time.
+func checkTwice[T ~string](d *document, words []T, at ...string) {
+	for i, w := range words {
+		if w != "" && slices.Contains(words[:i], w) {
+			d.value(join(at, index(i)), "duplicate", "", "%q stands here already", w)
 		}
+	}
+}
+
+// checkNames finds names that one layer gives twice; over another layer's, the later one would have replaced it.
+func (d *document) checkNames(p *Profile) {
+	d.checkUnique(len(p.Agent.Files), func(i int) string { return p.Agent.Files[i].Path }, "path", "agent", "file")
+	d.checkUnique(len(p.Credentials), func(i int) string { return string(p.Credentials[i].Name) }, "name", "credential")
+	d.checkUnique(len(p.Servers), func(i int) string { return string(p.Servers[i].Name) }, "name", "mcp")
+	d.checkUnique(len(p.Git), func(i int) string { return string(p.Git[i].Remote) }, "remote", "git")
+}
+
+func (d *document) checkUnique(n int, name func(int) string, key string, at ...string) {
+	first := map[string]int{}
+	for i := range n {
+		if j, ok := first[name(i)]; ok && name(i) != "" {
+			d.value(join(join(at, index(i)), key), "duplicate", "", "%q is at %s already", name(i), d.spoken(join(at, index(j))...))
+			continue
+		}
+		first[name(i)] = i
+	}
+}
+
+// checkRule is for the rules of profiles, of named sets and of the organisation.
+func (d *document) checkRule(r Rule, at []string) {
+	if len(r.Ports) == 0 {
+		d.value(join(at, "ports"), "empty-list", "leave it out for [443]", "a rule without ports matches nothing")
+	}
+	for _, key := range []string{"methods", "paths"} {
+		here := join(at, key)
+		if !d.has(here...) {
+			continue
+		}
+		if !d.filled(here) {
+			d.value(here, "empty-list", "leave it out for all of them", "a rule without %s matches nothing", key)
+		}
+		if !r.Inspect {
+			d.value(here, "blind-rule", "leave out inspect = false, or "+key, "%s cannot be told apart where inspect = false keeps agentbox from looking", key)
+		}
+	}
+	for i := range r.Ports {
+		if r.Ports[i] != 0 && slices.Contains(r.Ports[:i], r.Ports[i]) {
+			d.value(join(join(at, "ports"), index(i)), "duplicate", "", "port %d stands here already", r.Ports[i])
+		}
+	}
+}
+
+// checkLists finds lists that are written and empty, where that matches nothing.
+func (d *document) checkLists(p *Profile) {
+	for i := range p.Git {
+		d.checkFilled([]string{"git", index(i), "push"}, "leave it out to allow no push", "no ref can be pushed")
+	}
+	for i := range p.Credentials {
+		at := []string{"credential", index(i)}
+		d.checkFilled(join(at, "hosts"), "name the hosts that it is sent to", "the credential is for no host")
+		app := join(join(at, "source"), "github_app")
+		d.checkFilled(join(app, "repos"), "name the repositories, \"owner/name\"", "the token would be for no repository")
+		d.checkFilled(join(app, "permissions"), `write permissions such as { contents = "read" }`, "the token would have no permission")
+	}
+	for i := range p.Servers {
+		for _, key := range []string{"allow", "ask", "deny"} {
+			d.checkFilled([]string{"mcp", index(i), key}, "leave it out", key+" names no tool")
+		}
+	}
+}
+
+func (d *document) checkFilled(at []string, hint, text string) {
+	if d.has(at...) && !d.filled(at) {
+		d.value(at, "empty-list", hint, "%s", text)
 	}
 }
 
 func (d *document) checkCredential(p *Profile, i int) {
 	c, at := p.Credentials[i], []string{"credential", index(i)}
-	if c.Source.Keyring == "" && c.Source.Env == "" && d.has(join(at, "source")...) && !d.filled(join(at, "source")) {
-		d.value(join(at, "source"), "contradiction", `write { keyring = "NAME" } or { env = "NAME" } or both`, "the source of credential %q is empty", c.Name)
-	}
-	if len(c.Hosts) == 0 && d.has(join(at, "hosts")...) {
-		d.value(join(at, "hosts"), "contradiction", "", "credential %q is for no host", c.Name)
-	}
+	d.checkSource(c, join(at, "source"))
 	for j, h := range c.Hosts {
-		if why := uncovered(p.Network, h); why != "" {
-			d.value(join(join(at, "hosts"), index(j)), "contradiction", `add a [[network.rule]] with action = "allow" for it`, "credential %q can never be used: %s", c.Name, why)
-		}
+		d.checkReach(p, c, h, join(join(at, "hosts"), index(j)))
 	}
 	d.checkHandedIn(p, c, at)
 	d.checkEarlier(p.Credentials[:i], c, at)
 }
 
-// uncovered says why requests to h cannot carry a credential, or "".
-func uncovered(n Network, h policy.Host) string {
-	if h.IsZero() {
-		return "" // its own problem is known
+func (d *document) checkSource(c Credential, at []string) {
+	s := c.Source
+	kinds := []struct {
+		key  string
+		said bool
+	}{{"env", s.Env != ""}, {"keyring", s.Keyring != ""}, {"command", s.Command != nil}, {"file", s.File != ""}, {"github_app", s.GitHubApp != nil}}
+	var said []string
+	for _, k := range kinds {
+		if k.said {
+			said = append(said, k.key)
+		}
 	}
-	set, ports := n.Set(), []uint16{443}
+	switch {
+	case !d.filled(at) && d.has(at...):
+		d.value(at, "empty-source", `write { keyring = "NAME" } or { env = "NAME" } or both`, "the source of credential %q is empty", c.Name)
+	case len(said) > 1 && !slices.Equal(said, []string{"env", "keyring"}):
+		d.value(at, "source-conflict", "keep one of them; only env and keyring go together", "credential %q has more than one source: %s", c.Name, strings.Join(said, ", "))
+	}
+	if s.Command != nil {
+		d.checkCommand(s.Command, join(at, "command"), `write the program first, such as ["gh", "auth", "token"]`)
+	}
+	if s.GitHubApp != nil && s.GitHubApp.ID < 1 && d.has(join(join(at, "github_app"), "id")...) {
+		d.value(join(join(at, "github_app"), "id"), "bad-value", "it stands on the app's page, and is a positive number", "%d is not the number of a GitHub App", s.GitHubApp.ID)
+	}
+}
+
+// checkReach sees that requests to h can carry the credential. A layer above that closes the host does no harm.
+func (d *document) checkReach(p *Profile, c Credential, h policy.Host, at []string) {
+	switch rule, why := unreached(p.Network, h); {
+	case why == "":
+	case rule >= 0 && d.ruleLevel(p.Network, rule) > d.levelOf(at...):
+		d.warnValue(at, "unused-credential", "", "credential %q is not used: %s", c.Name, why)
+	case rule >= 0:
+		d.value(at, "unused-credential", "", "credential %q can never be used: %s", c.Name, why)
+	default:
+		d.value(at, "unused-credential", d.reachHint(at), "credential %q can never be used: %s", c.Name, why)
+	}
+}
+
+// reachHint knows the likeliest reason: a list of sets that replaces the one below.
+func (d *document) reachHint(at []string) string {
+	if use := []string{"network", "use"}; d.has(use...) && d.levelOf(use...) > d.levelOf(at...) {
+		return `use at ` + d.spoken(use...) + ` replaces the sets of the layers below: write "..." in it to keep them`
+	}
+	return `add a [[network.rule]] with action = "allow" for it`
+}
+
+// ruleLevel is whose layer a rule is from; the rules of a named set are of the layer that uses it.
+func (d *document) ruleLevel(n Network, i int) Level {
+	if set := n.Rules[i].Set; set != "" {
+		return d.levelOf("network", "use", index(slices.Index(n.Use, set)))
+	}
+	return d.levelOf("network", "rule", index(i))
+}
+
+// unreached says why no request to h can be let through and looked at, or ""; rule is the one at fault, or -1.
+func unreached(n Network, h policy.Host) (rule int, why string) {
+	if h.IsZero() {
+		return -1, "" // its own problem is known
+	}
+	near, ports := Network{Default: n.Default}, []uint16{443}
+	for _, r := range n.Rules {
+		if r.Host.Match(h) {
+			near.Rules = append(near.Rules, r)
+		}
+	}
+	set := near.Set()
 	for _, r := range set.Rules {
 		ports = append(ports, r.Ports...)
 	}
-	for _, port := range ports {
-		d := set.Decide(policy.Request{Host: h, Port: port, Scheme: "https"})
-		if d.Allowed() && d.Inspect {
-			return ""
+	for _, port := range sorted(ports) {
+		if near.reached(set.Decide(policy.Request{Host: h, Port: port, Scheme: "https"}), Port(port)) {
+			return -1, ""
 		}
 	}
 	d := set.Decide(policy.Request{Host: h, Port: 443, Scheme: "https"})
-	if d.Allowed() {
-		return "inspect = false at " + d.Rule + " keeps agentbox from adding it"
+	if rule = n.byOrigin(d.Rule); d.Action != policy.Deny {
+		return rule, "inspect = false at " + d.Rule + " keeps agentbox from looking into requests"
 	}
-	return "no rule allows it"
+	return rule, d.Reason()
+}
+
+// reached reports whether a decision on all requests to a port leaves some that are let through and looked at. Rules
+// that ask about some of them leave the rest to the default.
+func (n Network) reached(d policy.Decision, port Port) bool {
+	rule := n.byOrigin(d.Rule)
+	if d.Action != policy.Deny {
+		return rule < 0 || n.Rules[rule].Inspect || d.Inspect
+	}
+	return rule < 0 && slices.ContainsFunc(n.Rules, func(r Rule) bool {
+		return policy.Action(r.Action) == policy.Ask && r.Inspect && slices.Contains(r.Ports, port)
+	})
+}
+
+func (n Network) byOrigin(origin string) int {
+	return slices.IndexFunc(n.Rules, func(r Rule) bool { return r.Origin == origin })
 }
 
 // checkHandedIn sees that the agent gets the placeholder somewhere, and the real value nowhere.
 func (d *document) checkHandedIn(p *Profile, c Credential, at []string) {
 	if c.Env == "" && !mentioned(p, c) {
-		d.key(at, "contradiction", `add env = "NAME", or {placeholder.`+string(c.Name)+`} to a file`, "the agent never gets the placeholder of credential %q", c.Name)
+		d.key(at, "unseen-placeholder", `add env = "NAME", or {placeholder.`+string(c.Name)+`} to a file`, "the agent never gets the placeholder of credential %q", c.Name)
 	}
 	if _, ok := p.Agent.Env[c.Env]; ok && c.Env != "" {
-		d.value(join(at, "env"), "contradiction", "", "agent.env sets %s too", c.Env)
+		d.value(join(at, "env"), "env-conflict", "", "agent.env sets %s too", c.Env)
 	}
 	for i, pass := range p.Agent.Pass {
 		for _, name := range []EnvName{c.Env, c.Source.Env} {
 			if name != "" && pass.Match(string(name)) {
-				d.value([]string{"agent", "pass", index(i)}, "contradiction", "the placeholder is handed in instead", "%q would hand the agent the real value of credential %q", pass, c.Name)
+				d.value([]string{"agent", "pass", index(i)}, "exposed-credential", "the placeholder is handed in instead", "%q would hand the agent the real value of credential %q", pass, c.Name)
 				break
 			}
 		}
@@ -162,30 +364,141 @@ func mentioned(p *Profile, c Credential) bool {
 // checkEarlier compares c with the credentials before it.
 func (d *document) checkEarlier(earlier []Credential, c Credential, at []string) {
 	for _, e := range earlier {
-		if e.Name == c.Name && c.Name != "" {
-			d.value(join(at, "name"), "contradiction", "", "credential %q is at %s already", c.Name, e.Origin)
-		}
 		if e.Env == c.Env && c.Env != "" {
-			d.value(join(at, "env"), "contradiction", "", "%s holds the placeholder of credential %q already", c.Env, e.Name)
+			d.value(join(at, "env"), "env-conflict", "", "%s holds the placeholder of credential %q already", c.Env, e.Name)
 		}
 		shared := slices.ContainsFunc(c.Hosts, func(h policy.Host) bool { return slices.Contains(e.Hosts, h) })
 		if shared && c.Header != "" && strings.EqualFold(c.Header.Name(), e.Header.Name()) {
-			d.value(join(at, "header"), "contradiction", "", "credential %q uses header %s for the same host already", e.Name, e.Header.Name())
+			d.value(join(at, "header"), "header-conflict", "", "credential %q uses header %s for the same host already", e.Name, e.Header.Name())
 		}
 	}
 }
 
-func (d *document) checkLimits(l Limits) {
-	if !(l.CPUs >= 0) || math.IsInf(l.CPUs, 0) || d.has("limits", "cpus") && l.CPUs < 0.01 || l.CPUs > 4096 {
-		d.value([]string{"limits", "cpus"}, "contradiction", "", "cpus must be between 0.01 and 4096")
+func (d *document) checkServer(s Server, at []string) {
+	if d.has(join(at, "command")...) {
+		d.checkCommand(s.Command, join(at, "command"), `write the program first, such as ["mcp-server-filesystem"]`)
 	}
-	if l.Pids < 0 || d.has("limits", "pids") && l.Pids < 8 || l.Pids > 4194304 {
-		d.value([]string{"limits", "pids"}, "contradiction", "", "pids must be between 8 and 4194304")
+	if len(s.Allow)+len(s.Ask) == 0 {
+		d.warnKey(at, "no-tools", `add allow = ["read_*"] or ask = ["*"]`, "no tool of server %q may be called", s.Name)
 	}
-	if l.Memory > 0 && l.Memory < 16<<20 {
-		d.value([]string{"limits", "memory"}, "contradiction", "", "memory must be at least 16MiB")
+	lists := []struct {
+		key      string
+		patterns []ToolPattern
+	}{{"deny", s.Deny}, {"ask", s.Ask}, {"allow", s.Allow}}
+	for i, weak := range lists {
+		for j, t := range weak.patterns {
+			for _, strong := range lists[:i] {
+				if slices.Contains(strong.patterns, t) {
+					d.warnValue(join(join(at, weak.key), index(j)), "tool-conflict", "", "%q stands in %s too, which goes before %s", t, strong.key, weak.key)
+					break
+				}
+			}
+		}
 	}
 }
 
+// checkBudget is for profiles and for the organisation.
+func (d *document) checkBudget(b Budget) {
+	if b.OnLimit != "" && b == (Budget{OnLimit: b.OnLimit}) {
+		d.value([]string{"budget", "on_limit"}, "limit-without-budget", `add a budget, such as time = "2h"`, "on_limit says what happens when a budget is spent, and there is none")
+	}
+}
+
+// checkLimits is for profiles and for the organisation.
+func (d *document) checkLimits(l Limits) {
+	if !(l.CPUs >= 0) || math.IsInf(l.CPUs, 0) || d.has("limits", "cpus") && l.CPUs < 0.01 || l.CPUs > 4096 {
+		d.value([]string{"limits", "cpus"}, "bad-value", "", "cpus must be between 0.01 and 4096")
+	}
+	if l.Pids < 0 || d.has("limits", "pids") && l.Pids < 8 || l.Pids > 4194304 {
+		d.value([]string{"limits", "pids"}, "bad-value", "", "pids must be between 8 and 4194304")
+	}
+	if l.Memory > 0 && l.Memory < 16<<20 {
+		d.value([]string{"limits", "memory"}, "bad-value", "", "memory must be at least 16MiB")
+	}
+}
+
+// checkMemory does not mind a layer above that says scope = "none".
+func (d *document) checkMemory(m Memory) {
+	at := []string{"memory", "ttl"}
+	switch {
+	case m.TTL == 0:
+	case !d.has("memory", "scope"):
+		d.value(at, "ttl-without-scope", `add scope = "repo", "profile" or "user"`, "ttl says how long memory lasts, and no scope says that there is any")
+	case (m.Scope == "none" || m.Scope == "session") && d.levelOf("memory", "scope") <= d.levelOf(at...):
+		d.value(at, "ttl-without-scope", `leave ttl out, or write scope = "repo", "profile" or "user"`, "ttl says how long memory lasts, and with scope %q none outlives the run", m.Scope)
+	}
+}
+
+// checkGit knows nothing of the repo's own remote: where the set origin allows it, any remote may be that one.
+func (d *document) checkGit(p *Profile) {
+	if slices.Contains(p.Network.Use, originSet) {
+		return
+	}
+	for i, g := range p.Git {
+		if g.Remote == "" {
+			continue // its own problem is known
+		}
+		if _, why := unreached(p.Network, g.Remote.Host()); why != "" {
+			d.warnValue([]string{"git", index(i), "remote"}, "unreached-remote", `add a [[network.rule]] with action = "allow" for its host`, "%s cannot be reached: %s", g.Remote, why)
+		}
+	}
+}
+
+// checkEffects warns of rules that change nothing.
+func (d *document) checkEffects(n Network) {
+	level := func(i int) Level { return d.ruleLevel(n, i) }
+	for _, s := range findSettled(n.Rules, level) {
+		d.reportSettled(n.Rules[s.rule], n.Rules[s.by], s)
+	}
+	if n.Default == Action(policy.Allow) {
+		d.checkIdle(n, level)
+	}
+}
+
+// checkIdle warns of rules that allow what the default allows. One that looks where a wider one does not is of use.
+func (d *document) checkIdle(n Network, level func(int) Level) {
+	blind := map[string]bool{}
+	for _, r := range n.Rules {
+		blind[r.Host.String()] = blind[r.Host.String()] || r.Action == n.Default && !r.Inspect
+	}
+	for i, r := range n.Rules {
+		idle := r.Set == "" && r.Action == n.Default && level(i) >= d.levelOf("network", "default")
+		if idle && !slices.ContainsFunc(wider(r.Host.String()), func(h string) bool { return blind[h] }) {
+			d.warnKey([]string{"network", "rule", index(i)}, "idle-rule", "leave it out, or deny by default",
+				"the rule changes nothing: the default at %s allows everything", d.spoken("network", "default"))
+		}
+	}
+}
+
+func (d *document) reportSettled(r, by Rule, s settled) {
+	at, where := []string{"network", "rule", index(s.rule)}, by.Origin
+	if by.Set != "" {
+		where += " (set " + string(by.Set) + ")"
+	}
+	if s.twice {
+		d.warnKey(at, "duplicate-rule", "leave it out", "the rule says what the one at %s says", where)
+		return
+	}
+	d.warnKey(at, "unreachable-rule", "precedence is deny, ask, allow, whatever the order: leave this rule out, or narrow the other",
+		"the rule never decides: the one at %s says %s for %s and goes before %s", where, by.Action, by.Host, r.Action)
+}
+
 // checkSet finds what is wrong with a named set as a whole.
-func (d *document) checkSet(*NamedSet) {}
+func (d *document) checkSet(s *NamedSet) {
+	d.checkVersion(s.Version)
+	if s.Name == originSet {
+		d.key(nil, "bad-value", "give the file another name", "the set %q is no file: it is the repository's own remote", s.Name)
+	}
+	for i, r := range s.Rules {
+		d.checkRule(r, []string{"rule", index(i)})
+	}
+	if d.has("rule") && len(s.Rules) == 0 {
+		d.value([]string{"rule"}, "empty-list", "", "a set without rules allows nothing")
+	}
+}
+
+func (d *document) checkVersion(version int) {
+	if version != 1 && d.has("version") {
+		d.value([]string{"version"}, "bad-version", "write version = 1", "version %d is not one that this agentbox reads", version)
+	}
+}

@@ -237,9 +237,12 @@ func (g *GitRule) defaults() { g.Fetch = true }
 func (n Network) Set() policy.Set {
 	set := policy.Set{Default: policy.Action(n.Default), Rules: []policy.Rule{}}
 	for _, r := range n.Rules {
-		rule := policy.Rule{Action: policy.Action(r.Action), Host: r.Host, Inspect: r.Inspect, Origin: r.Origin}
+		rule := policy.Rule{Action: policy.Action(r.Action), Host: r.Host, Paths: r.Paths, Inspect: r.Inspect, Model: r.Model, Origin: r.Origin}
 		for _, p := range r.Ports {
 			rule.Ports = append(rule.Ports, uint16(p))
+		}
+		for _, m := range r.Methods {
+			rule.Methods = append(rule.Methods, string(m))
 		}
 		set.Rules = append(set.Rules, rule)
 	}
