@@ -56,6 +56,7 @@ var levels = map[string]int{
 	"internal/mcp":             3,
 	"internal/proxy":           3,
 	"internal/rootfs":          3,
+	"internal/starter":         3, // it writes profiles, so it stands above what reads them
 	"internal/transport":       3,
 	"internal/transport/...":   3,
 	"internal/workspace":       3,

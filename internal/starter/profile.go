@@ -1,0 +1,254 @@
+package starter
+
+import (
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// Options of a first profile.
+type Options struct {
+	Name     string                    // the profile's name
+	Base     string                    // what it extends: "claude"
+	Reach    string                    // what the base is, for the description: "Claude Code"; "" for the base's name
+	Own      bool                      // the base is a profile of the person's or the repository's, which may be stricter than this one
+	Sets     []string                  // the named sets that exist
+	Personal bool                      // for the person's own configuration, not for the repository
+	Tracked  func(pattern string) bool // says that git tracks a file that the pattern hides; nil: nothing is known
+}
+
+// Profile writes a commented profile for a repository that looks like f. Only what this version carries out is active,
+// and nothing that only a file of the repository asks for.
+func Profile(f Facts, o Options) []byte {
+	w := &writer{}
+	w.head(f, o)
+	w.workspace(f, o)
+	w.network(f, o)
+	w.limits()
+	w.later(f)
+	return []byte(w.String())
+}
+
+// writer writes TOML with comments behind what they are about.
+type writer struct{ strings.Builder }
+
+// commentColumn is where comments begin when what is before them leaves room.
+const commentColumn = 34
+
+func (w *writer) line(code, comment string) {
+	code = strings.TrimRight(code, " ")
+	if comment != "" {
+		pad := max(2, commentColumn-utf8.RuneCountInString(code))
+		code += strings.Repeat(" ", pad) + "# " + clean(comment)
+	}
+	w.WriteString(code + "\n")
+}
+
+func (w *writer) text(lines ...string) {
+	for _, l := range lines {
+		w.WriteString(strings.TrimRight("# "+clean(l), " ") + "\n")
+	}
+}
+
+func (w *writer) gap() { w.WriteByte('\n') }
+
+func (w *writer) head(f Facts, o Options) {
+	what := o.Reach
+	if what == "" {
+		what = o.Base
+	}
+	w.text("What `agentbox run "+o.Name+"` may do. Written by `agentbox profile init` from what it found here; change it as you like.",
+		"", "    agentbox run "+o.Name+" --dry-run    shows what it comes to, before anything runs")
+	if !o.Personal {
+		w.text("    agentbox trust                 accepts it on this machine; each change that allows more asks again")
+	}
+	w.gap()
+	w.line("version = 1", "")
+	w.line("extends = "+quote(o.Base), "the agent, its model's API and its credential")
+	w.line("description = "+quote(what+" in "+o.Name), "")
+	tier := `tier = "low"`
+	if o.Own {
+		tier = "# " + tier
+	}
+	w.line(tier, "how risky the work is; medium, high and critical set floors that nothing below can loosen")
+	if len(f.Languages) > 0 {
+		w.gap()
+		w.text("Found: " + strings.Join(f.Languages, ", ") + ".")
+	}
+	w.gap()
+}
+
+func (w *writer) workspace(f Facts, o Options) {
+	w.line("[workspace]", "")
+	mode := `mode = "direct"`
+	if o.Own {
+		mode = "# " + mode
+	}
+	w.line(mode, `the agent changes your files as it goes; "readonly": it only reads them`)
+	w.gap()
+	w.text("Shown to the agent as empty. Patterns are as in .gitignore; \"...\" stands for what "+quote(o.Base)+" hides.",
+		"Hide files that git does not track: a tracked one can be read from its history all the same.")
+	w.line("hide = [", "")
+	w.line(`  "...",`, "")
+	for _, h := range f.Hide {
+		if o.Tracked != nil && o.Tracked(h.What) {
+			w.line("  # "+quote(h.What)+",", "git tracks "+h.File+": hidden, it would look emptied to `git commit -a` inside")
+			continue
+		}
+		w.line("  "+quote(h.What)+",", because(h))
+	}
+	if len(f.Hide) == 0 {
+		w.line(`  # ".env*",`, "nothing that looks like a secret was found")
+	}
+	w.line("]", "")
+	w.gap()
+}
+
+// because says why a pattern is there, where that is not plain.
+func because(h Fact) string {
+	if h.What == h.File {
+		return ""
+	}
+	return h.File
+}
+
+func (w *writer) network(f Facts, o Options) {
+	sets, rest := chosen(f, o.Sets)
+	w.line("[network]", "")
+	w.text("Named sets of hosts, read-only where they are registries; `agentbox profile show " + o.Name + "` lists their rules.")
+	w.line("use = [", "")
+	w.line(`  "...",`, "what "+quote(o.Base)+" uses")
+	for _, s := range sets {
+		w.line("  "+quote(s.What)+",", s.File)
+	}
+	w.origin(f)
+	w.hosting(f, o)
+	for _, p := range f.Packages {
+		if set := distribution(p.What); slices.Contains(o.Sets, set) {
+			w.line("  # "+quote(set)+",", p.File+" installs with "+p.What+"; inside, nothing can be installed into the system, only downloaded")
+		}
+	}
+	w.line("]", "")
+	for _, e := range rest {
+		w.fallback(e)
+	}
+	w.asked(f)
+}
+
+// chosen gives the named sets for what the repository needs, each with the files that show it, and the ecosystems that
+// no set is for.
+func chosen(f Facts, have []string) (sets []Fact, rest []wanted) {
+	for _, e := range ecosystems() {
+		i := slices.IndexFunc(f.Needs, func(n Fact) bool { return n.What == e.name })
+		if i < 0 {
+			continue
+		}
+		file := f.Needs[i].File
+		j := slices.IndexFunc(e.sets, func(s string) bool { return slices.Contains(have, s) })
+		if j < 0 {
+			rest = append(rest, wanted{e, file})
+			continue
+		}
+		known := slices.IndexFunc(sets, func(s Fact) bool { return s.What == e.sets[j] })
+		switch {
+		case known < 0:
+			sets = append(sets, Fact{e.sets[j], file})
+		case sets[known].File != file:
+			sets[known].File += ", " + file
+		}
+	}
+	return sets, rest
+}
+
+// wanted is an ecosystem that a file shows.
+type wanted struct {
+	ecosystem
+	file string
+}
+
+// origin is for fetching from where the repository comes from.
+func (w *writer) origin(f Facts) {
+	switch {
+	case len(f.Remotes) == 0:
+		w.line(`  # "origin",`, "git fetch from the repository's own remote, once it has one")
+	case f.Remotes[0].HTTPS:
+		w.line(`  "origin",`, "git fetch from this repository on "+f.Remotes[0].Host)
+	default:
+		w.line(`  # "origin",`, "git fetch from "+f.Remotes[0].Host+": the remote speaks ssh, which does not pass; with an https:// address it would")
+	}
+}
+
+// hosting offers to read other repositories where this one, or a submodule of it, is hosted.
+func (w *writer) hosting(f Facts, o Options) {
+	for _, h := range []Fact{{"github", "github.com"}, {"gitlab", "gitlab.com"}} {
+		if slices.Contains(o.Sets, h.What) && mentions(f, h.File) {
+			w.line("  # "+quote(h.What)+",", "read anything on "+h.File+": other repositories, releases, issues")
+		}
+	}
+}
+
+func mentions(f Facts, host string) bool {
+	return slices.ContainsFunc(f.Remotes, func(r Remote) bool { return r.Host == host }) ||
+		slices.ContainsFunc(f.Submodules, func(s Fact) bool { return s.What == host })
+}
+
+// distribution is the named set for what a package manager of an image installs from.
+func distribution(manager string) string {
+	return map[string]string{"apt": "debian", "apk": "alpine", "dnf": "fedora"}[manager]
+}
+
+// fallback allows reading from the public registries of an ecosystem that no set is for.
+func (w *writer) fallback(e wanted) {
+	w.gap()
+	w.text("For " + e.file + ": reading from the public registries of " + e.name + ".")
+	for i, h := range e.hosts {
+		if i > 0 {
+			w.gap()
+		}
+		w.rule("", h)
+	}
+}
+
+// rule allows reading from a host. Prefix "# " comments it out.
+func (w *writer) rule(prefix, host string) {
+	for _, l := range []string{"[[network.rule]]", `action = "allow"`, "host = " + quote(host), `methods = ["GET", "HEAD"]`} {
+		w.line(prefix+l, "")
+	}
+}
+
+// asked shows the hosts that files of the repository name, for the person to decide on.
+func (w *writer) asked(f Facts) {
+	for _, r := range f.Registries {
+		w.gap()
+		w.text(r.File + " names this registry. Is it yours? Then take the # away; reading is enough to install.")
+		w.rule("# ", r.What)
+	}
+	for _, a := range f.Allowed {
+		w.gap()
+		w.text(a.File + " lets Claude Code reach this host. Take the # away to allow reading from it here too.")
+		w.rule("# ", a.What)
+	}
+}
+
+func (w *writer) limits() {
+	w.gap()
+	w.line("[budget]", "")
+	w.line(`time = "2h"`, "the run ends then, with exit code 124")
+	w.gap()
+	w.text("Limits of memory and processors need cgroup v2; `agentbox doctor` says whether they hold here.")
+	w.line("# [limits]", "")
+	w.line(`# memory = "8GiB"`, "")
+	w.line(`# cpus = 4.0`, "")
+	w.line(`# pids = 1024`, "processes and threads at a time")
+}
+
+// later shows what the format has and this version does not carry out, so that nobody looks for it in vain.
+func (w *writer) later(f Facts) {
+	w.gap()
+	w.text("Not in this version yet, and refused where it is written: mode = \"review\" (you accept the changes at the end),",
+		"usd, tokens and requests of [budget], caches of [workspace], [[git]] for pushing, [[mcp]] for tool servers.")
+	if f.Devcontainer != "" {
+		w.text("", f.Devcontainer+": `agentbox profile import` says what of it has a counterpart here. The agent runs on this",
+			"machine's own system, read-only, not in that image.")
+	}
+}
