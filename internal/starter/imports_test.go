@@ -27,7 +27,7 @@ func TestImports(t *testing.T) {
 			if whole := strings.Contains(string(archive.Comment), "whole"); got.Whole() != whole {
 				t.Errorf("nothing was lost: %v, want %v", got.Whole(), whole)
 			}
-			loads(t, got.Profile, false)
+			loads(t, got.Profile)
 		})
 	}
 }

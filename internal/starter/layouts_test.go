@@ -86,7 +86,7 @@ func TestProfileOfLayouts(t *testing.T) {
 			if bytes.Contains(got, []byte("TOPSECRET")) {
 				t.Error("a secret of the repository is in the profile")
 			}
-			loads(t, got, true)
+			loads(t, got)
 		})
 	}
 }

@@ -1,39 +1,66 @@
 package starter
 
 import (
-	"io/fs"
-	"path"
 	"strings"
 	"testing"
+	"testing/fstest"
 
-	"github.com/BurntSushi/toml"
-
+	"agentbox/internal/profiles"
 	builtin "agentbox/profiles"
 )
 
 // builtInSets names the named sets that agentbox ships.
 func builtInSets(t testing.TB) (names []string) {
 	t.Helper()
-	files, err := fs.Glob(builtin.Files(), "sets/*.toml")
-	if err != nil {
-		t.Fatal(err)
+	for _, name := range (profiles.Files{BuiltIn: builtin.Files()}).SetNames() {
+		if name != "origin" {
+			names = append(names, name)
+		}
 	}
-	for _, f := range files {
-		names = append(names, strings.TrimSuffix(path.Base(f), ".toml"))
+	if len(names) < 5 {
+		t.Fatalf("there are only the sets %v", names)
 	}
 	return names
 }
 
 func claudeOptions(t testing.TB) ImportOptions {
 	t.Helper()
-	return ImportOptions{Ground: Ground{Repo: "/home/you/acme", Home: "/home/you"}, Base: "claude"}
+	base, err := profiles.Load("claude", profiles.Files{BuiltIn: builtin.Files()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ImportOptions{Ground: Ground{Repo: "/home/you/acme", Home: "/home/you"}, Base: "claude", Merged: &base.Profile}
 }
 
-func loads(t testing.TB, data []byte, quiet bool) {
+// loads reads a profile as a repository's, on the built-in ones.
+func loads(t testing.TB, data []byte) profiles.Loaded {
 	t.Helper()
-	var any map[string]any
-	if err := toml.Unmarshal(data, &any); err != nil {
+	repo := fstest.MapFS{".agentbox/acme.toml": {Data: data, Mode: 0o644}}
+	loaded, err := profiles.Load("acme", profiles.Files{BuiltIn: builtin.Files(), Repo: repo})
+	if err != nil {
 		t.Fatalf("%v\n%s", err, data)
 	}
-	_ = quiet
+	if len(loaded.Warnings) > 0 {
+		t.Fatalf("%v\n%s", loaded.Warnings, data)
+	}
+	return loaded
+}
+
+// What is shown commented out would load too, once its # is taken away.
+func TestCommentedRulesLoad(t *testing.T) {
+	for path, archive := range archives(t, "testdata/layouts/*.txtar", 8) {
+		profile := string(Profile(Survey(layout(archive)), Options{Name: "acme", Base: "claude", Sets: builtInSets(t)}))
+		var b strings.Builder
+		taking := false
+		for line := range strings.Lines(profile) {
+			code, commented := strings.CutPrefix(line, "# ")
+			taking = commented && (taking || strings.HasPrefix(code, "[[network.rule]]") || strings.HasPrefix(code, "[limits]"))
+			if taking {
+				line = code
+			}
+			b.WriteString(line)
+		}
+		t.Log(path)
+		loads(t, []byte(b.String()))
+	}
 }
