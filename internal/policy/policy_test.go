@@ -251,3 +251,12 @@ func TestClassifyAddr(t *testing.T) {
 		t.Errorf("ClassifyAddr of the zero address = %s", got)
 	}
 }
+
+func pathPattern(t testing.TB, s string) PathPattern {
+	t.Helper()
+	p, err := ParsePathPattern(s)
+	if err != nil {
+		t.Fatalf("ParsePathPattern(%q): %v", s, err)
+	}
+	return p
+}

@@ -91,8 +91,8 @@ func (s *Set) find(r Request) findings {
 		return f
 	}
 	var buf [maxPath]byte
-	q := ask(r, buf[:0])
-	f.flaw = q.flaw
+	q, flaw := ask(r, buf[:0])
+	f.flaw = flaw
 	for i, rule := range s.Rules {
 		if rule.takesPlace(r) {
 			s.hear(&f, i, q)
@@ -138,25 +138,25 @@ func barred(r Request) cause {
 type question struct {
 	partial bool
 	method  string
-	path    []byte // in units, nil with a flaw
-	flaw    string
+	path    []byte // in units; nil when it has a flaw
 }
 
-// ask takes the question out of a request; buf has room for maxPath.
-func ask(r Request, buf []byte) question {
-	q := question{partial: r.partial(), method: r.Method}
+// ask takes the question out of a request, and says what keeps the path from its normal form; buf has room for maxPath.
+// The flaw is no part of the question, or buf could not stay on the stack.
+func ask(r Request, buf []byte) (q question, flaw string) {
+	q = question{partial: r.partial(), method: r.Method}
 	if q.partial {
-		return q
+		return q, ""
 	}
 	path := r.Path
 	if path == "" {
 		path = "/"
 	}
-	q.path, q.flaw = normalPath(buf, path)
-	if q.flaw != "" {
+	q.path, flaw = normalPath(buf, path)
+	if flaw != "" {
 		q.path = nil
 	}
-	return q
+	return q, flaw
 }
 
 func isMetadata(h Host) bool {

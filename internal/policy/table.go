@@ -257,8 +257,8 @@ func (t *Table) find(r Request) findings {
 		return f
 	}
 	var buf [maxPath]byte
-	q := ask(r, buf[:0])
-	f.flaw = q.flaw
+	q, flaw := ask(r, buf[:0])
+	f.flaw = flaw
 	listed := len(t.set.Only) == 0
 	at, name := &t.root, r.Host.name
 	for name != "" {

@@ -1,0 +1,134 @@
+package policy
+
+import (
+	"math/rand/v2"
+	"strings"
+	"testing"
+)
+
+// random makes sets and requests out of few enough words that they often meet.
+type random struct {
+	testing.TB
+	*rand.Rand
+}
+
+func newRandom(t testing.TB, seed uint64) random {
+	return random{t, rand.New(rand.NewPCG(seed, 1))}
+}
+
+func pick[T any](r random, of ...T) T { return of[r.IntN(len(of))] }
+
+func some[T any](r random, most int, make func() T) []T {
+	var out []T
+	for range r.IntN(most + 1) {
+		out = append(out, make())
+	}
+	return out
+}
+
+func (r random) pattern() Pattern {
+	return pattern(r, pick(r, "a.test", "b.a.test", "c.b.a.test", "other.test", "*.a.test", "*.b.a.test", "*.c.b.a.test", "metadata.google.internal"))
+}
+
+func (r random) host() Host {
+	return host(r, pick(r, "a.test", "b.a.test", "c.b.a.test", "d.c.b.a.test", "x.a.test", "x.b.a.test", "other.test", "else.test", "metadata.google.internal", "any.a.test"))
+}
+
+func (r random) method() string { return pick(r, "GET", "POST", "PUT", "HEAD") }
+
+var pathWords = []string{"a", "b", "ab", "a.b", "@s", "%2F", "a%2Fb", "%5C", "...", "%25", "%C3%A9", "1", "2a", "%2A"}
+
+func (r random) pathPattern() PathPattern {
+	for {
+		var b strings.Builder
+		for range 1 + r.IntN(3) {
+			b.WriteString("/")
+			for range r.IntN(3) {
+				if r.IntN(3) == 0 {
+					b.WriteString(pick(r, "*", "**"))
+				} else {
+					b.WriteString(pick(r, pathWords...))
+				}
+			}
+		}
+		if p, err := ParsePathPattern(b.String()); err == nil {
+			return p
+		}
+	}
+}
+
+func (r random) path() string {
+	if r.IntN(12) == 0 {
+		return pick(r, "", "*", "/a//b", "/a/../b", "/a/%2e", "/a;b", "/a%2f..", "/%2541", "/%zz", "/%00", "/\\", "/%c0%af")
+	}
+	var b strings.Builder
+	for range 1 + r.IntN(4) {
+		b.WriteString(pick(r, "/", "/", "/", "/", "%2f", "%5c"))
+		for range r.IntN(3) {
+			b.WriteString(pick(r, "a", "b", "%61", "ab", "a.b", "@s", "%40s", "%2F", "a%2fb", "%5c", "...", "%25", "%c3%a9", "%C3%A8", "1", "2a", "x", "*"))
+		}
+	}
+	return b.String()
+}
+
+func (r random) rule() Rule {
+	rule := Rule{
+		Action: pick(r, Allow, Allow, Ask, Deny), Host: r.pattern(), Inspect: r.IntN(3) > 0,
+		Ports: append(some(r, 1, func() uint16 { return pick[uint16](r, 80, 8443) }), 443), Origin: "p:" + string(rune('a'+r.IntN(26))),
+	}
+	if r.IntN(2) == 0 {
+		rule.Methods = some(r, 2, r.method)
+	}
+	if r.IntN(2) == 0 {
+		rule.Paths = some(r, 2, r.pathPattern)
+	}
+	return rule
+}
+
+func (r random) set(most int) Set {
+	s := Set{Default: pick(r, Allow, Ask, Deny, Deny, Deny, ""), Rules: some(r, most, r.rule)}
+	if r.IntN(5) == 0 {
+		s.Only = some(r, 3, r.pattern)
+	}
+	return s
+}
+
+func (r random) request() Request {
+	q := Request{Host: r.host(), Port: pick[uint16](r, 443, 443, 80, 8443, 22)}
+	switch r.IntN(6) {
+	case 0: // not known yet
+		q.Method = pick(r, "", "CONNECT")
+		return q
+	case 1:
+		q.MethodBy = "X-HTTP-Method-Override"
+	case 2:
+		q.PathBy = "X-Original-URL"
+	}
+	q.Method, q.Path = pick(r, "GET", "POST", "PUT", "HEAD", "DELETE", "get", "POST", "GET"), r.path()
+	return q
+}
+
+// neighbour changes one thing, or a few.
+func (r random) neighbour(s Set) Set {
+	out := Set{Default: s.Default, Only: s.Only, Rules: append([]Rule(nil), s.Rules...)}
+	for range 1 + r.IntN(2) {
+		i := r.IntN(len(out.Rules) + 1)
+		switch r.IntN(5) {
+		case 0:
+			out.Rules = append(out.Rules[:i:i], append([]Rule{r.rule()}, out.Rules[i:]...)...)
+		case 1, 2:
+			if i < len(out.Rules) {
+				out.Rules = append(out.Rules[:i:i], out.Rules[i+1:]...)
+			}
+		case 3:
+			if i < len(out.Rules) {
+				rule := r.rule()
+				rule.Action, rule.Host = out.Rules[i].Action, out.Rules[i].Host
+				out.Rules[i] = rule
+			}
+		case 4:
+			out.Default = pick(r, Allow, Ask, Deny, Deny)
+		}
+	}
+	return out
+}

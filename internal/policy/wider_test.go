@@ -1,0 +1,95 @@
+package policy
+
+import (
+	"fmt"
+	"testing"
+)
+
+func moreGenerous(from, to Decision) bool { return to.Action.generosity() > from.Action.generosity() }
+
+func TestWiderMissesNothingAndInventsNothing(t *testing.T) {
+	quiet, loud, unsure := 0, 0, 0
+	for seed := range uint64(6000) {
+		r := newRandom(t, seed)
+		from := r.set(6)
+		to := r.neighbour(from)
+		if seed%5 == 0 {
+			to = r.set(6)
+		}
+		widenings := Wider(from, to)
+		for _, w := range widenings {
+			q := w.request()
+			a, b := from.Decide(q), to.Decide(q)
+			switch {
+			case w.Unsure:
+				unsure++
+			case w.From != a.Action || w.To != b.Action || w.Rule != b.Rule || w.Was != a.Rule && w.Override == "":
+				t.Fatalf("seed %d: %+v of %+v, where the answers are %+v and %+v", seed, w, q, a, b)
+			case !moreGenerous(a, b) && !(w.Uninspected && spliced(b) && !spliced(a)):
+				t.Fatalf("seed %d: %+v is no widening from\n%+v to\n%+v", seed, w, from, to)
+			case w.Uninspected && !(spliced(to.Decide(Request{Host: q.Host, Port: q.Port})) && !spliced(from.Decide(Request{Host: q.Host, Port: q.Port}))):
+				t.Fatalf("seed %d: %+v is inspected as before", seed, w)
+			}
+		}
+		if len(widenings) > 0 {
+			loud++
+			continue
+		}
+		quiet++
+		for range 300 {
+			q := r.request()
+			if a, b := from.Decide(q), to.Decide(q); !q.partial() && moreGenerous(a, b) {
+				t.Fatalf("seed %d: %+v was %s (%s) and is %s (%s), which Wider missed\n%+v\n%+v", seed, q, a.Action, a.Reason(), b.Action, b.Reason(), from, to)
+			}
+			tunnel := Request{Host: q.Host, Port: q.Port}
+			if spliced(to.Decide(tunnel)) && !spliced(from.Decide(tunnel)) {
+				t.Fatalf("seed %d: %s:%d is no longer inspected, which Wider missed", seed, q.Host, q.Port)
+			}
+		}
+	}
+	t.Logf("%d pairs without a widening, %d with, %d widenings unsure", quiet, loud, unsure)
+	if quiet < 500 || loud < 500 {
+		t.Errorf("%d pairs without a widening and %d with one say too little", quiet, loud)
+	}
+}
+
+func TestWiderOfBigSetsIsQuick(t *testing.T) {
+	from := bigSet(t, 10_000)
+	if got := Wider(from, bigSet(t, 10_000)); got != nil {
+		t.Errorf("equal sets: %+v", got)
+	}
+	to := bigSet(t, 10_000)
+	to.Rules = append([]Rule{{Action: Allow, Host: pattern(t, "new.test"), Ports: []uint16{443}, Inspect: true, Origin: "n:1"}}, to.Rules...)
+	got := Wider(from, to)
+	if len(got) != 1 || got[0].Rule != "n:1" || got[0].Host != "new.test" || got[0].From != Deny || got[0].To != Allow || got[0].Port != "443" {
+		t.Errorf("one rule more: %+v", got)
+	}
+}
+
+func BenchmarkWider(b *testing.B) {
+	from, equal, more := bigSet(b, 10_000), bigSet(b, 10_000), bigSet(b, 10_000)
+	more.Rules = append([]Rule{{Action: Allow, Host: pattern(b, "new.test"), Ports: []uint16{443}, Inspect: true}}, more.Rules...)
+	for name, to := range map[string]Set{"equal": equal, "one-more": more} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				Wider(from, to)
+			}
+		})
+	}
+	some := func(n int, last string) Set {
+		s := Set{Default: Deny}
+		for i := range n {
+			s.Rules = append(s.Rules, Rule{Action: []Action{Allow, Deny}[i%2], Host: pattern(b, "api.test"), Ports: []uint16{443}, Inspect: true,
+				Paths: []PathPattern{pathPattern(b, fmt.Sprintf("/repos/*/thing%d/**", i))}})
+		}
+		s.Rules = append(s.Rules, Rule{Action: Allow, Host: pattern(b, "api.test"), Ports: []uint16{443}, Inspect: true, Paths: []PathPattern{pathPattern(b, last)}})
+		return s
+	}
+	b.Run("paths", func(b *testing.B) {
+		for b.Loop() {
+			if w := Wider(some(30, "/x/*"), some(30, "/x/**")); len(w) != 1 || w[0].Unsure {
+				b.Fatalf("%+v", w)
+			}
+		}
+	})
+}
