@@ -279,7 +279,21 @@ type field struct {
 	name     string
 	index    int
 	required bool
+	class    class
+	typ      reflect.Type // of the value; of the elements or values of entries and mappings
 }
+
+// class is how a value is written, and merged.
+type class uint8
+
+const (
+	single  class = iota
+	table         // key by key
+	mapping       // by its keys, which are the person's own
+	entries       // tables that add up
+	words         // a list of strings, replaced but for "..."
+	numbers       // a list of something else
+)
 
 func (d *document) fields(t reflect.Type) []field {
 	if fields, ok := d.types[t]; ok {
@@ -294,10 +308,31 @@ func fieldsOf(t reflect.Type) (fields []field) {
 	for i := range t.NumField() {
 		name, option, _ := strings.Cut(t.Field(i).Tag.Get("toml"), ",")
 		if name != "-" && name != "" {
-			fields = append(fields, field{name, i, option == "required"})
+			f := field{name: name, index: i, required: option == "required"}
+			f.class, f.typ = classOf(t.Field(i).Type)
+			fields = append(fields, f)
 		}
 	}
 	return fields
+}
+
+func classOf(t reflect.Type) (class, reflect.Type) {
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	switch {
+	case plainStruct(t):
+		return table, t
+	case t.Kind() == reflect.Map:
+		return mapping, t.Elem()
+	case t.Kind() == reflect.Slice && plainStruct(t.Elem()):
+		return entries, t.Elem()
+	case plainList(t):
+		return words, t.Elem()
+	case t.Kind() == reflect.Slice:
+		return numbers, t.Elem()
+	}
+	return single, t
 }
 
 func (d *document) structure(n *node, dst reflect.Value) {

@@ -7,7 +7,6 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
-	"strings"
 )
 
 // layer is one file of those that make a profile.
@@ -98,21 +97,20 @@ func (m *merger) own(l layer, name string) *node {
 	return n
 }
 
-// value lays upper on lower, which is nil when nothing is below, as the type of the value asks for.
-func (m *merger) value(lower, upper *node, t reflect.Type, at string) *node {
-	switch {
-	case lower != nil && lower.kind != upper.kind:
+// value lays upper on lower, which is nil when nothing is below, as the key asks for; of is the table's type.
+func (m *merger) value(lower, upper *node, f field, of reflect.Type) *node {
+	if lower != nil && lower.kind != upper.kind {
 		lower = nil
 	}
 	switch {
-	case upper.kind == tableKind && plainStruct(t):
-		return m.table(lower, upper, t)
-	case upper.kind == tableKind && t.Kind() == reflect.Map:
+	case upper.kind == tableKind && f.class == table:
+		return m.table(lower, upper, f.typ)
+	case upper.kind == tableKind && f.class == mapping:
 		return m.mapping(lower, upper)
-	case upper.kind == arrayKind && t.Kind() == reflect.Slice && plainStruct(t.Elem()):
-		return m.entries(lower, upper, t.Elem())
-	case upper.kind == arrayKind && plainList(t):
-		return m.strings(lower, upper, sequence(at))
+	case upper.kind == arrayKind && f.class == entries:
+		return m.entries(lower, upper, f.typ)
+	case upper.kind == arrayKind && f.class == words:
+		return m.words(lower, upper, sequence(of, f.name))
 	}
 	return upper
 }
@@ -125,7 +123,7 @@ func (m *merger) table(lower, upper *node, t reflect.Type) *node {
 	}
 	for _, f := range m.d.fields(t) {
 		if v := upper.get(f.name); v != nil {
-			out.put(f.name, m.value(lower.get(f.name), v, t.Field(f.index).Type, t.Name()+"."+f.name))
+			out.put(f.name, m.value(lower.get(f.name), v, f, t))
 		}
 	}
 	return out
@@ -201,8 +199,8 @@ func named(item *node, t reflect.Type, key field) (string, bool) {
 	return n.text, true
 }
 
-// strings replaces a list, with what is below in the place of "...".
-func (m *merger) strings(lower, upper *node, sequence bool) *node {
+// words replaces a list, with what is below in the place of "...".
+func (m *merger) words(lower, upper *node, sequence bool) *node {
 	i := slices.IndexFunc(upper.items, isEllipsis)
 	if i < 0 {
 		return upper
@@ -223,7 +221,9 @@ func (m *merger) strings(lower, upper *node, sequence bool) *node {
 }
 
 // sequence reports the lists in which the same word twice means something.
-func sequence(at string) bool { return at == "Agent.command" || at == "Agent.args" }
+func sequence(of reflect.Type, name string) bool {
+	return of == reflect.TypeFor[Agent]() && (name == "command" || name == "args")
+}
 
 // plainStruct reports types that a table is read into.
 func plainStruct(t reflect.Type) bool {
@@ -242,7 +242,7 @@ func plainList(t reflect.Type) bool {
 // origins finds where every value of the merged tree was written, by its path.
 func (d *document) origins(t reflect.Type) map[string]Place {
 	w := &walk{d: d, text: make([]byte, 0, 24*d.nodes), found: make([]found, 0, d.nodes)}
-	w.table(d.root, t)
+	w.table(d.root, d.fields(t), false)
 	all := string(w.text)
 	out := make(map[string]Place, len(w.found))
 	for _, f := range w.found {
@@ -264,47 +264,58 @@ type found struct {
 	place    Place
 }
 
-func (w *walk) table(n *node, t reflect.Type) {
-	for _, f := range w.d.fields(t) {
+// table notes the values of a table; element says that it is one of a list, whose own lists are not taken apart.
+func (w *walk) table(n *node, fields []field, element bool) {
+	for _, f := range fields {
 		if v := n.get(f.name); v != nil {
-			w.below("."+f.name, v, t.Field(f.index).Type)
+			length := len(w.path)
+			if length > 0 {
+				w.path = append(w.path, '.')
+			}
+			w.path = append(w.path, f.name...)
+			w.value(v, f, element)
+			w.path = w.path[:length]
 		}
 	}
 }
 
-// below goes one step down, and back.
-func (w *walk) below(step string, n *node, t reflect.Type) {
-	length := len(w.path)
-	if length == 0 {
-		step = strings.TrimPrefix(step, ".")
+func (w *walk) value(n *node, f field, element bool) {
+	switch {
+	case f.class == table && n.kind == tableKind:
+		w.table(n, w.d.fields(f.typ), element)
+	case f.class == mapping && n.kind == tableKind:
+		for i, name := range n.names {
+			w.step(n.items[i], "."+name)
+		}
+	case f.class == entries && n.kind == arrayKind:
+		fields, length := w.d.fields(f.typ), len(w.path)
+		for i, item := range n.items {
+			w.path = append(strconv.AppendInt(append(w.path, '['), int64(i), 10), ']')
+			w.note(item)
+			w.table(item, fields, true)
+			w.path = w.path[:length]
+		}
+	default:
+		w.note(n)
+		if n.kind == arrayKind && !element {
+			for i, item := range n.items {
+				w.step(item, index(i))
+			}
+		}
 	}
+}
+
+func (w *walk) step(n *node, step string) {
+	length := len(w.path)
 	w.path = append(w.path, step...)
-	w.value(n, t)
+	w.note(n)
 	w.path = w.path[:length]
 }
 
-func (w *walk) value(n *node, t reflect.Type) {
-	if t.Kind() == reflect.Pointer {
-		t = t.Elem()
-	}
-	entries := t.Kind() == reflect.Slice && plainStruct(t.Elem())
-	if last := w.path[len(w.path)-1]; last == ']' || !entries && !plainStruct(t) && t.Kind() != reflect.Map {
-		from := len(w.text)
-		w.text = append(w.text, w.path...)
-		w.found = append(w.found, found{from, len(w.text), n.src.place(int(n.key))})
-	}
-	switch {
-	case n.kind == tableKind && plainStruct(t):
-		w.table(n, t)
-	case n.kind == tableKind && t.Kind() == reflect.Map:
-		for i, name := range n.names {
-			w.below("."+name, n.items[i], t.Elem())
-		}
-	case n.kind == arrayKind && t.Kind() == reflect.Slice && (entries || !slices.Contains(w.path, '[')):
-		for i, item := range n.items {
-			w.below(index(i), item, t.Elem())
-		}
-	}
+func (w *walk) note(n *node) {
+	from := len(w.text)
+	w.text = append(w.text, w.path...)
+	w.found = append(w.found, found{from, len(w.text), n.src.place(int(n.key))})
 }
 
 // String is "FILE:LINE", or "default" of nowhere.

@@ -43,7 +43,7 @@ func (s *source) line(offset int) int {
 			s.lines = append(s.lines, int32(at)) //nolint:gosec // at most maxFile
 		}
 	}
-	for near := s.last; near < len(s.lines) && near < s.last+4; near++ {
+	for near := s.last; near < len(s.lines) && near < s.last+12; near++ {
 		if s.begins(near) <= offset && offset < s.begins(near+1) {
 			s.last = near
 			return near + 1
