@@ -11,7 +11,7 @@ GOLANGCI := go tool -n -modfile=tools/go.mod golangci-lint
 PLAIN    := CGO_ENABLED=0 GOFLAGS="-buildvcs=false -trimpath"
 export GOFLAGS := -buildvcs=false
 
-.PHONY: help build shim quickstart test e2e bench lint fmt completions clean need-go
+.PHONY: help build shim quickstart test e2e bench lint fmt generate schema man completions clean need-go
 
 help: ## say what each target does
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,11 +46,10 @@ lint: shim ## check formatting, go vet, golangci-lint, and the shell scripts
 fmt: ## format the Go code
 	gofmt -w $$(git -c safe.directory='*' ls-files -co --exclude-standard '*.go')
 
-completions: build ## write the shells' completion files anew
-	mkdir -p completions
-	bin/agentbox completion bash >completions/agentbox.bash
-	bin/agentbox completion zsh >completions/_agentbox
-	bin/agentbox completion fish >completions/agentbox.fish
+generate: shim ## write anew what is made from the code: man pages, JSON Schemas, PowerShell's completion
+	$(PLAIN) go run -tags "$(TAGS) gendocs" ./cmd/agentbox
+
+schema man completions: generate
 
 clean: ## remove what was built here
 	rm -rf bin .cache internal/shimbin/bin/agentbox-shim-*

@@ -1,3 +1,5 @@
+//go:build !gendocs
+
 // Command agentbox runs a coding agent inside a boundary that the agent cannot talk its way past.
 package main
 

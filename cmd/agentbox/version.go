@@ -13,7 +13,8 @@ func newVersion(a *app) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use: "version", Short: "Print the version of agentbox and of what it is built on",
-		Example: "  agentbox version --json",
+		Long:    "Prints the version of agentbox, of Go, and of the libraries that the boundary stands on.\n\nExit codes: 0 printed, 2 usage.",
+		Example: "  agentbox version\n  agentbox version --json",
 		Args:    exactly(0, "no arguments"),
 		RunE: func(*cobra.Command, []string) error {
 			v := versions()
