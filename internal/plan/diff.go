@@ -51,6 +51,7 @@ func Diff(from, to Grants) []Change {
 	d.agent()
 	d.workspace()
 	d.network()
+	d.origin()
 	d.git()
 	d.credentials()
 	d.budget()
@@ -58,7 +59,7 @@ func Diff(from, to Grants) []Change {
 	d.words("isolation.runtime", from.Isolation.Runtime, to.Isolation.Runtime, "runs under %s", " instead of %s")
 	d.servers()
 	d.memory()
-	d.handed("telemetry.otlp", from.Telemetry, to.Telemetry, "sends its events to %s", " instead of %s", "no longer sends its events to %s")
+	d.telemetry()
 	d.names()
 	return d.kept()
 }
@@ -377,6 +378,10 @@ func (d *differ) memory() {
 		now = "for " + short(b.TTL)
 	}
 	d.add(kind, "memory.ttl", "keeps what it remembers %s", now)
+}
+
+func (d *differ) telemetry() {
+	d.handed("telemetry.otlp", d.from.Telemetry, d.to.Telemetry, "sends its events to %s", " instead of %s", "no longer sends its events to %s")
 }
 
 // memoryScope: a wider circle is Wider; so is any other one, because it shares with somebody else.

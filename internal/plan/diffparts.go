@@ -1,41 +1,10 @@
 package plan
 
 import (
-	"cmp"
 	"slices"
 
 	"agentbox/internal/policy"
 )
-
-func (d *differ) network() {
-	a, b := d.from, d.to
-	for _, w := range wider(a.Network, b.Network) {
-		d.at(Wider, "network", originOfRule(b, w.Rule), "%s", widened(b.Network, w, d.fresh))
-	}
-	for _, w := range wider(b.Network, a.Network) {
-		d.at(Tighter, "network", gone(originOfRule(a, w.Rule), ""), "%s", narrowed(a.Network, w))
-	}
-	switch had, has := slices.Contains(a.Use, originSet), slices.Contains(b.Use, originSet); {
-	case has && !had:
-		d.add(Wider, "network.use", "fetches from this repository's own remote (origin)")
-	case had && !has:
-		d.add(Tighter, "network.use", "no longer fetches from this repository's own remote (origin)")
-	}
-	if added, removed := minus(b.Use, a.Use), minus(a.Use, b.Use); !d.fresh {
-		for _, name := range append(added, removed...) {
-			if name != originSet { // its rules are compared above
-				d.add(Other, "network.use", "%s the set %s", verb(slices.Contains(added, name)), clean(name))
-			}
-		}
-	}
-}
-
-func verb(added bool) string {
-	if added {
-		return "uses"
-	}
-	return "no longer uses"
-}
 
 func (d *differ) credentials() {
 	was := byName(d.from.Credentials, func(c Credential) string { return c.Name })
@@ -181,11 +150,4 @@ func (d *differ) server(name string, old, now Server) {
 			d.at(l.removed, path+"."+l.key, now.Origin, "no longer %s %s of tool server %s", l.verb, clean(tool), shown)
 		}
 	}
-}
-
-func originOfRule(g Grants, rule string) string {
-	if rule == fromDefault {
-		return cmp.Or(g.Origins["network.default"], fromDefault)
-	}
-	return rule
 }

@@ -9,121 +9,118 @@ import (
 	"agentbox/internal/policy"
 )
 
-type widening struct {
-	Host, Port, Method, Path string
-	From, To                 policy.Action
-	Rule                     string
-	Uninspected              bool
+// network compares the rules, by the requests that they answer otherwise.
+func (d *differ) network() {
+	a, b := d.from, d.to
+	for _, w := range policy.Wider(a.Network, b.Network) {
+		d.at(Wider, "network", ruleOrigin(b, w.Rule), "%s", d.widened(w))
+	}
+	for _, w := range policy.Wider(b.Network, a.Network) {
+		d.at(Tighter, "network", gone(ruleOrigin(a, w.Rule), ""), "%s", d.narrowed(w))
+	}
 }
 
-// wider is conservative: every rule that is new or gone may widen.
-func wider(from, to policy.Set) (out []widening) {
-	had, has := map[string]bool{}, map[string]bool{}
-	for _, r := range from.Rules {
-		had[string(appendRule(nil, r))] = true
+// origin compares the sets by name. The rules of all but "origin" are compared as rules.
+func (d *differ) origin() {
+	a, b := d.from, d.to
+	switch had, has := slices.Contains(a.Use, originSet), slices.Contains(b.Use, originSet); {
+	case has && !had:
+		d.at(Wider, "network.use", origin(b, "network.use", slices.Index(b.Use, originSet)), "fetches from this repository's own remote (origin)")
+	case had && !has:
+		d.at(Tighter, "network.use", gone(origin(a, "network.use", slices.Index(a.Use, originSet)), ""), "no longer fetches from this repository's own remote (origin)")
 	}
-	for _, r := range to.Rules {
-		key := string(appendRule(nil, r))
-		has[key] = true
-		if r.Action != policy.Deny && !had[key] {
-			out = append(out, widening{Rule: r.Origin, From: policy.Deny, To: r.Action, Host: r.Host.String()})
-		}
+	sets := func(g Grants) []string { // of others, the rules are compared above
+		return slices.DeleteFunc(slices.Clone(g.Use), func(name string) bool { return name == originSet })
 	}
-	for _, r := range from.Rules {
-		if r.Action != policy.Allow && !has[string(appendRule(nil, r))] {
-			out = append(out, widening{Rule: fromDefault, From: r.Action, To: to.Default, Host: r.Host.String()})
-		}
+	d.items("network.use", sets(a), sets(b), Other, Other, "uses the set %s", "no longer uses the set %s")
+}
+
+func ruleOrigin(g Grants, rule string) string {
+	if rule == fromDefault {
+		return cmp.Or(g.Origins["network.default"], fromDefault)
 	}
-	if rank("network.default", string(to.Default)) < rank("network.default", string(from.Default)) {
-		out = append(out, widening{Rule: fromDefault, From: from.Default, To: to.Default})
-	}
-	if len(from.Only) > 0 && !slices.Equal(from.Only, to.Only) {
-		out = append(out, widening{Rule: fromDefault, From: policy.Deny, To: policy.Allow})
-	}
-	return out
+	return rule
 }
 
 // widened says what is new, by the rule that makes it so.
-func widened(to policy.Set, w widening, fresh bool) string {
-	was := ", which was " + did(w.From)
-	if fresh {
+func (d *differ) widened(w policy.Widening) string {
+	subject, was := subjectOf(d.to.Network, w), ", which was "+said(w.From)
+	switch {
+	case w.Uninspected:
+		return "no longer looks into connections to " + place2(w) + ", so that only the host and the port hold"
+	case w.Unsure:
+		return verb(w.To) + " " + subject + ", and whether that was so cannot be told"
+	case d.fresh:
 		was = ""
 	}
-	if w.Uninspected {
-		was = ", without inspecting what is asked of it, as it was"
-	}
-	return verbs(w.To) + " " + what(to, w) + was
+	return verb(w.To) + " " + subject + was + by(d.from, w.Was)
 }
 
 // narrowed says what is no longer there, by the rule that made it so.
-func narrowed(from policy.Set, w widening) string {
-	if w.Uninspected {
-		return "inspects what is asked of " + subject(from, w)
+func (d *differ) narrowed(w policy.Widening) string {
+	switch {
+	case w.Uninspected:
+		return "looks into connections to " + place2(w)
+	case w.Unsure:
+		return verb(w.To) + " " + subjectOf(d.from.Network, w) + " no longer, or not all of it"
 	}
-	now := ", which is denied now"
-	if w.From == policy.Ask {
-		now = ", which is asked for now"
-	}
-	return "no longer " + verbs(w.To) + " " + what(from, w) + now
+	return "no longer " + verb(w.To) + " " + subjectOf(d.from.Network, w) + ", which is " + said(w.From) + " now" + by(d.to, w.Was)
 }
 
-func verbs(a policy.Action) string {
+func verb(a policy.Action) string {
 	if a == policy.Ask {
 		return "asks for"
 	}
 	return "allows"
 }
 
-func did(a policy.Action) string {
+func said(a policy.Action) string {
 	if a == policy.Ask {
 		return "asked for"
 	}
 	return "denied"
 }
 
-func what(set policy.Set, w widening) string {
-	if r, ok := ruleOf(set, w); ok {
+// by names the rule that said otherwise.
+func by(g Grants, rule string) string {
+	if i := slices.IndexFunc(g.Network.Rules, func(r policy.Rule) bool { return r.Origin == rule }); rule == "" || i < 0 {
+		return ""
+	}
+	return " by the rule at " + clean(rule)
+}
+
+func place2(w policy.Widening) string {
+	return cmp.Or(w.Hosts, w.Host) + wrapped(" on port ", w.Port, "")
+}
+
+// subjectOf is what the rule of a widening speaks of, and the request that shows that it matters.
+func subjectOf(set policy.Set, w policy.Widening) string {
+	i := slices.IndexFunc(set.Rules, func(r policy.Rule) bool { return r.Origin == w.Rule && r.Action == w.To })
+	if w.Rule == fromDefault || i < 0 {
+		return "what no rule names, such as " + witness(w)
+	}
+	r := set.Rules[i]
+	if _, exact := r.Host.Exact(); exact && len(r.Methods) == 1 && len(r.Paths) == 0 || w.Method == "" {
 		return requests(r)
 	}
-	if w.Host == "" {
-		return "what no rule names"
-	}
-	return "what no rule names, such as " + cmp.Or(w.Method, "requests") + " to " + subject(set, w)
+	return requests(r) + ", such as " + witness(w)
 }
 
-func subject(set policy.Set, w widening) string {
-	if r, ok := ruleOf(set, w); ok {
-		return r.Host.String() + portsText(r.Ports)
-	}
-	return w.Host + wrapped(" on port ", w.Port, "") + w.Path
+func witness(w policy.Widening) string {
+	return strings.TrimSpace(clean(w.Method)+" "+clean(w.Path)) + " to " + w.Host + wrapped(" on port ", w.Port, "") + wrapped(" with ", w.Override, "")
 }
 
-// ruleOf finds the rule that a widening names.
-func ruleOf(set policy.Set, w widening) (policy.Rule, bool) {
-	if w.Rule == "" || w.Rule == fromDefault {
-		return policy.Rule{}, false
-	}
-	i := slices.IndexFunc(set.Rules, func(r policy.Rule) bool { return r.Origin == w.Rule && r.Action == w.To })
-	if i < 0 {
-		return policy.Rule{}, false
-	}
-	return set.Rules[i], true
-}
-
-// requests is what a rule speaks of: "GET and HEAD to a.test on port 443 below /api/**".
+// requests is what a rule speaks of: "GET, HEAD to a.test on port 443 for /api/**".
 func requests(r policy.Rule) string {
-	text := "every method"
-	if len(r.Methods) > 0 {
-		text = strings.Join(r.Methods, ", ")
-	}
-	text += " to " + r.Host.String() + portsText(r.Ports)
+	text := cmp.Or(strings.Join(r.Methods, ", "), "every method")
+	text += " to " + r.Host.String() + onPorts(r.Ports)
 	if len(r.Paths) > 0 {
 		text += " for " + strings.Join(patterns(r.Paths), ", ")
 	}
 	return text
 }
 
-func portsText(ports []uint16) string {
+func onPorts(ports []uint16) string {
 	noun := " on port "
 	if len(ports) > 1 {
 		noun = " on ports "
