@@ -201,3 +201,14 @@ func privateIn(groups, users string, uid, gid uint32) bool {
 	}
 	return known
 }
+
+// CheckDir says whether files in a directory of a person's own could be read by the rules of Dir. fs.ErrNotExist says that
+// there is none.
+func CheckDir(dir string, uid int) error {
+	r := personal(uid, MaxFile)
+	d, err := (&tree{root: dir, rules: r, shape: r}).top()
+	if err == nil {
+		d.close()
+	}
+	return err
+}
