@@ -194,7 +194,8 @@ func named(item *node, t reflect.Type, key field) (string, bool) {
 	}
 	v := reflect.New(t.Field(key.index).Type)
 	if u, ok := v.Interface().(encoding.TextUnmarshaler); ok {
-		return v.Elem().String(), u.UnmarshalText([]byte(n.text)) == nil
+		err := u.UnmarshalText([]byte(n.text)) // before its outcome is looked at
+		return v.Elem().String(), err == nil
 	}
 	return n.text, true
 }
