@@ -21,37 +21,139 @@ type walk struct {
 	wide  []bool // by unit: how it is read
 	other string // a character that no pattern names
 	sides [2]judged
+	masks masks
+}
+
+// masks are the places by what they mean for how a walk goes on.
+type masks struct {
+	differing  []uint64 // of rules that one side alone has
+	generous   []uint64 // of rules of the second side that allow or ask
+	denied     []uint64 // from where on the second side denies whatever follows
+	from       []uint64 // of rules of the first side
+	fromDenied []uint64 // from where on the first side denies whatever follows
 }
 
 // unitEnd stands after a pattern's last unit.
 const unitEnd = 0x04
 
-// judged is one set, and where its patterns end.
+// judged is one set, and where its patterns are.
 type judged struct {
 	Set
-	ends [][]int // by rule
+	spans [][]span // by rule
 }
+
+// span is where a pattern stands among the units: it ends at end, which holds unitEnd.
+type span struct{ begin, end int }
 
 func newWalk(from, to Set) *walk {
 	w := &walk{}
 	w.sides = [2]judged{w.judged(from), w.judged(to)}
 	w.other = otherThan(w.units)
+	w.masks = w.mask()
 	return w
 }
 
 func (w *walk) judged(s Set) judged {
-	j := judged{Set: s, ends: make([][]int, len(s.Rules))}
+	j := judged{Set: s, spans: make([][]span, len(s.Rules))}
 	for i, r := range s.Rules {
 		for _, p := range r.Paths {
 			if p.units == "" {
 				continue
 			}
+			begin := len(w.units)
 			w.units = append(append(w.units, p.units...), unitEnd)
 			w.wide = append(w.wide, slices.Repeat([]bool{r.Action != Allow}, len(p.units)+1)...)
-			j.ends[i] = append(j.ends[i], len(w.units)-1)
+			j.spans[i] = append(j.spans[i], span{begin, len(w.units) - 1})
 		}
 	}
 	return j
+}
+
+func (w *walk) newSet() []uint64 { return make([]uint64, len(w.units)>>6+1) }
+
+func (w *walk) mask() masks {
+	m := masks{w.newSet(), w.newSet(), w.newSet(), w.newSet(), w.newSet()}
+	for side, j := range w.sides {
+		for i, r := range j.Rules {
+			shared := slices.ContainsFunc(w.sides[1-side].Rules, func(other Rule) bool {
+				return r.Action == other.Action && slices.Equal(r.Paths, other.Paths)
+			})
+			for _, span := range j.spans[i] {
+				for at := span.begin; at <= span.end; at++ {
+					switch {
+					case side == 0:
+						put(m.from, at)
+					case r.Action == Allow || r.Action == Ask:
+						put(m.generous, at)
+					}
+					if !shared {
+						put(m.differing, at)
+					}
+				}
+				if forever := span.end - 1; r.Action == Deny && w.units[forever] == unitStars {
+					put([][]uint64{m.fromDenied, m.denied}[side], forever)
+				}
+			}
+		}
+	}
+	return m
+}
+
+// settled reports whether the second side can't become more generous than the first any more, whatever follows.
+func (w *walk) settled(set []uint64) bool {
+	from, to := w.sides[0], w.sides[1]
+	unlimited := func(r Rule) bool { return len(r.Paths) == 0 }
+	switch {
+	case meet(set, w.masks.denied):
+		return true
+	case !meet(set, w.masks.generous) && to.Default.generosity() == 0 && !slices.ContainsFunc(to.Rules, unlimited):
+		return true
+	}
+	return !meet(set, w.masks.differing) && from.Default.generosity() == to.Default.generosity() &&
+		sameRulesWhere(unlimited, from.Rules, to.Rules)
+}
+
+// sameRulesWhere reports whether two lists hold the same actions among the rules that keep names.
+func sameRulesWhere(keep func(Rule) bool, a, b []Rule) bool {
+	said := func(rules []Rule) (out [3]bool) {
+		for _, r := range rules {
+			if keep(r) {
+				out[r.Action.generosity()] = out[r.Action.generosity()] || r.Action != ""
+			}
+		}
+		return out
+	}
+	return said(a) == said(b)
+}
+
+// forget drops places that make no difference any more: once the first side denies whatever follows, all others of it.
+func (w *walk) forget(set []uint64) {
+	if !meet(set, w.masks.fromDenied) {
+		return
+	}
+	for i := range set {
+		if keep := set[i] & w.masks.fromDenied[i]; keep != 0 {
+			first := keep & -keep
+			for j := range set {
+				set[j] &^= w.masks.from[j]
+			}
+			set[i] |= first
+			w.add(set, (i<<6 + bits.TrailingZeros64(first)))
+			return
+		}
+	}
+}
+
+func put(set []uint64, at int)      { set[at>>6] |= 1 << (at & 63) }
+func has(set []uint64, at int) bool { return set[at>>6]&(1<<(at&63)) != 0 }
+
+func meet(a, b []uint64) bool {
+	for i := range a {
+		if a[i]&b[i] != 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // otherThan gives a character that is not among units and that has no meaning of its own in a path.
@@ -124,6 +226,9 @@ func (w *walk) run(found func(path string) bool) bool {
 				agreed = found(path(visits, i)) && agreed
 			}
 		}
+		if w.settled(v.at) {
+			continue
+		}
 		for _, symbol := range w.symbols(v.at) {
 			next, ok := w.step(v, symbol)
 			if !ok || known[next.key()] {
@@ -170,7 +275,7 @@ func escapeUnits(units string) string {
 
 // begin is the state after the "/" with which every path begins.
 func (w *walk) begin() []uint64 {
-	at := make([]uint64, len(w.units)>>6+1)
+	at := w.newSet()
 	start := true
 	for i, unit := range w.units {
 		if start {
@@ -184,7 +289,7 @@ func (w *walk) begin() []uint64 {
 // add adds a place and, since stars may be empty, those that follow it.
 func (w *walk) add(set []uint64, at int) {
 	for {
-		set[at>>6] |= 1 << (at & 63)
+		put(set, at)
 		if !isStar(w.units[at]) {
 			return
 		}
@@ -224,6 +329,7 @@ func (w *walk) step(v visit, symbol string) (visit, bool) {
 		})
 		out.at = next
 	}
+	w.forget(out.at)
 	return out, true
 }
 
@@ -254,7 +360,7 @@ func (v visit) key() string {
 func (j *judged) verdict(set []uint64) (rule, generosity int) {
 	heard := map[Action]int{}
 	for i, r := range j.Rules {
-		speaks := len(r.Paths) == 0 || slices.ContainsFunc(j.ends[i], func(at int) bool { return set[at>>6]&(1<<(at&63)) != 0 })
+		speaks := len(r.Paths) == 0 || slices.ContainsFunc(j.spans[i], func(s span) bool { return has(set, s.end) })
 		if old, had := heard[r.Action]; speaks && (!had || r.Action == Allow && narrower(r, j.Rules[old])) {
 			heard[r.Action] = i
 		}

@@ -76,20 +76,30 @@ func BenchmarkWider(b *testing.B) {
 			}
 		})
 	}
-	some := func(n int, last string) Set {
+	some := func(n int, name, last string) Set {
 		s := Set{Default: Deny}
 		for i := range n {
 			s.Rules = append(s.Rules, Rule{Action: []Action{Allow, Deny}[i%2], Host: pattern(b, "api.test"), Ports: []uint16{443}, Inspect: true,
-				Paths: []PathPattern{pathPattern(b, fmt.Sprintf("/repos/*/thing%d/**", i))}})
+				Paths: []PathPattern{pathPattern(b, fmt.Sprintf("/repos/*/%s%d/**", name, i))}})
 		}
 		s.Rules = append(s.Rules, Rule{Action: Allow, Host: pattern(b, "api.test"), Ports: []uint16{443}, Inspect: true, Paths: []PathPattern{pathPattern(b, last)}})
 		return s
 	}
-	b.Run("paths", func(b *testing.B) {
-		for b.Loop() {
-			if w := Wider(some(30, "/x/*"), some(30, "/x/**")); len(w) != 1 || w[0].Unsure {
-				b.Fatalf("%+v", w)
+	for name, pair := range map[string][2]Set{
+		"paths-shared":    {some(30, "thing", "/x/*"), some(30, "thing", "/x/**")},
+		"paths-different": {some(30, "thing", "/x/*"), some(30, "other", "/x/*")},
+		"paths-widest":    {some(30, "thing", "/x/*"), some(0, "", "/**")},
+	} {
+		b.Run(name, func(b *testing.B) {
+			unsure := 0
+			for b.Loop() {
+				for _, w := range Wider(pair[0], pair[1]) {
+					if w.Unsure {
+						unsure++
+					}
+				}
 			}
-		}
-	})
+			b.ReportMetric(float64(unsure)/float64(b.N), "unsure/op")
+		})
+	}
 }
