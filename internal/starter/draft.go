@@ -24,7 +24,7 @@ func (d *draft) finish(format Format, file string) Imported {
 	w.gap()
 	w.line("version = 1", "")
 	w.line("extends = "+quote(d.options.Base), "the agent, its model's API and its credential")
-	w.line("description = "+quote("imported from "+clean(file)), "")
+	w.line("description = "+quote(strings.TrimPrefix(d.options.Name+", ", ", ")+"imported from "+clean(file)), "")
 	d.agent(w)
 	d.workspace(w)
 	d.network(w)

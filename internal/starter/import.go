@@ -49,6 +49,7 @@ func (n Note) String() string {
 // ImportOptions say what the profile is for.
 type ImportOptions struct {
 	Ground
+	Name   string            // the profile's name; "" when it has none yet
 	Base   string            // what it extends: "claude"
 	Merged *profiles.Profile // the base, loaded, so that nothing clashes with it; nil: not known
 }
@@ -296,7 +297,7 @@ func reserved(name string) bool {
 	return slices.Contains([]string{"HOME", "USER", "LOGNAME", "PATH", "SHELL", "TMPDIR", "AGENTBOX", "CONTAINER", "HOSTNAME", "PWD",
 		"NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "JAVA_TOOL_OPTIONS", "LD_PRELOAD", "LD_LIBRARY_PATH", "NODE_OPTIONS"}, upper) ||
 		strings.HasSuffix(upper, "_PROXY") || strings.HasPrefix(upper, "SSL_CERT") || strings.HasPrefix(upper, "XDG_") ||
-		strings.Contains(upper, "CA_BUNDLE") || strings.Contains(upper, "CACERT") || strings.HasPrefix(upper, "GIT_")
+		strings.Contains(upper, "CA_BUNDLE") || strings.Contains(upper, "CACERT") || strings.Contains(upper, "CAINFO") || strings.Contains(upper, "SSL_ROOTS") || strings.HasPrefix(upper, "GIT_")
 }
 
 // variable takes one variable of an environment. Its value is never shown, and copied only when it is a plain word.
@@ -315,7 +316,9 @@ func (d *draft) variable(n node, name string) {
 	case secretish.MatchString(name):
 		d.note(n, Dropped, "by its name it may be a secret, and its value is not copied; what authenticates is a [[credential]], which the agent never sees")
 	case isText && from != nil && from[1] == name:
-		d.pass = append(d.pass, Fact{name, where(n)})
+		if !slices.ContainsFunc(d.pass, func(p Fact) bool { return p.What == name }) {
+			d.pass = append(d.pass, Fact{name, where(n)})
+		}
 	case isText && harmless.MatchString(value):
 		d.env[name] = value
 	default:
