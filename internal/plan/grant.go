@@ -32,7 +32,7 @@ type Refused struct {
 // Refusals says that what was asked for is looser than floors allow: exit 126. It is a *Refusal too, to errors.As.
 type Refusals struct{ List []Refused }
 
-const maxShown = 20 // of a list in one message
+const maxShown = 50 // of a list in one message
 
 func (r *Refusals) Error() string {
 	lines := make([]string, 0, len(r.List))
@@ -348,16 +348,14 @@ func (b *grantBuilder) word(path string, value *string) {
 	case *value != "" && rank(path, *value) < 0:
 		at := b.origin(path)
 		b.refuse(Refused{Path: path, Origin: at, Text: fmt.Sprintf("%s = %q (%s) is not a choice", path, *value, at),
-			Instead: fmt.Sprintf("write %s = %s", key(path), choices(path, f.word))})
+			Instead: fmt.Sprintf("write %s = %s", path, choices(path, f.word))})
 	case bound && rank(path, *value) < rank(path, f.word):
-		at, key := b.origin(path), key(path)
+		at := b.origin(path)
 		b.refuse(Refused{Path: path, Origin: at, Floor: f.named,
 			Text:    fmt.Sprintf("%s = %q (%s) is looser than %q, the floor of %s", path, *value, at, f.word, f.named),
-			Instead: fmt.Sprintf("write %s = %s", key, choices(path, f.word))})
+			Instead: fmt.Sprintf("write %s = %s", path, choices(path, f.word))})
 	}
 }
-
-func key(path string) string { return path[strings.LastIndexByte(path, '.')+1:] }
 
 // choices lists the words that a floor takes.
 func choices(path, floor string) string {
@@ -385,7 +383,7 @@ func number[T ~int64](b *grantBuilder, path string, value *T) bool {
 	at := b.origin(path)
 	b.refuse(Refused{Path: path, Origin: at, Floor: f.named,
 		Text:    fmt.Sprintf("%s = %s (%s) is more than %s, the most that %s allows", path, text, at, show(path, f.most), f.named),
-		Instead: fmt.Sprintf("write %s = %s or less", key(path), show(path, f.most))})
+		Instead: fmt.Sprintf("write %s = %s or less", path, show(path, f.most))})
 	return false
 }
 
@@ -445,7 +443,7 @@ func (b *grantBuilder) credentials() {
 		case int64(c.TTL) > f.most:
 			b.refuse(Refused{Path: path, Origin: c.Origin, Floor: f.named,
 				Text:    fmt.Sprintf("ttl = %s of credential %q (%s) is more than %s, the most that %s allows", show(pathTTL, int64(c.TTL)), c.Name, c.Origin, show(pathTTL, f.most), f.named),
-				Instead: fmt.Sprintf("write ttl = %s or less", show(pathTTL, f.most))})
+				Instead: fmt.Sprintf("write ttl = %s or less for credential %q", show(pathTTL, f.most), c.Name)})
 		}
 	}
 }

@@ -171,12 +171,13 @@ type Binding struct {
 	Hidden     []string        `json:"hidden"` // paths in the repo that match workspace.hide now, absolute
 	Engine     Engine          `json:"engine"`
 	Upstream   Upstream        `json:"upstream"`
-	Rules      []policy.Rule   `json:"rules"`       // what the set "origin" means here, see Plan.Network
-	Warnings   []string        `json:"warnings"`    // each shown loudly
-	Enforced   map[string]bool `json:"enforced"`    // "memory", "cpus", "pids": whether this machine can
-	Terminal   bool            `json:"terminal"`    // the person has one: the agent gets one
-	ListenTCP  []uint16        `json:"listen_tcp"`  // on 0.0.0.0, for programs that know no proxy; ProxyPort and DNSPort are not in it
-	KnownHosts []policy.Host   `json:"known_hosts"` // exact names of allow rules: they get lines in /etc/hosts
+	Remote     string          `json:"remote,omitempty"` // what the set "origin" means here: "github.com/acme/billing"
+	Rules      []policy.Rule   `json:"rules"`            // and its rules, see Plan.Network
+	Warnings   []string        `json:"warnings"`         // each shown loudly
+	Enforced   map[string]bool `json:"enforced"`         // "memory", "cpus", "pids": whether this machine can
+	Terminal   bool            `json:"terminal"`         // the person has one: the agent gets one
+	ListenTCP  []uint16        `json:"listen_tcp"`       // on 0.0.0.0, for programs that know no proxy; ProxyPort and DNSPort are not in it
+	KnownHosts []policy.Host   `json:"known_hosts"`      // exact names of allow rules: they get lines in /etc/hosts
 }
 
 // User is the person, the same inside and outside.

@@ -162,11 +162,15 @@ func binding(in Inputs, g Grants) (Binding, error) {
 	origin, unusable := originOf(h.Remote, g)
 	set := g.Network
 	set.Rules = slices.Concat(set.Rules, origin)
+	remote := ""
+	if len(origin) > 0 {
+		remote = h.Remote.String()
+	}
 	return Binding{
 		Repo: h.Repo, Directory: h.Directory, Argv: argv(in, g), Env: env, User: h.User,
 		Roots: list(h.Roots), Masked: list(h.Masked), Hidden: list(h.Hidden),
 		Engine: engine(h.Engine, g), Upstream: upstream(in), Terminal: h.Terminal,
-		Rules: origin, Warnings: append(warnings(h, g), unusable...), Enforced: enforced(h.Engine),
+		Remote: remote, Rules: origin, Warnings: append(warnings(h, g), unusable...), Enforced: enforced(h.Engine),
 		ListenTCP: listenTCP(set), KnownHosts: knownHosts(set),
 	}, nil
 }

@@ -21,25 +21,58 @@ func WriteText(w io.Writer, p Plan) error {
 	t.files(p)
 	t.network(p)
 	t.credentials(p)
+	t.extras(p)
 	t.bounds(p)
+	for _, gap := range p.Grants.Unsupported() {
+		t.line(true, "not yet", "%s%s: the run would be refused", clean(gap.What), wrapped(" (", clean(gap.Origin), ")"))
+		t.line(false, "", "%s", clean(gap.Instead))
+	}
 	for _, warning := range p.Binding.Warnings {
 		t.line(true, "warning", "%s", clean(warning))
+	}
+	if p.Manifest != "" && p.Manifest != p.Hash {
+		t.line(false, "changed by", "your own layers, flags or the organisation's: the repository's manifest is %s", shortHash(p.Manifest))
 	}
 	t.line(false, "hash", "%s", p.Hash)
 	_, err := io.WriteString(w, t.b.String())
 	return err
 }
 
+func shortHash(s string) string { return clean(s[:min(len(s), len("sha256:")+12)]) }
+
 type page struct{ b strings.Builder }
 
-// line writes one row; an empty label goes on with the row above.
+const (
+	margin = 14 // of text, behind the mark and the label
+	width  = 80 // of a line that can be broken
+)
+
+// line writes one row, and goes on below where it is too long; an empty label goes on with the row above.
 func (t *page) line(loud bool, label, format string, args ...any) {
 	mark := " "
 	if loud {
 		mark = "!"
 	}
-	text := mark + " " + pad(label, 12) + fmt.Sprintf(format, args...)
-	t.b.WriteString(strings.TrimRight(text, " ") + "\n")
+	start := mark + " " + pad(label, margin-2)
+	for _, row := range fold(fmt.Sprintf(format, args...), width-margin) {
+		t.b.WriteString(strings.TrimRight(start+row, " ") + "\n")
+		start = mark + strings.Repeat(" ", margin-1)
+	}
+}
+
+// fold breaks a text between words. A word that is too long stays whole: it can be copied.
+func fold(s string, width int) (rows []string) {
+	row, length := "", 0
+	for i, word := range strings.Split(s, " ") {
+		n := len([]rune(word))
+		if i > 0 && length+1+n > width && length > 0 {
+			rows, row, length = append(rows, row), "", 0
+		} else if i > 0 {
+			row, length = row+" ", length+1
+		}
+		row, length = row+word, length+n
+	}
+	return append(rows, row)
 }
 
 func pad(s string, width int) string {
@@ -48,17 +81,28 @@ func pad(s string, width int) string {
 
 func (t *page) agent(p Plan) {
 	t.line(false, "profile", "%s%s", clean(p.Grants.Profile), after(" · ", clean(p.Grants.Description)))
+	origin := p.Grants.Origins["tier"]
+	t.line(false, "tier", "%s%s", clean(p.Grants.Tier), wrapped(" (", clean(origin), ")"))
 	t.line(false, "runs", "%s", words(p.Binding.Argv))
+	switch a := p.Grants.Agent; {
+	case a.Image != "":
+		t.line(true, "", "in the image %s", clean(a.Image))
+	case a.Containerfile != "":
+		t.line(true, "", "in an image built from %s", clean(a.Containerfile))
+	}
 	if p.Binding.Directory != p.Binding.Repo {
 		t.line(false, "", "in %s", clean(p.Binding.Directory))
 	}
 }
 
 func (t *page) files(p Plan) {
-	if p.Grants.Workspace.Mode == Direct {
+	switch w := p.Grants.Workspace; w.Mode {
+	case Direct:
 		t.line(true, "repo", "%s · direct: it writes to your files as it goes", clean(p.Binding.Repo))
-	} else {
+	case ReadOnly:
 		t.line(false, "repo", "%s · read-only: it can change nothing", clean(p.Binding.Repo))
+	default:
+		t.line(false, "repo", "%s · %s: it changes a copy, and you choose what to take", clean(p.Binding.Repo), clean(string(w.Mode)))
 	}
 	if hide := p.Grants.Workspace.Hide; len(hide) > 0 {
 		t.line(false, "hidden", "%s (now %s)", words(hide), count(len(p.Binding.Hidden), "path"))
@@ -74,48 +118,6 @@ func masked(files []string) string {
 	return ", without " + count(len(files), "credential file")
 }
 
-func (t *page) network(p Plan) {
-	rules := p.Grants.Network.Rules
-	switch {
-	case p.Grants.Network.Default == policy.Allow:
-		t.line(true, "network", "everything that no rule denies: it can send your code anywhere")
-	case !slices.ContainsFunc(rules, func(r policy.Rule) bool { return r.Action == policy.Allow }):
-		t.line(false, "network", "none")
-	default:
-		t.line(false, "network", "only what is listed here")
-	}
-	for _, r := range rules {
-		t.rule(r)
-	}
-	for _, host := range sortedKeys(p.Binding.Upstream.Hosts) {
-		t.line(true, "", "%s is dialled at %s (your config.toml)", clean(host), clean(p.Binding.Upstream.Hosts[host]))
-	}
-	if ca := p.Binding.Upstream.CA; ca != "" {
-		t.line(true, "", "servers may use certificates of %s (your config.toml)", clean(ca))
-	}
-}
-
-func (t *page) rule(r policy.Rule) {
-	note := ""
-	blind := r.Action == policy.Allow && !r.Inspect
-	if blind {
-		note = " · not inspected: what is asked of it is neither checked nor seen"
-	}
-	t.line(blind, "", "%-6s%s%s  (%s)", r.Action, target(r), note, clean(r.Origin))
-}
-
-// target leaves out the port that goes without saying.
-func target(r policy.Rule) string {
-	ports := make([]string, len(r.Ports))
-	for i, p := range r.Ports {
-		ports[i] = strconv.Itoa(int(p))
-	}
-	if s := strings.Join(ports, ","); s != "443" {
-		return r.Host.String() + ":" + s
-	}
-	return r.Host.String()
-}
-
 func (t *page) credentials(p Plan) {
 	if len(p.Grants.Credentials) == 0 {
 		t.line(false, "credentials", "none")
@@ -126,7 +128,8 @@ func (t *page) credentials(p Plan) {
 			label = "credentials"
 		}
 		header, _, _ := strings.Cut(c.Header, ":")
-		t.line(false, label, "%s from %s, only to %s as %s  (%s)", clean(c.Name), source(c.Source), hosts(c.Hosts), clean(header), clean(c.Origin))
+		host := len(c.Source.Command) > 0 // it is run on this machine
+		t.line(host, label, "%s from %s, only to %s as %s%s (%s)", clean(c.Name), source(c.Source), hosts(c.Hosts), clean(header), ttl(c.TTL), clean(c.Origin))
 		t.line(false, "", "the agent holds a placeholder%s, never the value", after(" in $", clean(c.Env)))
 	}
 }
@@ -139,7 +142,31 @@ func source(s Source) string {
 	if s.Keyring != "" {
 		from = append(from, "keyring "+strconv.Quote(s.Keyring))
 	}
+	if len(s.Command) > 0 {
+		from = append(from, "what this machine runs: "+words(s.Command))
+	}
+	if s.File != "" {
+		from = append(from, "the file "+clean(s.File))
+	}
+	if a := s.GitHubApp; a != nil {
+		from = append(from, fmt.Sprintf("GitHub App %d for %s with %s", a.ID, words(a.Repos), words(pairs(a.Permissions))))
+	}
 	return strings.Join(from, " or ")
+}
+
+func pairs(m map[string]string) []string {
+	var out []string
+	for _, k := range sortedKeys(m) {
+		out = append(out, k+"="+m[k])
+	}
+	return out
+}
+
+func ttl(d time.Duration) string {
+	if d == 0 {
+		return ""
+	}
+	return ", for " + short(d)
 }
 
 func hosts(hs []policy.Host) string {
@@ -151,14 +178,55 @@ func hosts(hs []policy.Host) string {
 }
 
 func (t *page) bounds(p Plan) {
-	if p.Grants.Budget.Time > 0 {
-		t.line(false, "stops after", "%s", short(p.Grants.Budget.Time))
-	} else {
-		t.line(false, "stops after", "no time limit")
-	}
+	t.line(false, "stops after", "%s", budgetText(p.Grants.Budget))
 	t.limits(p)
 	e := p.Binding.Engine
-	t.line(false, "isolation", "%s · rootless Podman %s with %s, %s", p.Grants.Isolation.Runtime, clean(e.Version), clean(cmp.Or(e.Runtime, "its own runtime")), transport(e.Transport))
+	t.line(false, "isolation", "%s · rootless Podman %s, %s, %s", p.Grants.Isolation.Runtime, clean(e.Version), clean(cmp.Or(e.Runtime, "its own runtime")), transport(e.Transport))
+}
+
+func budgetText(b Budget) string {
+	var parts []string
+	add := func(asked bool, text string) {
+		if asked {
+			parts = append(parts, text)
+		}
+	}
+	add(b.Time > 0, short(b.Time))
+	add(b.USD != "", clean(b.USD)+" dollars")
+	add(b.Tokens > 0, count(int(b.Tokens), "token"))
+	add(b.Requests > 0, count(int(b.Requests), "request"))
+	add(b.ToolCalls > 0, count(int(b.ToolCalls), "tool call"))
+	add(b.Denials > 0, count(int(b.Denials), "denial"))
+	add(len(parts) > 0 && b.OnLimit == "ask", "and asks then whether to go on")
+	if b.Time == 0 {
+		parts = append(parts, "no time limit")
+	}
+	return strings.Join(parts, ", ")
+}
+
+// extras are parts that few profiles have.
+func (t *page) extras(p Plan) {
+	g := p.Grants
+	for _, r := range g.Git {
+		what := "nothing"
+		if r.Fetch {
+			what = "fetch"
+		}
+		t.line(len(r.Push) > 0, "git", "%s: %s%s (%s)", clean(r.Remote), what, after(", push to ", words(r.Push)), clean(r.Origin))
+	}
+	for _, s := range g.Servers {
+		t.line(true, "mcp", "%s is run on this machine: %s%s%s%s (%s)", clean(s.Name), words(s.Command), after(" · allow ", words(s.Allow)),
+			after(" · ask ", words(s.Ask)), after(" · deny ", words(s.Deny)), clean(s.Origin))
+	}
+	if len(g.Workspace.Caches) > 0 {
+		t.line(false, "caches", "%s · shared with other runs", words(g.Workspace.Caches))
+	}
+	if g.Memory.Scope != "none" {
+		t.line(true, "memory", "%s%s · outlives the run", clean(g.Memory.Scope), ttl(g.Memory.TTL))
+	}
+	if g.Telemetry != "" {
+		t.line(true, "telemetry", "every event is sent to %s", clean(g.Telemetry))
+	}
 }
 
 func transport(s string) string {

@@ -1,0 +1,126 @@
+package plan
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/rogpeppe/go-internal/txtar"
+
+	"agentbox/internal/profiles"
+)
+
+// Each archive of testdata holds the layers of profile "work" (built-in/, repo/, user/), the organisation's policy.toml and
+// flags, and what comes of them: the grants, what this version cannot carry out of them, or what is refused.
+func TestArchives(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(files) < 16 {
+		t.Fatalf("%d archives, %v", len(files), err)
+	}
+	for _, name := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(name), ".txtar"), func(t *testing.T) {
+			archive, err := txtar.ParseFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := outcome(t, archive)
+			kept := slices.DeleteFunc(slices.Clone(archive.Files), func(f txtar.File) bool { return isOutcome(f.Name) })
+			want := txtar.Format(&txtar.Archive{Comment: archive.Comment, Files: append(kept, got...)})
+			if *update {
+				if err := os.WriteFile(name, want, 0o644); err != nil { //nolint:gosec // a file of the repository
+					t.Fatal(err)
+				}
+			}
+			if now, err := os.ReadFile(name); err != nil || !bytes.Equal(now, want) {
+				t.Errorf("%s differs (%v); go test ./internal/plan -update writes it. Got:\n%s", name, err, txtar.Format(&txtar.Archive{Files: got}))
+			}
+		})
+	}
+}
+
+func isOutcome(name string) bool {
+	return name == "grants.json" || name == "refused" || name == "not-yet"
+}
+
+func outcome(t *testing.T, a *txtar.Archive) []txtar.File {
+	t.Helper()
+	g, err := Grant(archived(t, a))
+	var refused *Refusals
+	if errors.As(err, &refused) {
+		return []txtar.File{{Name: "refused", Data: []byte(refused.Error() + "\nhint: " + strings.ReplaceAll(refused.Hint(), "\n", "\nhint: ") + "\n")}}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	js, err := json.MarshalIndent(g, "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := []txtar.File{{Name: "grants.json", Data: append(js, '\n')}}
+	if gaps := gapsError(g); gaps != nil {
+		out = append(out, txtar.File{Name: "not-yet", Data: []byte(gaps.Error() + "\nhint: " + strings.ReplaceAll(gaps.Hint(), "\n", "\nhint: ") + "\n")})
+	}
+	return out
+}
+
+// archived loads what an archive holds.
+func archived(t *testing.T, a *txtar.Archive) GrantInputs {
+	t.Helper()
+	dirs := map[string]fstest.MapFS{"built-in": {}, "repo": {}, "user": {}}
+	in := GrantInputs{}
+	for _, f := range a.Files {
+		dir, rest, _ := strings.Cut(f.Name, "/")
+		switch {
+		case dirs[dir] != nil:
+			dirs[dir][rest] = &fstest.MapFile{Data: f.Data, Mode: 0o644}
+		case f.Name == "policy.toml":
+			var err error
+			if in.Floors, err = profiles.LoadFloors(f.Data, organisationFile); err != nil {
+				t.Fatal(err)
+			}
+		case f.Name == "flags":
+			flags(t, &in, string(f.Data))
+		case !isOutcome(f.Name):
+			t.Fatalf("%s is none of the files that this test knows", f.Name)
+		}
+	}
+	in.Profile = loaded(t, dirs["built-in"], dirs["repo"], dirs["user"])
+	return in
+}
+
+func loaded(t testing.TB, builtIn, repo, user fs.FS) profiles.Profile {
+	t.Helper()
+	l, err := profiles.Load("work", profiles.Files{BuiltIn: builtIn, Repo: repo, User: user, UserDir: "~/.config/agentbox"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l.Profile
+}
+
+func flags(t *testing.T, in *GrantInputs, text string) {
+	t.Helper()
+	for _, flag := range strings.Fields(text) {
+		name, value, _ := strings.Cut(flag, "=")
+		switch name {
+		case "--timeout":
+			d, err := time.ParseDuration(value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			in.Timeout = &d
+		case "--workspace":
+			in.Mode = Mode(value)
+		default:
+			t.Fatal(fmt.Errorf("no flag %s", name))
+		}
+	}
+}

@@ -1,0 +1,149 @@
+package plan
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"agentbox/internal/policy"
+)
+
+const (
+	maxRules = 10 // that are shown: every other is in the JSON
+	maxHosts = 6  // of a named set
+)
+
+func (t *page) network(p Plan) {
+	set := p.Network()
+	switch {
+	case set.Default == policy.Allow:
+		t.line(true, "network", "everything that no rule denies: it can send your code anywhere")
+	case set.Default == policy.Ask:
+		t.line(false, "network", "you are asked for what is not listed here")
+	case !slices.ContainsFunc(set.Rules, func(r policy.Rule) bool { return r.Action != policy.Deny }):
+		t.line(false, "network", "none")
+	default:
+		t.line(false, "network", "only what is listed here")
+	}
+	if only := p.Grants.Network.Only; len(only) > 0 {
+		t.line(false, "", "and of that only %s (%s)", shortList(patternNames(only), maxHosts), clean(p.Grants.Origins["network.only"]))
+	}
+	own, sets, names := grouped(p.Grants.Network.Rules)
+	for i, r := range own {
+		if i == maxRules && len(own) > maxRules+1 {
+			t.line(slices.ContainsFunc(own[i:], unseen), "", "and %s, which --json shows", count(len(own)-i, "rule"))
+			break
+		}
+		t.rule(r)
+	}
+	for _, name := range names {
+		t.set(name, sets[name])
+	}
+	if len(p.Binding.Rules) > 0 {
+		t.line(false, "", "%-6s%s · fetch only", originSet, clean(p.Binding.Remote))
+	}
+	for _, host := range sortedKeys(p.Binding.Upstream.Hosts) {
+		t.line(true, "", "%s is dialled at %s (your config.toml)", clean(host), clean(p.Binding.Upstream.Hosts[host]))
+	}
+	if ca := p.Binding.Upstream.CA; ca != "" {
+		t.line(true, "", "servers may use certificates of %s (your config.toml)", clean(ca))
+	}
+}
+
+// grouped tells the rules of named sets, by the files that they come from, from all others.
+func grouped(rules []policy.Rule) (own []policy.Rule, sets map[string][]policy.Rule, names []string) {
+	sets = map[string][]policy.Rule{}
+	for _, r := range rules {
+		name := setOf(r.Origin)
+		if name == "" {
+			own = append(own, r)
+			continue
+		}
+		if sets[name] == nil {
+			names = append(names, name)
+		}
+		sets[name] = append(sets[name], r)
+	}
+	return own, sets, names
+}
+
+// setOf is the named set whose file a rule comes from: "npm" for "built-in/sets/npm.toml:4".
+func setOf(origin string) string {
+	_, name, ok := strings.Cut(file(origin), "/sets/")
+	if !ok || strings.Contains(name, "/") {
+		return ""
+	}
+	return strings.TrimSuffix(name, ".toml")
+}
+
+// unseen reports a rule that lets connections through without looking into them.
+func unseen(r policy.Rule) bool { return r.Action == policy.Allow && !r.Inspect }
+
+func (t *page) rule(r policy.Rule) {
+	note := ""
+	if unseen(r) {
+		note = " · not inspected: what is asked of it is neither checked nor seen"
+	}
+	methods := after(" ", strings.Join(r.Methods, ","))
+	t.line(unseen(r), "", "%-6s%s%s%s%s (%s)", r.Action, target(r), methods, after(" ", strings.Join(patterns(r.Paths), " ")), note, clean(r.Origin))
+}
+
+// set is one row for all rules of a named set.
+func (t *page) set(name string, rules []policy.Rule) {
+	var hosts []string
+	some := false
+	for _, r := range rules {
+		if r.Action == policy.Allow {
+			hosts = append(hosts, target(r))
+			some = some || len(r.Paths) > 0
+		}
+	}
+	hosts = distinct(hosts)
+	how := methodsOf(rules)
+	if some {
+		how += ", some by path"
+	}
+	t.line(slices.ContainsFunc(rules, unseen), "", "set %s · %s, %s: %s", clean(name), count(len(hosts), "host"), how, shortList(hosts, maxHosts))
+}
+
+// methodsOf is what all rules that allow something let through together.
+func methodsOf(rules []policy.Rule) string {
+	var all []string
+	for _, r := range rules {
+		if r.Action == policy.Allow && len(r.Methods) == 0 {
+			return "every method"
+		}
+		if r.Action == policy.Allow {
+			all = append(all, r.Methods...)
+		}
+	}
+	return strings.Join(distinct(all), ",")
+}
+
+func shortList(list []string, most int) string {
+	if len(list) > most+1 {
+		return strings.Join(list[:most], ", ") + fmt.Sprintf(" and %d more", len(list)-most)
+	}
+	return strings.Join(list, ", ")
+}
+
+func patternNames(in []policy.Pattern) []string {
+	out := make([]string, len(in))
+	for i, p := range in {
+		out[i] = p.String()
+	}
+	return out
+}
+
+// target leaves out the port that goes without saying.
+func target(r policy.Rule) string {
+	ports := make([]string, len(r.Ports))
+	for i, p := range r.Ports {
+		ports[i] = strconv.Itoa(int(p))
+	}
+	if s := strings.Join(ports, ","); s != "443" {
+		return r.Host.String() + ":" + s
+	}
+	return r.Host.String()
+}
