@@ -409,6 +409,9 @@ func (d *document) slice(n *node, dst reflect.Value) {
 	if plainList(dst.Type()) {
 		items = d.ellipsis(n)
 	}
+	if len(items) == 0 && plainStruct(dst.Type().Elem()) {
+		return // no tables, as if the key were left out
+	}
 	out := reflect.MakeSlice(dst.Type(), len(items), len(items))
 	d.down("")
 	defer d.up()
