@@ -110,20 +110,18 @@ func (w *walk) settled(set []uint64) bool {
 		return true
 	}
 	return !meet(set, w.masks.differing) && from.Default.generosity() == to.Default.generosity() &&
-		sameRulesWhere(unlimited, from.Rules, to.Rules)
+		sameUnlimited(from.Rules, to.Rules)
 }
 
-// sameRulesWhere reports whether two lists hold the same actions among the rules that keep names.
-func sameRulesWhere(keep func(Rule) bool, a, b []Rule) bool {
-	said := func(rules []Rule) (out [3]bool) {
-		for _, r := range rules {
-			if keep(r) {
-				out[r.Action.generosity()] = out[r.Action.generosity()] || r.Action != ""
-			}
+// sameUnlimited reports whether the rules without paths say the same on both sides.
+func sameUnlimited(a, b []Rule) bool {
+	for _, action := range []Action{Deny, Ask, Allow} {
+		says := func(r Rule) bool { return r.Action == action && len(r.Paths) == 0 }
+		if slices.ContainsFunc(a, says) != slices.ContainsFunc(b, says) {
+			return false
 		}
-		return out
 	}
-	return said(a) == said(b)
+	return true
 }
 
 // forget drops places that make no difference any more: once the first side denies whatever follows, all others of it.

@@ -153,11 +153,11 @@ type exchangeKey struct{}
 // exchange passes r, which came for t, through goproxy and records how that ended.
 func (p *Proxy) exchange(w http.ResponseWriter, r *http.Request, t target) {
 	x := &exchange{
-		proxy: p, target: t, method: r.Method, path: shorten(r.URL.EscapedPath()), began: time.Now(),
+		proxy: p, target: t, method: r.Method, path: shorten(pathOf(r)), began: time.Now(),
 		upgrade: isWebSocket(r.Header),
 	}
 	r.URL.Scheme, r.URL.Host, r.Host = t.scheme, t.authority(), t.authority()
-	r.URL.User = nil
+	r.URL.User, r.URL.Opaque = nil, "" // so that what is sent is pathOf
 	answer := &answerWriter{ResponseWriter: w, upgrade: x.upgrade}
 	defer answer.end()
 	defer x.finish()
@@ -198,7 +198,8 @@ func onRequest(req *http.Request, ctx *goproxy.ProxyCtx) (*http.Request, *http.R
 // judge asks the gate, then the injector. It gives the answer that refuses the request, or nil when it may go.
 func (x *exchange) judge(req *http.Request) *refusal {
 	request := x.target.request()
-	request.Method, request.Path = x.method, req.URL.EscapedPath()
+	request.Method, request.Path = x.method, pathOf(req)
+	request.MethodBy, request.PathBy = overrides(req)
 	d, err := x.proxy.gate.Check(req.Context(), request)
 	if err != nil {
 		no := unrecorded(x.target.host.String())

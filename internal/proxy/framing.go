@@ -357,11 +357,30 @@ func checkRequestLine(line string) (method, authority, proto string, err error) 
 	if parts[2] != "HTTP/1.1" && parts[2] != "HTTP/1.0" {
 		return "", "", "", errors.New("the request is not HTTP/1.1")
 	}
+	if !isTarget(parts[0], parts[1]) {
+		return "", "", "", errors.New("the request's target is neither a path nor a URL")
+	}
 	if _, rest, ok := strings.Cut(parts[1], "://"); ok && parts[1][0] != '/' {
 		authority, _, _ = strings.Cut(rest, "/")
 		authority, _, _ = strings.Cut(authority, "?")
 	}
 	return parts[0], authority, parts[2], nil
+}
+
+// isTarget reports whether a target has one of the forms of RFC 9112 for its method. net/http takes "https:x/y" too,
+// as a URL without a path.
+func isTarget(method, target string) bool {
+	scheme, rest, isURL := strings.Cut(target, "://")
+	switch {
+	case method == "CONNECT":
+		return true // an authority, which is judged as a name
+	case target == "*":
+		return method == "OPTIONS"
+	case target[0] == '/':
+		return true
+	}
+	isURL = isURL && rest != "" && !strings.ContainsAny(rest[:1], "/?#")
+	return isURL && strings.Trim(strings.ToLower(scheme), "abcdefghijklmnopqrstuvwxyz0123456789+-.") == ""
 }
 
 // headFields is what framing depends on.

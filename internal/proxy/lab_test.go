@@ -246,13 +246,22 @@ type option func(*Config)
 
 func newLab(t testing.TB, handler http.Handler, options ...option) *lab {
 	t.Helper()
+	return newLabOf(t, handler, nil, options...)
+}
+
+// newLabOf has rules of its own; nil is the usual ones.
+func newLabOf(t testing.TB, handler http.Handler, rules []policy.Rule, options ...option) *lab {
+	t.Helper()
 	l := &lab{t: t, log: newRecorder(), authority: newAuthority(t), names: map[string]policy.Host{}}
 	l.upstream = newUpstream(t, l.authority, handler)
-	l.gate = gate.New(policy.Set{Default: policy.Deny, Rules: []policy.Rule{
-		rule(t, policy.Allow, "good.test", true, 443), rule(t, policy.Allow, "plain.test", true, 80), rule(t, policy.Allow, "spliced.test", false, 443),
-		rule(t, policy.Allow, "*.wild.test", true, 443, 8443), rule(t, policy.Deny, "bad.wild.test", true, 443),
-		rule(t, policy.Allow, "rebind.test", true, portOf(t, l.upstream.plain.Listener.Addr().String())),
-	}}, l.log)
+	if rules == nil {
+		rules = []policy.Rule{
+			rule(t, policy.Allow, "good.test", true, 443), rule(t, policy.Allow, "plain.test", true, 80), rule(t, policy.Allow, "spliced.test", false, 443),
+			rule(t, policy.Allow, "*.wild.test", true, 443, 8443), rule(t, policy.Deny, "bad.wild.test", true, 443),
+			rule(t, policy.Allow, "rebind.test", true, portOf(t, l.upstream.plain.Listener.Addr().String())),
+		}
+	}
+	l.gate = gate.New(policy.Set{Default: policy.Deny, Rules: rules}, l.log)
 	ca, err := NewCA(time.Now())
 	if err != nil {
 		t.Fatal(err)

@@ -251,7 +251,12 @@ func (p *Proxy) tunnelSplice(conn net.Conn, t target) {
 		p.refused(t, shorten(err.Error()))
 		return
 	}
-	if d, err := p.gate.Check(ctx, t.request()); err != nil || !d.Allowed() {
+	d, err := p.gate.Check(ctx, t.request())
+	if err != nil || !d.Allowed() {
+		return
+	}
+	if d.Inspect {
+		p.refused(t, "the connection has to be inspected, and was about to be copied as it is")
 		return
 	}
 	began := time.Now()

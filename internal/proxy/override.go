@@ -1,0 +1,56 @@
+package proxy
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// Names under which servers and frameworks take another method, or another path, than the request line's. They are
+// spelled here in lower case with hyphens; gateway interfaces make the same of "_", and PHP of "." and " " too.
+//
+// A request with one of them is refused where rules go by methods, or by paths: to take the header away would have the
+// server do something else than was asked for. What is out of sight is a "_method" in the body of a form, so a rule
+// that allows POST allows what a server makes of a POST.
+var (
+	methodNames = map[string]bool{
+		"x-http-method-override": true, "x-method-override": true, "x-http-method": true, "x-original-method": true,
+		"x-forwarded-method": true, "-method": true,
+	}
+	pathNames = map[string]bool{
+		"x-original-url": true, "x-rewrite-url": true, "x-original-uri": true, "x-rewrite-uri": true, "x-forwarded-uri": true,
+		"x-forwarded-path": true, "x-forwarded-prefix": true,
+	}
+)
+
+var likeHyphen = strings.NewReplacer("_", "-", ".", "-", " ", "-")
+
+// overrides names what in a request asks the server to take it for one with another method, or with another path.
+func overrides(req *http.Request) (method, path string) {
+	note := func(name, shown string) {
+		switch name = likeHyphen.Replace(strings.ToLower(name)); {
+		case methodNames[name]:
+			method = shown
+		case pathNames[name]:
+			path = shown
+		}
+	}
+	for name := range req.Header {
+		note(name, name)
+	}
+	for part := range strings.FieldsFuncSeq(req.URL.RawQuery, func(r rune) bool { return r == '&' || r == ';' }) {
+		key, _, _ := strings.Cut(part, "=")
+		if plain, err := url.QueryUnescape(key); err == nil {
+			note(plain, "the query's "+shorten(key))
+		}
+	}
+	return method, path
+}
+
+// pathOf is the path that is judged, and that is sent.
+func pathOf(req *http.Request) string {
+	if path := req.URL.EscapedPath(); path != "" {
+		return path
+	}
+	return "/"
+}
