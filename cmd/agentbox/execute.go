@@ -22,7 +22,6 @@ import (
 	"agentbox/internal/eventlog"
 	"agentbox/internal/hostinfo"
 	"agentbox/internal/plan"
-	"agentbox/internal/profiles"
 	"agentbox/internal/run"
 	"agentbox/internal/run/podman"
 	"agentbox/internal/secrets"
@@ -32,29 +31,25 @@ import (
 
 // execute registers a session, decides, runs and sums up. A run that is refused before its plan is carried out
 // leaves no session.
-func (a *app) execute(ctx context.Context, o runOptions, paths session.Paths, profile profiles.Profile, config profiles.Config) error {
+func (a *app) execute(ctx context.Context, c call) error {
 	ctx, in := interruptible(ctx)
 	defer in.stop()
 	// A start makes some garbage and is over before collecting it would pay. Ready brings collection back.
 	percent := debug.SetGCPercent(-1)
 	defer debug.SetGCPercent(percent)
-	repo, err := a.repository(paths)
+	s, err := session.Create(c.paths, session.Meta{Profile: c.decision.profile.Name, Repo: c.repo.Root, Argv: c.args,
+		Engine: c.connection, Started: time.Now().UTC()}, rand.Reader)
 	if err != nil {
 		return err
 	}
-	s, err := session.Create(paths, session.Meta{Profile: profile.Name, Repo: repo.Root, Argv: o.args,
-		Engine: o.connection, Started: time.Now().UTC()}, rand.Reader)
-	if err != nil {
-		return err
-	}
-	shim := installing(paths.Cache)
-	w, err := a.resolve(ctx, o, paths, profile, config, repo, s.RuntimeDir)
+	shim := installing(c.paths.Cache)
+	w, err := a.resolve(ctx, c, s.RuntimeDir)
 	if err != nil {
 		return errors.Join(in.explain(err), discard(s, err))
 	}
 	w.installed = shim
 	defer w.engine.Close()
-	return a.carryOut(ctx, o, paths, w, s, in)
+	return a.carryOut(ctx, c.runOptions, c.paths, w, s, in)
 }
 
 // gcPercent is Go's own default.
@@ -361,10 +356,10 @@ func (c checked) Create(ctx context.Context, s run.Spec) (run.Container, error) 
 }
 
 // connect begins to reach Podman and says what it can do here.
-func (a *app) connect(ctx context.Context, o runOptions, profile profiles.Profile, dir string) (*podman.Engine, plan.EngineFacts, error) {
+func (a *app) connect(ctx context.Context, o call, dir string) (*podman.Engine, plan.EngineFacts, error) {
 	opts := podman.Options{URI: o.connection, Dir: dir, Look: o.dryRun}
 	var gvisor, problem string
-	if profile.Isolation.Runtime == "gvisor" {
+	if o.grants.Isolation.Runtime == "gvisor" {
 		gvisor, problem = podman.FindGVisor(ctx)
 	}
 	if gvisor != "" {

@@ -6,12 +6,12 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
 	"agentbox/internal/hostinfo"
 	"agentbox/internal/plan"
-	"agentbox/internal/profiles"
 	"agentbox/internal/rootfs"
 	"agentbox/internal/session"
 	"agentbox/internal/workspace"
@@ -27,16 +27,16 @@ type ground struct {
 }
 
 // survey finds it out, all but the engine.
-func (a *app) survey(paths session.Paths, p profiles.Profile, repo workspace.Repo) (ground, error) {
+func (a *app) survey(c call) (ground, error) {
 	person, err := a.person()
 	if err != nil {
 		return ground{}, err
 	}
-	g := ground{repo: repo, configs: workspace.ConfigFiles(person.Home, configHome(a.getenv, person.Home)), sockets: a.sockets()}
-	if g.survey, err = workspace.Look(g.repo, p.Workspace.Hide); err != nil {
+	g := ground{repo: c.repo, configs: workspace.ConfigFiles(person.Home, configHome(a.getenv, person.Home)), sockets: a.sockets()}
+	if g.survey, err = workspace.Look(g.repo, c.grants.Workspace.Hide); err != nil {
 		return ground{}, err
 	}
-	tools, err := rootfs.Scan(rootfs.Env{Home: person.Home, Repo: g.repo.Root, Private: private(paths), Getenv: a.getenv})
+	tools, err := rootfs.Scan(rootfs.Env{Home: person.Home, Repo: g.repo.Root, Private: private(c.paths), Getenv: a.getenv})
 	if err != nil {
 		return ground{}, err
 	}
@@ -45,7 +45,21 @@ func (a *app) survey(paths session.Paths, p profiles.Profile, repo workspace.Rep
 		Env: a.environ(), Tools: tools.Env, Roots: tools.Roots, Masked: tools.Masked, Hidden: g.survey.Hidden,
 		Warnings: g.survey.Warnings,
 	}
-	return g, g.program(p.Agent.Command[0], a.getenv("PATH"), paths)
+	if slices.Contains(c.grants.Use, "origin") {
+		g.host.Remote = remoteOf(g.repo.Root)
+	}
+	return g, g.program(c.grants.Agent.Command[0], a.getenv("PATH"), c.paths)
+}
+
+// remoteOf reads the address of "origin" from the repository's own configuration, and from nothing that it includes.
+func remoteOf(repo string) plan.Remote {
+	cmd := exec.Command("git", "config", "--file", filepath.Join(repo, ".git", "config"), "--no-includes", "--get", "remote.origin.url")
+	cmd.Dir = "/"
+	out, err := cmd.Output()
+	if err != nil {
+		return plan.Remote{} // there is none
+	}
+	return plan.ParseRemote(strings.TrimSpace(string(out)))
 }
 
 // program finds the agent on the host. One that is not there is the plan's to refuse.

@@ -13,7 +13,6 @@ import (
 	"agentbox/internal/profiles"
 	"agentbox/internal/rootfs"
 	"agentbox/internal/run"
-	"agentbox/internal/session"
 	"agentbox/internal/workspace"
 )
 
@@ -66,7 +65,7 @@ way out, placeholders in place of every credential, and an event for everything 
 	root.SetErr(a.err)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, err) })
 	root.CompletionOptions.DisableDefaultCmd = true // newCompletion is ours
-	root.AddCommand(newRun(a), newPs(a), newStop(a), newEvents(a), newSecret(a), newDoctor(a), newCompletion(a), newVersion(a))
+	root.AddCommand(newRun(a), newPs(a), newStop(a), newEvents(a), newSecret(a), newTrust(a), newGrants(a), newDoctor(a), newCompletion(a), newVersion(a))
 	addCompleters(root, a)
 	return root
 }
@@ -101,6 +100,12 @@ func (e exitCode) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
 
 // hinted is any error that knows what to do next.
 type hinted interface{ Hint() string }
+
+// hintText is the same, of errors whose Hint is a field.
+type hintText interface {
+	error
+	HintText() string
+}
 
 // report prints err and its hint, each on a line of its own, and gives the exit code. It is the one table of both.
 func (a *app) report(verb *cobra.Command, err error) int {
@@ -160,9 +165,9 @@ func hintOf(err error) string {
 	if errors.As(err, &h) {
 		return h.Hint()
 	}
-	var p *session.Problem
+	var p hintText
 	if errors.As(err, &p) {
-		return p.Hint
+		return p.HintText()
 	}
 	return ""
 }

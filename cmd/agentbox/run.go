@@ -21,7 +21,6 @@ import (
 	"agentbox/internal/run/podman"
 	"agentbox/internal/session"
 	"agentbox/internal/workspace"
-	builtin "agentbox/profiles"
 )
 
 type runOptions struct {
@@ -45,7 +44,8 @@ func newRun(a *app) *cobra.Command {
 agentbox's proxy as the only way out. ARGS go to the agent.
 
 Profiles: claude, codex, opencode, gemini; shell (ARGS are the command; without them, a shell); demo (shows the
-boundary in a few seconds); and your own, NAME.toml in ~/.config/agentbox/profiles.
+boundary in a few seconds); your own, NAME.toml in ~/.config/agentbox/profiles; and this repository's, .agentbox/NAME.toml.
+What a repository's layers widen is asked about first ("agentbox trust"); where nobody can be asked, the run is refused.
 
 Exit codes: the agent's own; 124 a budget ended it, 125 agentbox failed, 126 refused to start, 127 the agent is not
 installed, 128+n a signal, 137 agentbox stop.`,
@@ -68,9 +68,6 @@ installed, 128+n a signal, 137 agentbox stop.`,
 			}
 			return nil
 		},
-		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-			return a.profileFiles().Names(), cobra.ShellCompDirectiveNoFileComp
-		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.profile, o.args = args[0], args[1:]
 			o.timed = cmd.Flags().Changed("timeout")
@@ -84,7 +81,7 @@ installed, 128+n a signal, 137 agentbox stop.`,
 	f.BoolVar(&o.json, "json", false, "with --dry-run: the plan as JSON")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "no summary at the end")
 	f.StringVar(&o.connection, "connection", "", "URI of the Podman service to use")
-	f.BoolVar(&o.noRepo, "no-repo-profile", false, "run although the repository has agentbox.toml or .agentbox, which this version does not read")
+	f.BoolVar(&o.noRepo, "no-repo-profile", false, "leave the repository's agentbox.toml and .agentbox out, with what they forbid")
 	return cmd
 }
 
@@ -94,15 +91,15 @@ func (a *app) run(ctx context.Context, o runOptions) error {
 		return &usageError{errors.New("--json goes with --dry-run"), "agentbox events --json shows what a run did"}
 	}
 	switch o.workspace {
-	case "", string(plan.Direct), string(plan.ReadOnly):
+	case "", string(plan.Direct), string(plan.Review), string(plan.ReadOnly):
 	default:
-		return &usageError{fmt.Errorf("--workspace takes direct or readonly, not %q", o.workspace), "agentbox run --help"}
+		return &usageError{fmt.Errorf("--workspace takes direct, review or readonly, not %q", o.workspace), "agentbox run --help"}
 	}
 	if a.uid == 0 {
 		return &run.Failure{Code: run.CodeRefused, Text: "agentbox does not run as root: an agent that gets out would be root too",
 			Hint: "run it as the person whose repository it is; on a machine that has only root, make a user: adduser NAME"}
 	}
-	profile, config, err := a.load(o.profile)
+	config, err := a.config()
 	if err != nil {
 		return err
 	}
@@ -110,29 +107,57 @@ func (a *app) run(ctx context.Context, o runOptions) error {
 	if err != nil {
 		return err
 	}
-	if o.dryRun {
-		return a.dryRun(ctx, o, paths, profile, config)
-	}
-	return a.execute(ctx, o, paths, profile, config)
-}
-
-// load reads the profile and the person's own configuration.
-func (a *app) load(name string) (profiles.Profile, profiles.Config, error) {
-	config, err := a.config()
+	repo, err := a.repository(paths)
 	if err != nil {
-		return profiles.Profile{}, config, err
+		return err
 	}
-	l, err := profiles.Load(name, a.profileFiles())
-	return l.Profile, config, err
+	d, err := a.decide(o, paths, repo)
+	if err != nil {
+		return err
+	}
+	c := call{runOptions: o, paths: paths, repo: repo, config: config, decision: d}
+	if o.dryRun {
+		return a.dryRun(ctx, c)
+	}
+	if o.noRepo {
+		a.dropped(d.consent)
+	} else if err := a.settle(d.consent); err != nil {
+		return err
+	}
+	return a.execute(ctx, c)
 }
 
-// profileFiles are the built-in files and the person's own.
-func (a *app) profileFiles() profiles.Files {
-	files := profiles.Files{BuiltIn: builtin.Files()}
-	if paths, err := a.paths(); err == nil {
-		files.User, files.UserDir = os.DirFS(paths.Config), paths.Config
+// call is one run of the verb: what was asked for, where, and what it comes to.
+type call struct {
+	runOptions
+	decision
+	paths  session.Paths
+	repo   workspace.Repo
+	config profiles.Config
+}
+
+// decide reads the layers of the profile and shows what is likely a mistake in them.
+func (a *app) decide(o runOptions, paths session.Paths, repo workspace.Repo) (decision, error) {
+	floors, err := readFloors(policyFile)
+	if err != nil {
+		return decision{}, err
 	}
-	return files
+	l, err := a.layers(paths, repo.Root)
+	if err != nil {
+		return decision{}, err
+	}
+	if o.noRepo {
+		l = l.withoutRepo()
+	}
+	fl := flags{mode: plan.Mode(o.workspace)}
+	if o.timed {
+		fl.timeout = &o.timeout
+	}
+	d, err := l.decide(o.profile, floors, fl)
+	if err == nil && !o.quiet {
+		a.warn(d.warnings)
+	}
+	return d, err
 }
 
 func (a *app) config() (profiles.Config, error) {
@@ -157,28 +182,32 @@ func private(p session.Paths) []string { return []string{p.Config, p.State, p.Ru
 
 func isNotFound(err error) bool { return errors.Is(err, rootfs.ErrNotFound) }
 
-// dryRun decides and shows. It asks Podman what it can do, and makes nothing.
-func (a *app) dryRun(ctx context.Context, o runOptions, paths session.Paths, profile profiles.Profile, config profiles.Config) error {
-	dir, err := os.MkdirTemp("", "agentbox")
+// dryRun decides and shows. It makes nothing, and fails as the run would.
+func (a *app) dryRun(ctx context.Context, c call) error {
+	dir, err := os.MkdirTemp("", "agentbox-")
 	if err != nil {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	repo, err := a.repository(paths)
-	if err != nil {
+	w, err := a.resolve(ctx, c, dir)
+	gaps := (*plan.Refusal)(nil)
+	if err != nil && (!errors.As(err, &gaps) || len(gaps.Gaps) == 0) {
 		return err
 	}
-	w, err := a.resolve(ctx, o, paths, profile, config, repo, dir)
-	if err != nil {
+	if c.json {
+		enc := json.NewEncoder(a.out)
+		enc.SetIndent("", "  ")
+		if err := enc.Encode(w.plan); err != nil {
+			return err
+		}
+	} else if err := plan.WriteText(a.out, w.plan); err != nil {
 		return err
 	}
-	w.engine.Close()
-	if !o.json {
-		return plan.WriteText(a.out, w.plan)
+	if !c.consent.settled() && !c.noRepo {
+		writeConsents(a.err, []consent{c.consent})
+		return errors.Join(err, untrusted(true))
 	}
-	enc := json.NewEncoder(a.out)
-	enc.SetIndent("", "  ")
-	return enc.Encode(w.plan)
+	return err
 }
 
 // work is a decided run.
@@ -190,51 +219,38 @@ type work struct {
 	installed func() (path string, err error) // waits for the shim on disk
 }
 
-// resolve gathers what the plan depends on, while the engine starts, and decides.
-func (a *app) resolve(ctx context.Context, o runOptions, paths session.Paths, profile profiles.Profile, config profiles.Config, repo workspace.Repo, dir string) (work, error) {
-	engine, facts, err := a.connect(ctx, o, profile, dir)
+// resolve gathers what the plan depends on, while the engine starts, and decides. A plan that this version can't carry
+// out is given with the error that says so.
+func (a *app) resolve(ctx context.Context, c call, dir string) (work, error) {
+	engine, facts, err := a.connect(ctx, c, dir)
 	if err != nil {
 		return work{}, err
 	}
-	g, err := a.survey(paths, profile, repo)
-	if err == nil && !o.noRepo {
-		err = refuseRepoProfile(repo.Root)
+	w, err := a.resolved(ctx, c, engine, facts)
+	if err != nil || c.dryRun {
+		engine.Close()
 	}
-	if err == nil && o.dryRun { // who looks at the plan wants to see it all; who runs it does not want to wait
-		if err = ready(ctx, engine); err == nil {
-			facts.Version = engine.Version()
-		}
-	}
-	if err == nil {
-		g.host.Engine = facts
-		var p plan.Plan
-		if p, err = plan.Resolve(inputs(o, profile, config, g, a.terminal() != nil)); err == nil {
-			return work{plan: p, ground: g, engine: engine}, nil
-		}
-	}
-	engine.Close()
-	return work{}, err
+	return w, err
 }
 
-// refuseRepoProfile: what a repository says about its own boundary is read by a later version. Passing it over in
-// silence could drop a restriction that its people count on.
-func refuseRepoProfile(repo string) error {
-	for _, name := range []string{"agentbox.toml", ".agentbox"} {
-		if _, err := os.Lstat(filepath.Join(repo, name)); err == nil {
-			return &run.Failure{Code: run.CodeRefused, Text: fmt.Sprintf("this repository has %s, which this version of agentbox does not read yet", name),
-				Hint: "--no-repo-profile runs without it, with the profile alone"}
+func (a *app) resolved(ctx context.Context, c call, engine *podman.Engine, facts plan.EngineFacts) (work, error) {
+	g, err := a.survey(c)
+	if err != nil {
+		return work{}, err
+	}
+	if c.dryRun { // who looks at the plan wants to see it all; who runs it does not want to wait
+		if err := ready(ctx, engine); err != nil {
+			return work{}, err
 		}
+		facts.Version = engine.Version()
 	}
-	return nil
-}
-
-func inputs(o runOptions, profile profiles.Profile, config profiles.Config, g ground, terminal bool) plan.Inputs {
-	in := plan.Inputs{Profile: profile, Config: config, Args: o.args, Mode: plan.Mode(o.workspace), Host: g.host}
-	in.Host.Terminal = terminal
-	if o.timed {
-		in.Timeout = &o.timeout
+	g.host.Engine, g.host.Terminal = facts, a.terminal() != nil
+	in := plan.Inputs{Profile: c.decision.profile, Floors: c.floors, Config: c.config, Manifest: c.manifest, Args: c.args, Mode: plan.Mode(c.workspace), Host: g.host}
+	if c.timed {
+		in.Timeout = &c.timeout
 	}
-	return in
+	p, err := plan.Resolve(in)
+	return work{plan: p, ground: g, engine: engine}, err
 }
 
 // signals are those that a run answers.

@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"syscall"
 )
 
 //go:embed bin
@@ -63,8 +64,11 @@ func intact(path string, want []byte) bool {
 	return err == nil && bytes.Equal(got, want)
 }
 
-// replace writes beside path and renames, so that nobody ever runs half a shim, nor one that is open for writing.
+// replace writes beside path and renames, so that nobody ever runs half a shim, nor one that is open for writing: no
+// process is forked meanwhile, which would hold the file open for as long as it takes to become another program.
 func replace(path string, program []byte) (err error) {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	f, err := os.CreateTemp(filepath.Dir(path), ".agentbox-shim-*")
 	if err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 	"testing/fstest"
@@ -102,4 +103,31 @@ func TestFailureLeavesNothing(t *testing.T) {
 
 func shims(content string) fstest.MapFS {
 	return fstest.MapFS{"bin/agentbox-shim-linux-amd64": {Data: []byte(content)}}
+}
+
+// A program that is started while the shim is laid down must not keep the shim from being run ("text file busy").
+func TestShimRunsAlthoughOthersAreStarted(t *testing.T) {
+	script := fstest.MapFS{"bin/agentbox-shim-linux-x": {Data: append([]byte("#!/bin/true\n"), make([]byte, 1<<20)...)}}
+	stop, forked := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(forked)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				_ = exec.Command("/bin/true").Run()
+			}
+		}
+	}()
+	defer func() { close(stop); <-forked }()
+	for range 30 {
+		path, err := install(script, "x", t.TempDir())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := exec.Command(path).Run(); err != nil {
+			t.Fatal(err)
+		}
+	}
 }

@@ -140,16 +140,6 @@ func TestProfilesThatCannotBeUsed(t *testing.T) {
 	b.agentbox("run", "shell", "--", "true").exits(126).says("/nowhere.pem", "hint: correct [upstream] ca")
 }
 
-func TestARepositorysOwnProfileIsNotPassedOver(t *testing.T) {
-	b := newBox(t)
-	b.write("agentbox.toml", "version = 1\n")
-	b.agentbox("run", "shell", "--", "true").refused(b, 126, "agentbox.toml", "--no-repo-profile")
-	b.agentbox("run", "shell", "-q", "--no-repo-profile", "--", "true").exits(0)
-	must(t, os.Remove(filepath.Join(b.repo, "agentbox.toml")))
-	must(t, os.Symlink("/nowhere", filepath.Join(b.repo, ".agentbox")))
-	b.agentbox("run", "shell", "--dry-run").exits(126).says(".agentbox")
-}
-
 // What a repository brings must not change agentbox itself.
 func TestARepositorysEnvironmentFilesHaveNoEffect(t *testing.T) {
 	b := newBox(t)

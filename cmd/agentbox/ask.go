@@ -1,0 +1,33 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+)
+
+// errNobody says that there is no terminal at which a person could be asked.
+var errNobody = errors.New("there is no terminal to ask at")
+
+// ask puts a question to the person at the terminal, whatever the standard streams are, and takes a no for anything
+// but a yes.
+func (a *app) ask(question string) (bool, error) {
+	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+	if err != nil {
+		return false, errNobody
+	}
+	defer tty.Close()
+	fmt.Fprintf(tty, "%s [y/N] ", question)
+	line, err := bufio.NewReader(io.LimitReader(tty, 1024)).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return false, fmt.Errorf("reading the answer: %w", err)
+	}
+	switch strings.ToLower(strings.TrimSpace(line)) {
+	case "y", "yes":
+		return true, nil
+	}
+	return false, nil
+}

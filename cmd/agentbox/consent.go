@@ -1,0 +1,179 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"agentbox/internal/plan"
+	"agentbox/internal/profiles"
+	"agentbox/internal/run"
+	"agentbox/internal/trust"
+)
+
+// consent is what stands between a profile and a repository's say in it: how far the repository's layers, as they are
+// now, widen the profile over what they were when the person last accepted them. A repository that was never accepted
+// is held against the profile without it.
+type consent struct {
+	profile string
+	repo    string
+	files   map[string][]byte // the repository's layer files now
+	record  trust.Record
+	known   bool // there is a record
+	wider   []plan.Change
+	store   trust.Store
+}
+
+// settled reports whether there is nothing to ask.
+func (c consent) settled() bool { return len(c.wider) == 0 }
+
+// changed reports whether the files are other than those on record.
+func (c consent) changed() bool {
+	if !c.known {
+		return len(c.files) > 0
+	}
+	return c.record.Hash != trust.Hash(c.files)
+}
+
+// accept records the files as they were read. Explicit says that the person was asked.
+func (c consent) accept(explicit bool, now time.Time) error {
+	_, err := c.store.Accept(trust.Acceptance{Repo: c.repo, Files: c.files, Base: c.record.Hash, Explicit: explicit, Time: now, Agentbox: version})
+	return err
+}
+
+// trustStore keeps a profile's records: what is accepted for one is not for another.
+func trustStore(state, profile string) trust.Store {
+	return trust.Store{Dir: filepath.Join(state, "trust", profile)}
+}
+
+// consentTo compares a profile's grants with those of the accepted layers.
+func (l layers) consentTo(p profiles.Profile, floors profiles.Floors, fl flags, now plan.Grants) (consent, error) {
+	c := consent{profile: p.Name, repo: l.repo, files: l.snapshot, store: trustStore(l.state, p.Name)}
+	var err error
+	if c.record, c.known, err = c.store.Get(l.repo); err != nil {
+		return c, err
+	}
+	if !c.changed() {
+		return c, nil
+	}
+	before := l.files
+	before.Repo = nil
+	if c.known {
+		before.Repo = trust.FS(c.record.Files)
+	}
+	c.wider = plan.Widenings(plan.Diff(baseline(p, before, floors, fl), now))
+	return c, nil
+}
+
+// baseline is what p's nearest relative grants among other layers: itself, what it extends, or nothing at all.
+func baseline(p profiles.Profile, f profiles.Files, floors profiles.Floors, fl flags) plan.Grants {
+	for i := len(p.Chain) - 1; i >= 0; i-- {
+		loaded, err := profiles.Load(p.Chain[i], f)
+		if missing := (*profiles.NotFound)(nil); errors.As(err, &missing) {
+			continue
+		}
+		if err != nil {
+			break
+		}
+		g, err := plan.Grant(plan.GrantInputs{Profile: loaded.Profile, Floors: floors, Timeout: fl.timeout, Mode: fl.mode})
+		if err != nil {
+			break
+		}
+		g.Profile = p.Name
+		return g
+	}
+	return plan.Nothing()
+}
+
+// listed joins names for a person.
+func listed(names []string) string { return strings.Join(names, ", ") }
+
+// settle asks the person about what is wider, or refuses. What is not wider is recorded without a question, so that
+// loosening it later asks.
+func (a *app) settle(c consent) error {
+	if !c.settled() {
+		if err := a.askConsent([]consent{c}, true); err != nil {
+			return err
+		}
+	}
+	return c.accept(!c.settled(), time.Now())
+}
+
+// dropped says what --no-repo-profile takes away from what held before. The person asked for it by name.
+func (a *app) dropped(c consent) {
+	for _, ch := range c.wider {
+		a.say("warning: without the repository's layers this run %s", escaped(ch.Text))
+	}
+}
+
+// askConsent shows what is wider and asks. An error says that the answer was no, or that there is nobody to ask.
+func (a *app) askConsent(cs []consent, orRun bool) error {
+	writeConsents(a.err, cs)
+	refusal := untrusted(orRun)
+	yes, err := a.ask("Trust this, for this repository?")
+	if errors.Is(err, errNobody) {
+		refusal.Text += "; there is no terminal to ask at"
+		return refusal
+	}
+	if err != nil {
+		return err
+	}
+	if !yes {
+		return refusal
+	}
+	return nil
+}
+
+// untrusted refuses what the person has not agreed to.
+func untrusted(orRun bool) *run.Failure {
+	f := &run.Failure{Code: run.CodeRefused, Text: "this repository's layers widen what the agent may do, and are not trusted",
+		Hint: `read them, then "agentbox trust" at a terminal`}
+	if orRun {
+		f.Hint += "\n--no-repo-profile runs without them, with your own and the built-in layers alone"
+	}
+	return f
+}
+
+// writeConsents says in plain words what is wider, each thing once.
+func writeConsents(w io.Writer, cs []consent) {
+	type item struct{ text, origin string }
+	var order []item
+	whose := map[item][]string{}
+	known := false
+	for _, c := range cs {
+		known = known || c.known
+		for _, ch := range c.wider {
+			it := item{ch.Text, ch.Origin}
+			if whose[it] == nil {
+				order = append(order, it)
+			}
+			whose[it] = append(whose[it], c.profile)
+		}
+	}
+	if len(order) == 0 {
+		return
+	}
+	var b bytes.Buffer
+	if known {
+		fmt.Fprintf(&b, "Since you last accepted the layers of %s, they widen:\n", escaped(cs[0].repo))
+	} else {
+		fmt.Fprintf(&b, "The layers of %s widen:\n", escaped(cs[0].repo))
+	}
+	last := ""
+	for _, it := range order {
+		if heading := listed(whose[it]); heading != last {
+			fmt.Fprintf(&b, "  %s\n", heading)
+			last = heading
+		}
+		fmt.Fprintf(&b, "  + %s", escaped(it.text))
+		if it.origin != "" {
+			fmt.Fprintf(&b, "  (%s)", escaped(it.origin))
+		}
+		fmt.Fprintln(&b)
+	}
+	_, _ = io.Copy(w, &b) // talk; nothing depends on it
+}

@@ -1,0 +1,186 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"agentbox/internal/trust"
+)
+
+func newGrants(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "grants", Short: "What you allowed in one repository, on top of its profiles",
+		Long: `Grants are rules of yours for one repository alone. They lie on top of every other layer of every profile, in a file of
+your own configuration, outside the repository; only the organisation's policy binds them.`,
+		Example: "  agentbox grants list\n  agentbox grants add docs.example.com --method GET\n  agentbox grants revoke docs.example.com",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return usage(cmd, errors.New("agentbox grants takes a verb"))
+		},
+	}
+	cmd.AddCommand(newGrantsList(a), newGrantsAdd(a), newGrantsRevoke(a))
+	return cmd
+}
+
+// grantRow is a rule as --json shows it.
+type grantRow struct {
+	Repo    string     `json:"repo"`
+	Number  int        `json:"number"`
+	Action  string     `json:"action"`
+	Host    string     `json:"host"`
+	Ports   []uint16   `json:"ports"`
+	Methods []string   `json:"methods,omitempty"`
+	Paths   []string   `json:"paths,omitempty"`
+	Added   *time.Time `json:"added,omitempty"`
+	Text    string     `json:"-"`
+}
+
+func newGrantsList(a *app) *cobra.Command {
+	var all, asJSON bool
+	cmd := &cobra.Command{
+		Use: "list", Short: "List what you allowed in this repository",
+		Long:    "Lists your grants for this repository; with --all those for every repository.\n\nExit codes: 0 fine, 1 a file of grants can't be read, 2 usage.",
+		Example: "  agentbox grants list\n  agentbox grants list --all --json",
+		Args:    exactly(0, "no arguments"),
+		RunE: func(*cobra.Command, []string) error {
+			rows, err := a.grantRows(all)
+			if asJSON {
+				return errors.Join(json.NewEncoder(a.out).Encode(rows), err)
+			}
+			if len(rows) == 0 && err == nil {
+				a.say("you allowed nothing here beyond the profiles")
+			}
+			return errors.Join(writeGrants(a.out, rows, all), err)
+		},
+	}
+	cmd.Flags().BoolVarP(&all, "all", "a", false, "for every repository")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+func (a *app) grantRows(all bool) ([]grantRow, error) {
+	paths, err := a.paths()
+	if err != nil {
+		return nil, err
+	}
+	var files []trust.Grants
+	var errs []error
+	if all {
+		files, err = trust.AllGrants(paths.Config)
+		errs = append(errs, err)
+	} else {
+		repo, err := a.repository(paths)
+		if err != nil {
+			return nil, err
+		}
+		files = []trust.Grants{trust.GrantsOf(paths.Config, repo.Root)}
+	}
+	rows := []grantRow{}
+	for _, f := range files {
+		rules, err := f.ListRules()
+		errs = append(errs, err)
+		for _, r := range rules {
+			row := grantRow{Repo: f.Repo, Number: r.Number, Action: r.Action, Host: r.Host, Ports: r.Ports, Methods: r.Methods, Paths: r.Paths, Text: r.Text}
+			if !r.Added.IsZero() {
+				row.Added = &r.Added
+			}
+			rows = append(rows, row)
+		}
+	}
+	return rows, errors.Join(errs...)
+}
+
+func writeGrants(w io.Writer, rows []grantRow, all bool) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, r := range rows {
+		since := ""
+		if r.Added != nil {
+			since = "since " + r.Added.Local().Format("2006-01-02 15:04")
+		}
+		if all {
+			fmt.Fprintf(t, "%s\t", escaped(r.Repo))
+		}
+		fmt.Fprintf(t, "%d\t%s\t%s\n", r.Number, escaped(r.Text), since)
+	}
+	return t.Flush()
+}
+
+func newGrantsAdd(a *app) *cobra.Command {
+	var r trust.Rule
+	var ports []uint
+	cmd := &cobra.Command{
+		Use: "add HOST", Short: "Allow a host in this repository",
+		Long: `Allows requests to HOST for every profile that is run in this repository, until you revoke it. Say no more than is needed:
+--method, --path and --port narrow it.
+
+Exit codes: 0 allowed, 1 the rule can't be written, 2 usage.`,
+		Example: "  agentbox grants add docs.example.com --method GET --method HEAD\n  agentbox grants add \"*.example.com\" --path \"/api/**\" --port 8443",
+		Args:    exactly(1, "one host"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			paths, err := a.paths()
+			if err != nil {
+				return err
+			}
+			repo, err := a.repository(paths)
+			if err != nil {
+				return err
+			}
+			r.Host = args[0]
+			for _, p := range ports {
+				if p == 0 || p > 65535 {
+					return &usageError{fmt.Errorf("%d is not a port", p), "ports are 1 to 65535"}
+				}
+				r.Ports = append(r.Ports, uint16(p))
+			}
+			g := trust.GrantsOf(paths.Config, repo.Root)
+			added, err := g.AddRule(r, time.Now())
+			if err != nil {
+				return err
+			}
+			if !added {
+				a.say("%s allows that already", a.tilde(g.Path))
+				return nil
+			}
+			a.say("allowed in %s; \"agentbox grants revoke %s\" takes it back", escaped(repo.Root), r.Host)
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.StringArrayVar(&r.Methods, "method", nil, "only this HTTP method; may be given again")
+	f.StringArrayVar(&r.Paths, "path", nil, "only paths of this pattern, \"/api/**\"; may be given again")
+	f.UintSliceVar(&ports, "port", nil, "another port than 443; may be given again")
+	return cmd
+}
+
+func newGrantsRevoke(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "revoke HOST|NUMBER", Short: "Take back what you allowed in this repository",
+		Long:    "Takes back a grant by its number, or all of a host. Runs that go on keep what they started with.\n\nExit codes: 0 taken back, 1 there is no such grant, 2 usage.",
+		Example: "  agentbox grants revoke docs.example.com\n  agentbox grants revoke 2",
+		Args:    exactly(1, "one host or number"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			paths, err := a.paths()
+			if err != nil {
+				return err
+			}
+			repo, err := a.repository(paths)
+			if err != nil {
+				return err
+			}
+			removed, err := trust.GrantsOf(paths.Config, repo.Root).RemoveRule(args[0])
+			if err != nil {
+				return err
+			}
+			for _, r := range removed {
+				a.say("taken back: %s", escaped(r.Text))
+			}
+			return nil
+		},
+	}
+}
