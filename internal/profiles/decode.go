@@ -405,6 +405,10 @@ func (d *document) slice(n *node, dst reflect.Value) {
 		d.mismatch(n, "an array")
 		return
 	}
+	if most := d.most(dst.Type()); len(n.items) > most {
+		d.at(n, "too-many", "", "%s has %d elements, and may have %d", d.describe(), len(n.items), most)
+		return
+	}
 	items := n.items
 	if plainList(dst.Type()) {
 		items = d.ellipsis(n)
@@ -422,6 +426,17 @@ func (d *document) slice(n *node, dst reflect.Value) {
 		}
 	}
 	dst.Set(out)
+}
+
+// most is how many elements a list may have, so that what compares them with each other stays quick.
+func (d *document) most(t reflect.Type) int {
+	switch {
+	case t.Elem() == reflect.TypeFor[Rule]():
+		return 50_000
+	case d.inEntry() || plainStruct(t.Elem()):
+		return 256
+	}
+	return 1000
 }
 
 // ellipsis gives the elements of a list of strings without the "..." that stands for what lies below.
@@ -451,6 +466,10 @@ func (d *document) inEntry() bool { return slices.Contains(d.steps, "") }
 func (d *document) mapping(n *node, dst reflect.Value) {
 	if n.kind != tableKind {
 		d.mismatch(n, "a table")
+		return
+	}
+	if most := 1000; len(n.names) > most {
+		d.at(n, "too-many", "", "%s has %d keys, and may have %d", d.describe(), len(n.names), most)
 		return
 	}
 	out := reflect.MakeMapWithSize(dst.Type(), len(n.names))
