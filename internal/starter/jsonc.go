@@ -34,6 +34,7 @@ func (e *SyntaxError) Error() string {
 type document struct {
 	file  string
 	lines []int // the offset at which each line begins
+	size  int
 }
 
 // node is a value of a document, by its path: "sandbox.network.allowedDomains[2]".
@@ -53,7 +54,7 @@ type member struct {
 // parseJSONC reads data, whose names must differ within an object.
 func parseJSONC(file string, data []byte) (node, error) {
 	data = bytes.TrimPrefix(data, []byte("\uFEFF"))
-	d := &document{file: file, lines: lineStarts(data)}
+	d := &document{file: file, lines: lineStarts(data), size: len(data)}
 	if len(data) > maxSettings {
 		return node{}, &SyntaxError{File: file, Text: fmt.Sprintf("larger than %d KiB", maxSettings>>10)}
 	}
@@ -158,6 +159,9 @@ func (d *document) syntax(err error) error {
 	e := &SyntaxError{File: d.file, Text: "not JSON"}
 	if _, scanErr := fmt.Sscanf(err.Error(), "hujson: line %d, column %d:", &e.Line, &e.Col); scanErr != nil {
 		return e
+	}
+	if e.Line > len(d.lines) { // the end that was put behind the file's
+		e.Line, e.Col = d.place(d.size)
 	}
 	text := err.Error()
 	switch _, what, _ := strings.Cut(text, ": parsing "); {
@@ -271,8 +275,11 @@ func (n node) number() (string, bool) {
 	return string(l), true
 }
 
-// off reports a value that asks for nothing: false, null, an empty list, object or text.
+// off reports a value that asks for nothing: none, false, null, an empty list, object or text.
 func (n node) off() bool {
+	if n.v.Value == nil {
+		return true
+	}
 	if b, ok := n.boolean(); ok {
 		return !b
 	}

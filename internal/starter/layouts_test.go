@@ -44,7 +44,7 @@ func indexOf(archive *txtar.Archive, name string) int {
 	return -1
 }
 
-func archives(t *testing.T, pattern string, least int) map[string]*txtar.Archive {
+func archives(t testing.TB, pattern string, least int) map[string]*txtar.Archive {
 	t.Helper()
 	paths, err := filepath.Glob(pattern)
 	if err != nil || len(paths) < least {

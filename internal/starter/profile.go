@@ -169,12 +169,12 @@ type wanted struct {
 // origin is for fetching from where the repository comes from.
 func (w *writer) origin(f Facts) {
 	switch {
-	case len(f.Remotes) == 0:
+	case f.Origin.Host == "":
 		w.line(`  # "origin",`, "git fetch from the repository's own remote, once it has one")
-	case f.Remotes[0].HTTPS:
-		w.line(`  "origin",`, "git fetch from this repository on "+f.Remotes[0].Host)
+	case f.Origin.Problem == "":
+		w.line(`  "origin",`, "git fetch from this repository on "+f.Origin.Host)
 	default:
-		w.line(`  # "origin",`, "git fetch from "+f.Remotes[0].Host+": the remote speaks ssh, which does not pass; with an https:// address it would")
+		w.line(`  # "origin",`, strings.TrimPrefix(f.Origin.Problem, `"origin" allows nothing: `))
 	}
 }
 
@@ -188,7 +188,7 @@ func (w *writer) hosting(f Facts, o Options) {
 }
 
 func mentions(f Facts, host string) bool {
-	return slices.ContainsFunc(f.Remotes, func(r Remote) bool { return r.Host == host }) ||
+	return slices.Contains(f.Remotes, host) ||
 		slices.ContainsFunc(f.Submodules, func(s Fact) bool { return s.What == host })
 }
 

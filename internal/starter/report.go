@@ -17,14 +17,12 @@ func (f Facts) Lines() (lines []string) {
 	for _, h := range f.Hide {
 		say("hidden from the agent: %s (%s)", h.What, h.File)
 	}
-	for i, r := range f.Remotes {
-		switch {
-		case i > 0:
-		case r.HTTPS:
-			say("remote: %s, over https: fetching from it is allowed", r.Host)
-		default:
-			say("remote: %s, not over https: fetching from it does not pass", r.Host)
-		}
+	switch {
+	case f.Origin.Host == "":
+	case f.Origin.Problem == "":
+		say("remote: %s; fetching from it is allowed", f.Origin.Host)
+	default:
+		say("remote: %s; %s", f.Origin.Host, f.Origin.Problem)
 	}
 	for _, r := range append(append([]Fact{}, f.Registries...), f.Allowed...) {
 		say("not allowed yet: %s, which %s names; take the # away if it is yours", r.What, r.File)

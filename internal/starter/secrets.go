@@ -113,17 +113,3 @@ func hostOf(address string) (string, bool) {
 	h, err := policy.ParseHost(u.Hostname())
 	return h.String(), err == nil
 }
-
-// remoteOf reads a git remote: an address, or ssh's short form "git@github.com:acme/billing.git".
-func remoteOf(remote string) (Remote, bool) {
-	if strings.Contains(remote, "://") {
-		host, ok := hostOf(remote)
-		return Remote{host, strings.HasPrefix(strings.ToLower(remote), "https://")}, ok
-	}
-	host, _, ok := strings.Cut(remote, ":")
-	if i := strings.LastIndexByte(host, '@'); i >= 0 {
-		host = host[i+1:]
-	}
-	h, err := policy.ParseHost(host)
-	return Remote{Host: h.String()}, ok && err == nil
-}

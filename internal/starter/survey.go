@@ -6,6 +6,9 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"agentbox/internal/plan"
+	"agentbox/internal/policy"
 )
 
 // Bounds of a survey. A repository beyond them is not read on, and Facts.Partial says so.
@@ -24,17 +27,18 @@ type Fact struct {
 
 // Remote is where the repository comes from.
 type Remote struct {
-	Host  string // "github.com"
-	HTTPS bool   // false: over ssh or something else
+	Host    string // "github.com"
+	Problem string // why the named set "origin" would allow nothing, or ""
 }
 
-// Facts is what a repository looks like. Lists are sorted, but for Needs and Remotes, and hold nothing twice. Hosts
+// Facts is what a repository looks like. Lists are sorted, but for Needs, and hold nothing twice. Hosts
 // are valid names; Hide holds valid patterns; File is as in the repository, whatever that holds.
 type Facts struct {
 	Languages    []string
 	Needs        []Fact   // ecosystems by name: "npm", in the order of their table
 	Registries   []Fact   // hosts, other than the public ones, that settings of package managers name
-	Remotes      []Remote // origin first
+	Origin       Remote   // zero: there is none
+	Remotes      []string // hosts of all remotes
 	Submodules   []Fact   // hosts
 	Hide         []Fact   // patterns for what looks like secrets, or what Claude Code is denied to read
 	Allowed      []Fact   // hosts that Claude Code's settings allow
@@ -44,14 +48,20 @@ type Facts struct {
 	Partial      bool // the repository is larger than what was looked at
 }
 
-// Survey looks at a repository. Remotes are URLs as git has them, origin's first. What cannot be read is passed over.
+// Survey looks at a repository. Remotes are URLs as git has them, first that of "origin", "" when there is none. What
+// cannot be read is passed over.
 func Survey(fsys fs.FS, remotes []string) Facts {
 	s := surveyor{fsys: fsys, table: ecosystems(), needs: map[string]need{}}
 	s.walk(".", 0)
 	s.facts.Needs = s.needed()
-	for _, url := range remotes {
-		if r, ok := remoteOf(url); ok && !slices.Contains(s.facts.Remotes, r) {
-			s.facts.Remotes = append(s.facts.Remotes, r)
+	for i, url := range remotes {
+		host := remoteHost(url)
+		if host == "" {
+			continue
+		}
+		if s.facts.Remotes = append(s.facts.Remotes, host); i == 0 {
+			_, problem := plan.OriginRules(plan.ParseRemote(url))
+			s.facts.Origin = Remote{host, problem}
 		}
 	}
 	return s.tidied()
@@ -201,8 +211,8 @@ func (s *surveyor) hide(pattern, file string) {
 func (s *surveyor) submodules(name string) {
 	for line := range strings.Lines(s.content(name)) {
 		key, value, _ := strings.Cut(line, "=")
-		if r, ok := remoteOf(strings.TrimSpace(value)); ok && strings.TrimSpace(key) == "url" {
-			add(&s.facts.Submodules, r.Host, name)
+		if host := remoteHost(strings.TrimSpace(value)); host != "" && strings.TrimSpace(key) == "url" {
+			add(&s.facts.Submodules, host, name)
 		}
 	}
 }
@@ -259,8 +269,19 @@ func (s *surveyor) tidied() Facts {
 	f := s.facts
 	slices.Sort(f.Languages)
 	f.Languages = slices.Compact(f.Languages)
+	slices.Sort(f.Remotes)
+	f.Remotes = slices.Compact(f.Remotes)
 	for _, list := range [][]Fact{f.Registries, f.Submodules, f.Hide, f.Allowed, f.Packages} {
 		slices.SortFunc(list, func(a, b Fact) int { return strings.Compare(a.What, b.What) })
 	}
 	return f
+}
+
+// remoteHost gives the host of a git remote, or "" for one that no rule could name.
+func remoteHost(url string) string {
+	h, err := policy.ParseHost(plan.ParseRemote(url).Host)
+	if err != nil {
+		return ""
+	}
+	return h.String()
 }
