@@ -153,7 +153,7 @@ func (d descriptor) read(size, limit int64) ([]byte, error) {
 
 // check applies the rules to what was opened.
 func (r rules) check(name string, st *unix.Stat_t) error {
-	mode := uint32(st.Mode)
+	mode := modeBits(st)
 	if !r.owner(st.Uid) {
 		return problem(fmt.Sprintf("if you trust what is in it, make it yours: chown \"$(id -u)\" %q", name),
 			"reading %q: it belongs to another user (uid %d)", name, st.Uid)
@@ -168,7 +168,10 @@ func (r rules) check(name string, st *unix.Stat_t) error {
 	return nil
 }
 
-func kind(st *unix.Stat_t) uint32 { return uint32(st.Mode) & unix.S_IFMT }
+// modeBits is the mode, which has 16 bits on macOS.
+func modeBits(st *unix.Stat_t) uint32 { return uint32(st.Mode) } //nolint:unconvert // it converts on macOS
+
+func kind(st *unix.Stat_t) uint32 { return modeBits(st) & unix.S_IFMT }
 
 func regular(name string, st *unix.Stat_t) error {
 	switch k := kind(st); k {
