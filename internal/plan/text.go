@@ -60,6 +60,14 @@ func (t *page) line(loud bool, label, format string, args ...any) {
 	}
 }
 
+// from says where a value stands, when somebody said it.
+func from(p Plan, path string) string {
+	if at := p.Grants.Origins[path]; at != fromDefault {
+		return wrapped(" (", clean(at), ")")
+	}
+	return ""
+}
+
 // fold breaks a text between words. A word that is too long stays whole: it can be copied.
 func fold(s string, width int) (rows []string) {
 	row, length := "", 0
@@ -81,8 +89,7 @@ func pad(s string, width int) string {
 
 func (t *page) agent(p Plan) {
 	t.line(false, "profile", "%s%s", clean(p.Grants.Profile), after(" · ", clean(p.Grants.Description)))
-	origin := p.Grants.Origins["tier"]
-	t.line(false, "tier", "%s%s", clean(p.Grants.Tier), wrapped(" (", clean(origin), ")"))
+	t.line(false, "tier", "%s%s", clean(p.Grants.Tier), from(p, "tier"))
 	t.line(false, "runs", "%s", words(p.Binding.Argv))
 	switch a := p.Grants.Agent; {
 	case a.Image != "":
@@ -98,14 +105,14 @@ func (t *page) agent(p Plan) {
 func (t *page) files(p Plan) {
 	switch w := p.Grants.Workspace; w.Mode {
 	case Direct:
-		t.line(true, "repo", "%s · direct: it writes to your files as it goes", clean(p.Binding.Repo))
+		t.line(true, "repo", "%s · direct: it writes to your files as it goes%s", clean(p.Binding.Repo), from(p, "workspace.mode"))
 	case ReadOnly:
-		t.line(false, "repo", "%s · read-only: it can change nothing", clean(p.Binding.Repo))
+		t.line(false, "repo", "%s · read-only: it can change nothing%s", clean(p.Binding.Repo), from(p, "workspace.mode"))
 	default:
-		t.line(false, "repo", "%s · %s: it changes a copy, and you choose what to take", clean(p.Binding.Repo), clean(string(w.Mode)))
+		t.line(false, "repo", "%s · %s: it changes a copy, and you choose what to take%s", clean(p.Binding.Repo), clean(string(w.Mode)), from(p, "workspace.mode"))
 	}
 	if hide := p.Grants.Workspace.Hide; len(hide) > 0 {
-		t.line(false, "hidden", "%s (now %s)", words(hide), count(len(p.Binding.Hidden), "path"))
+		t.line(false, "hidden", "%s, now %s%s", words(hide), count(len(p.Binding.Hidden), "path"), from(p, "workspace.hide"))
 	}
 	tools := append([]string{"/usr"}, p.Binding.Roots...)
 	t.line(false, "tools", "%s · read-only%s", words(tools), masked(p.Binding.Masked))
@@ -178,7 +185,7 @@ func hosts(hs []policy.Host) string {
 }
 
 func (t *page) bounds(p Plan) {
-	t.line(false, "stops after", "%s", budgetText(p.Grants.Budget))
+	t.line(false, "stops after", "%s%s", budgetText(p.Grants.Budget), from(p, "budget.time"))
 	t.limits(p)
 	e := p.Binding.Engine
 	t.line(false, "isolation", "%s · rootless Podman %s, %s, %s", p.Grants.Isolation.Runtime, clean(e.Version), clean(cmp.Or(e.Runtime, "its own runtime")), transport(e.Transport))

@@ -18,13 +18,13 @@ func (t *page) network(p Plan) {
 	set := p.Network()
 	switch {
 	case set.Default == policy.Allow:
-		t.line(true, "network", "everything that no rule denies: it can send your code anywhere")
+		t.line(true, "network", "everything that no rule denies: it can send your code anywhere%s", from(p, "network.default"))
 	case set.Default == policy.Ask:
-		t.line(false, "network", "you are asked for what is not listed here")
+		t.line(false, "network", "you are asked for what is not listed here%s", from(p, "network.default"))
 	case !slices.ContainsFunc(set.Rules, func(r policy.Rule) bool { return r.Action != policy.Deny }):
-		t.line(false, "network", "none")
+		t.line(false, "network", "none%s", from(p, "network.default"))
 	default:
-		t.line(false, "network", "only what is listed here")
+		t.line(false, "network", "only what is listed here%s", from(p, "network.default"))
 	}
 	if only := p.Grants.Network.Only; len(only) > 0 {
 		t.line(false, "", "and of that only %s (%s)", shortList(patternNames(only), maxHosts), clean(p.Grants.Origins["network.only"]))
