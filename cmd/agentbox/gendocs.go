@@ -1,7 +1,7 @@
 //go:build gendocs
 
 // With the build tag gendocs this program is the one that writes the files which are made from the command line's own
-// description: man/*.1 and completions/agentbox.ps1. So nothing of it is in the agentbox that is shipped.
+// description and the format's: man/*.1, schema/*.json and completions/agentbox.ps1. So nothing of it is in the agentbox that is shipped.
 package main
 
 import (
@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 
 	"agentbox/cmd/agentbox/manpage"
+	"agentbox/internal/schema"
 )
 
 func main() {
@@ -24,11 +25,30 @@ func generate() error {
 	if err := writePages("man"); err != nil {
 		return err
 	}
+	if err := writeSchemas("schema"); err != nil {
+		return err
+	}
 	var script bytes.Buffer
 	if err := newRoot(&app{getenv: os.Getenv}).GenPowerShellCompletionWithDesc(&script); err != nil {
 		return err
 	}
 	return os.WriteFile("completions/agentbox.ps1", script.Bytes(), 0o644)
+}
+
+func writeSchemas(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	for _, kind := range schema.Kinds() {
+		text, err := schema.For(kind)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(dir, kind+".schema.json"), text, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // writePages puts a page for each verb into dir, and takes away those of verbs that are gone.

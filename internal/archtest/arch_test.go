@@ -52,6 +52,7 @@ var levels = map[string]int{
 	"internal/trust":           1,
 	"internal/gate":            2,
 	"internal/plan":            2,
+	"internal/schema":          2,
 	"internal/doctor":          3,
 	"internal/mcp":             3,
 	"internal/proxy":           3,
