@@ -289,8 +289,8 @@ func (l *loader) whole(p *Profile, layers []layer, name string) error {
 	slices.Reverse(p.Chain)
 	p.Origin = d.root.src.file
 	p.Origins = d.origins(reflect.TypeFor[Profile]())
-	sets.mark(p)
 	l.place(p)
+	sets.mark(p)
 	d.check(p)
 	return nil
 }

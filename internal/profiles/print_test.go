@@ -140,9 +140,7 @@ func placeless(p Profile) Profile {
 	p.Name, p.Origin, p.Chain, p.Origins, p.Extends = "", "", nil, nil, ""
 	p.Network.Rules, p.Git, p.Credentials, p.Servers, p.Agent.Files = slices.Clone(p.Network.Rules), slices.Clone(p.Git), slices.Clone(p.Credentials), slices.Clone(p.Servers), slices.Clone(p.Agent.Files)
 	for i := range p.Network.Rules {
-		if p.Network.Rules[i].Set == "" {
-			p.Network.Rules[i].Origin = ""
-		}
+		p.Network.Rules[i].Origin = ""
 	}
 	for i := range p.Git {
 		p.Git[i].Origin = ""

@@ -1,6 +1,7 @@
 package profiles
 
 import (
+	"path"
 	"reflect"
 	"slices"
 	"strings"
@@ -16,6 +17,7 @@ type expansion struct {
 }
 
 type setRules struct {
+	place string // of the name in network.use, "agentbox.toml:3"
 	name  Name
 	model bool
 	rules int
@@ -87,7 +89,7 @@ func (l *loader) set(n *node) (rules []*node, s setRules, err error) {
 	if list == nil || list.kind != arrayKind {
 		return nil, s, nil
 	}
-	return list.items, setRules{Name(n.text), set.Model, len(list.items)}, nil
+	return list.items, setRules{n.src.place(int(n.value)).String(), Name(n.text), set.Model, len(list.items)}, nil
 }
 
 // readSet decodes the file of one named set by itself; nil when it is not TOML.
@@ -120,13 +122,14 @@ func (f Files) set(name string) (*source, error) {
 	return nil, nil
 }
 
-// mark tells the rules of named sets which one they are of.
+// mark tells the rules of named sets which one they are of, and who asked for it: that is who allows something.
 func (e expansion) mark(p *Profile) {
 	i := e.own
 	for _, s := range e.of {
 		for range s.rules {
 			if i < len(p.Network.Rules) {
-				p.Network.Rules[i].Set, p.Network.Rules[i].Model = s.name, s.model
+				r := &p.Network.Rules[i]
+				r.Set, r.Model, r.Origin = s.name, s.model, s.place+" ("+path.Base(r.Origin)+")"
 			}
 			i++
 		}
