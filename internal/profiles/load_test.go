@@ -242,6 +242,8 @@ func TestColumnsCountCharactersAndNothingRedrawsTheScreen(t *testing.T) {
 
 func FuzzLoad(f *testing.F) {
 	f.Add([]byte(good))
+	f.Add([]byte("\x00"))
+	f.Add([]byte("a = \x1b"))
 	files, _ := filepath.Glob("testdata/bad/*.toml")
 	for _, file := range files {
 		data, err := os.ReadFile(file)

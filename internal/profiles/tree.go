@@ -121,7 +121,7 @@ type fault struct {
 }
 
 func invalid(offset int, format string, args ...any) *fault {
-	return &fault{"not-toml", offset, "not valid TOML: " + fmt.Sprintf(format, args...)}
+	return &fault{"not-toml", offset, "not valid TOML: " + printable(fmt.Sprintf(format, args...))}
 }
 
 // parse reads src as TOML 1.0. It reads what BurntSushi/toml reads, but for what TOML 1.1 adds (inline tables over
@@ -408,8 +408,10 @@ func (g *grower) pair(t *node, kv *unstable.Node, depth int) (end int, f *fault)
 		case next == nil:
 			next = g.table(dotted, offset, offset)
 			t.put(name, next)
-		case it.IsLast() || next.kind != tableKind || next.form != dotted:
+		case it.IsLast() || next.kind != tableKind || next.form != dotted && next.form != implied:
 			return 0, g.twice(next, name, offset)
+		default:
+			next.form = dotted // and no header may open it any more
 		}
 		t = next
 	}

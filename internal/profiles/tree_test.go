@@ -150,7 +150,7 @@ func places(n *node) error {
 }
 
 var tomls = []string{
-	good, "", "\n", "#", "a = 1", "\xef\xbb\xbfa = 1\r\n", "a.b = 1\na.c = 2\n", "[a]\n[a]\n", "[a.b]\n[a]\nb.c = 1\n", "[a]\nb.c=1\n[a.b]\n", "[a]\nb.c=1\n[a.b.d]\ne=1\n",
+	good, "", "\n", "#", "a = 1", "\xef\xbb\xbfa = 1\r\n", "a.b = 1\na.c = 2\n", "[a]\n[a]\n", "[a.b.c]\n[a]\nb.d=1", "[a.b.c]\n[a]\nb.d=1\n[a.b]\n", "[a.b.c]\n[a]\nb.d=1\n[a.b.e]\n", "[a.b.c]\n[a]\nb.c.d=1\n", "[a.b.c]\nb.c=1\n[a.b]\nb.d=1\n", "[a.b]\n[a]\nb.c = 1\n", "[a]\nb.c=1\n[a.b]\n", "[a]\nb.c=1\n[a.b.d]\ne=1\n",
 	"[[a]]\n[[a]]\nb=1\n[a.c]\n", "[a]\n[[a]]\n", "a=[]\n[[a]]\n", "a={}\n[a.b]\n", "a={b=1,b=2}", "a={b.c=1,b.d=2}", "a={b={x=1},b.y=2}", "a=[{b=1},{b=2}]\n[[a]]\n",
 	"a=0x1F\nb=0o7\nc=0b1\nd=1_000\ne=+1\nf=-0\n", "a=01", "a=1__0", "a=_1", "a=1_", "a=0x", "a=+0x1", "a=9223372036854775808", "a=-9223372036854775808",
 	"a=1.0\nb=1e5\nc=-1.5e-3\nd=inf\ne=-inf\nf=nan\n", "a=+nan\nb=-nan\nc=+inf", "a=1.", "a=.1", "a=1e", "a=1._0", "a=1e999", "a=00.1", "a=1.e5",
