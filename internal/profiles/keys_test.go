@@ -57,7 +57,7 @@ func TestKeysAreThoseOfTheFormat(t *testing.T) {
 		"credential.source.command": {Kind: List, Items: String},
 		"credential.source.github_app.permissions": {Kind: Map, Items: String, Required: true, Enum: []string{"read", "write"}, KeyPattern: permissionForm.String()},
 		"budget.usd":  {Kind: Number},
-		"budget.time": {Kind: String},
+		"budget.time": {Kind: String, Pattern: scalarForms()[reflect.TypeFor[Duration]()].pattern},
 		"limits.cpus": {Kind: Number},
 		"limits.pids": {Kind: Integer},
 	} {
