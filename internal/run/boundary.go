@@ -55,7 +55,7 @@ func newBoundary(p plan.Plan, log Log, secrets Secrets, now time.Time) (*boundar
 		return nil, err
 	}
 	b.table = synthdns.NewTable()
-	b.names = synthdns.NewServer(b.table, network.Reachable, b.gate)
+	b.names = synthdns.NewServer(b.table, b.gate.Reachable, b.gate)
 	return b, nil
 }
 
