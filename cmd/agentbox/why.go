@@ -1,0 +1,209 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"agentbox/internal/plan"
+	"agentbox/internal/policy"
+)
+
+type whyOptions struct {
+	profile, url, method, tool, path string
+	json                             bool
+}
+
+func newWhy(a *app) *cobra.Command {
+	o := whyOptions{}
+	cmd := &cobra.Command{
+		Use: "why PROFILE URL | --tool SERVER.TOOL | --path PATH", Short: "Say whether a profile allows something, and which rule says so",
+		Long: `Says what agentbox run PROFILE would answer to a request, a tool call or a look at a file: the decision, the rule with
+its file and line, the reason, and what would change it. All layers count, your own and the organisation's too. Nothing
+is asked, run or reached.
+
+A URL without a scheme is https. Its query plays no part. A PATH is relative to the repository's root, or absolute.
+
+Exit codes: 0 allowed, of a path: seen; 1 denied, hidden, asked about first, or the profile can't be used; 2 usage.`,
+		Example: `  agentbox why claude api.anthropic.com
+  agentbox why claude https://registry.npmjs.org/left-pad --method PUT
+  agentbox why billing --tool files.write_file
+  agentbox why billing --path .env`,
+		Args: func(cmd *cobra.Command, args []string) error { return o.take(cmd, args) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.why(cmd, o) },
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.method, "method", "GET", "the request's method")
+	f.StringVar(&o.tool, "tool", "", "a tool of a server, SERVER.TOOL, in place of a URL")
+	f.StringVar(&o.path, "path", "", "a path in the repository, in place of a URL")
+	f.BoolVar(&o.json, "json", false, "print JSON")
+	return cmd
+}
+
+// take reads the arguments: a profile and one thing to ask about.
+func (o *whyOptions) take(cmd *cobra.Command, args []string) error {
+	asked := 0
+	for _, set := range []bool{len(args) > 1, cmd.Flags().Changed("tool"), cmd.Flags().Changed("path")} {
+		if set {
+			asked++
+		}
+	}
+	switch {
+	case len(args) == 0 || len(args) > 2 || asked != 1:
+		return usage(cmd, fmt.Errorf("%s takes a profile and one of a URL, --tool and --path", cmd.CommandPath()))
+	case cmd.Flags().Changed("method") && len(args) != 2:
+		return usage(cmd, errors.New("--method goes with a URL"))
+	}
+	o.profile = args[0]
+	if len(args) == 2 {
+		o.url = args[1]
+	}
+	return nil
+}
+
+// answer is what why prints as JSON.
+type answer struct {
+	Profile string `json:"profile"`
+	Asked   string `json:"asked"` // "GET https://example.com/", "tool files.read", "path .env"
+	plan.Explanation
+}
+
+func (a *app) why(cmd *cobra.Command, o whyOptions) error {
+	question, err := o.question(cmd)
+	if err != nil {
+		return err
+	}
+	root, err := here()
+	if err != nil {
+		return err
+	}
+	f, floors, err := a.mine(root)
+	if err != nil {
+		return err
+	}
+	_, g, err := granted(o.profile, f, floors)
+	if err != nil {
+		return err
+	}
+	asked, e, err := question(bound(cmd.Context(), g, root), root)
+	if err != nil {
+		return usage(cmd, err)
+	}
+	if err := a.explain(answer{o.profile, asked, e}, o.json); err != nil {
+		return err
+	}
+	if !slices.Contains([]string{string(policy.Allow), "read", "write"}, e.Decision) {
+		return exitCode(exitFinding)
+	}
+	return nil
+}
+
+// bound adds what "origin" means in this repository.
+func bound(ctx context.Context, g plan.Grants, root string) plan.Grants {
+	if slices.Contains(g.Use, "origin") {
+		rules, _ := plan.OriginRules(originRemote(ctx, root)) // none: then nothing is allowed, which is what why says
+		g.Network.Rules = slices.Concat(g.Network.Rules, rules)
+	}
+	return g
+}
+
+// question is what is asked, once the grants are known.
+type question func(g plan.Grants, root string) (asked string, e plan.Explanation, err error)
+
+func (o whyOptions) question(cmd *cobra.Command) (question, error) {
+	switch {
+	case o.url != "":
+		method, u, err := target(o.method, o.url)
+		if err != nil {
+			return nil, usage(cmd, err)
+		}
+		return func(g plan.Grants, _ string) (string, plan.Explanation, error) {
+			return method + " " + u.String(), g.WhyURL(method, u), nil
+		}, nil
+	case cmd.Flags().Changed("tool"):
+		server, tool, ok := strings.Cut(o.tool, ".")
+		if !ok || server == "" || tool == "" {
+			return nil, usage(cmd, fmt.Errorf("--tool takes SERVER.TOOL, not %q", o.tool))
+		}
+		return func(g plan.Grants, _ string) (string, plan.Explanation, error) {
+			return "tool " + o.tool, g.WhyTool(o.tool), nil
+		}, nil
+	}
+	return func(g plan.Grants, root string) (string, plan.Explanation, error) {
+		rel, err := inside(root, o.path)
+		if err != nil {
+			return "", plan.Explanation{}, err
+		}
+		return "path " + rel, g.WhyPath(rel), nil
+	}, nil
+}
+
+// target reads a method and a URL, in which only scheme, host, port and path count.
+func target(method, text string) (string, *url.URL, error) {
+	method = strings.ToUpper(method)
+	if !regexp.MustCompile(`^[A-Z][A-Z0-9_-]*$`).MatchString(method) {
+		return "", nil, fmt.Errorf("%q is not a method", method)
+	}
+	if !strings.Contains(text, "://") {
+		text = "https://" + text
+	}
+	u, err := url.Parse(text)
+	switch {
+	case err != nil:
+		return "", nil, fmt.Errorf("%q is not a URL", text)
+	case u.Scheme != "https" && u.Scheme != "http":
+		return "", nil, fmt.Errorf("the boundary lets https and http through, not %q", u.Scheme)
+	case u.Hostname() == "":
+		return "", nil, fmt.Errorf("the URL %q names no host", text)
+	}
+	return method, &url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}, nil
+}
+
+// inside is a path as the repository's patterns see it.
+func inside(root, path string) (string, error) {
+	rel := path
+	if filepath.IsAbs(path) {
+		var err error
+		if rel, err = filepath.Rel(root, filepath.Clean(path)); err != nil {
+			return "", fmt.Errorf("%q is not in the repository", path)
+		}
+	}
+	rel = filepath.ToSlash(filepath.Clean(rel))
+	if path == "" || !filepath.IsLocal(rel) {
+		return "", fmt.Errorf("%q is not in the repository", path)
+	}
+	return rel, nil
+}
+
+func (a *app) explain(w answer, asJSON bool) error {
+	if asJSON {
+		return encodeJSON(a.out, w)
+	}
+	said := map[string]string{"allow": "allowed", "ask": "asked about first", "deny": "denied", "read": "can be read", "write": "can be changed", "hidden": "hidden"}[w.Decision]
+	fmt.Fprintf(a.out, "%s: %s\n", said, escaped(w.Asked))
+	for _, line := range [][2]string{{"rule", w.Rule}, {"reason", w.Reason}} {
+		if line[1] != "" {
+			fmt.Fprintf(a.out, "  %-7s %s\n", line[0], escaped(line[1]))
+		}
+	}
+	if w.Change == "" {
+		return nil
+	}
+	fmt.Fprintf(a.out, "  %-7s ", "change")
+	for i, line := range strings.Split(strings.TrimRight(w.Change, "\n"), "\n") {
+		if i > 0 && line != "" {
+			line = strings.Repeat(" ", 10) + line
+		}
+		if _, err := fmt.Fprintln(a.out, escaped(line)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
