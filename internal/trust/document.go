@@ -15,6 +15,10 @@ import (
 	"github.com/pelletier/go-toml/v2/unstable"
 )
 
+// maxOpen bounds the brackets and braces of a file, and with them how deep it nests: the reader of TOML recurses, and a
+// stack that overflows ends the process.
+const maxOpen = 16 << 10
+
 // document is a grants file: its bytes, what they say, and where its rules stand.
 type document struct {
 	data    []byte
@@ -37,6 +41,9 @@ type expression struct {
 // parse reads a grants file.
 func parse(data []byte) (document, error) {
 	doc := document{data: data}
+	if bytes.Count(data, []byte("["))+bytes.Count(data, []byte("{")) > maxOpen {
+		return document{}, fmt.Errorf("it has more than %d opening brackets", maxOpen)
+	}
 	if err := toml.Unmarshal(data, &doc.values); err != nil {
 		if d, ok := errors.AsType[*toml.DecodeError](err); ok {
 			row, col := d.Position()

@@ -20,7 +20,7 @@ import (
 
 const (
 	grantsDir = "repos"
-	maxGrants = 1 << 20 // bytes of a grants file
+	maxGrants = 256 << 10 // bytes of a grants file
 	preamble  = "# What you allowed in one repository alone, on top of its profile.\n" +
 		"# `agentbox grants list` shows it, `agentbox grants revoke` takes it back. You may edit it.\n"
 	addedMark = "# added "

@@ -213,6 +213,9 @@ func TestFilesThatAProgramCannotEdit(t *testing.T) {
 		"rules are no list":   {head + "[network]\nrule = 5\n", "not a list", "not a list"},
 		"rules are no tables": {head + "[network]\nrule = [5]\n", "not a table", "not a table"},
 		"a port is none":      {head + "[[network.rule]]\nhost = \"x.com\"\nports = [70000]\n", "not a port", "not a port"},
+		"nested too deep":     {head + "x = " + strings.Repeat("[", maxOpen+1), "opening brackets", "opening brackets"},
+		"nested with braces":  {head + "x = " + strings.Repeat("{a=", maxOpen+1), "opening brackets", "opening brackets"},
+		"nested":              {head + "x = " + strings.Repeat("[", maxOpen), "grants file", "grants file"},
 		"invalid UTF-8":       {head + "# \xff\n", "grants file", "grants file"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -250,7 +253,7 @@ func TestWhateverARuleHoldsComesBack(t *testing.T) {
 		}
 		return out
 	}
-	for round := range 60 {
+	for round := range 25 {
 		g := GrantsOf(filepath.Join(t.TempDir(), "c"), "/home/"+strings.ReplaceAll(text(), "/", "-"))
 		var want []Rule
 		before := []string{""}
@@ -353,4 +356,34 @@ func TestAllGrants(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "another file") || len(all) != 1 {
 		t.Errorf("%+v, %v", all, err)
 	}
+}
+
+// However a file is written: what is removed from it is the rule alone, or nothing is.
+func FuzzGrantsFile(f *testing.F) {
+	const head = "version = 1\nrepo = \"/r\"\n"
+	for _, seed := range []string{
+		"", "[[network.rule]]\nhost = \"a\"\n", "# added 2026-01-02T12:00:00Z\r\n[[network.rule]]\r\nhost = 'a'\r\n\r\n[[network.rule]]\r\n",
+		"[network]\nuse = []\n[[network.rule]]\n[network.rule.x]\ny = 1\n[[network.rule]]\n", "network.rule = [{}, {host = \"b\"}]",
+		"[[network.rule]]\nx = '''\n[[network.rule]]\n'''\n# end", "[[network.rule]] # a\n#b\n[a]#c\n", "\xef\xbb\xbf", "[[network.rule.x]]\n",
+		"x = " + strings.Repeat("[", 5000),
+	} {
+		f.Add(head + seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		doc, err := parse([]byte(text))
+		if err != nil || len(doc.spans) == 0 {
+			return
+		}
+		for i := range doc.granted {
+			edited := cut(doc.data, doc.spans[i:i+1])
+			keep := slices.Delete(slices.Clone(doc.granted), i, i+1)
+			if err := verify(doc, edited, keep); err != nil {
+				t.Errorf("removing rule %d: %v\n%q\nbecame\n%q", i+1, err, text, edited)
+			}
+		}
+		added := appendRule(doc.data, api(), noon())
+		if err := verify(doc, added, append(slices.Clone(doc.granted), Granted{Rule: api(), Action: "allow"})); err != nil {
+			t.Errorf("adding: %v\n%q\nbecame\n%q", err, text, added)
+		}
+	})
 }
