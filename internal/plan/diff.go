@@ -68,6 +68,8 @@ type differ struct {
 	from, to Grants
 	fresh    bool // from is Nothing
 	changes  []Change
+
+	wasRule, isRule byOrigin
 }
 
 // kept leaves out what means nothing next to Nothing: a limit on what did not run, or on what no longer does.

@@ -151,20 +151,31 @@ func texts[T ~string](in []T) []string {
 	return out
 }
 
+// rules keeps what all rules list in one slice each: there may be ten thousand rules.
 func rules(in []profiles.Rule) []policy.Rule {
-	out := make([]policy.Rule, 0, len(in))
+	var nPorts, nMethods int
 	for _, r := range in {
-		rule := policy.Rule{Action: policy.Action(r.Action), Host: r.Host, Ports: make([]uint16, len(r.Ports)), Paths: r.Paths,
-			Inspect: r.Inspect, Model: r.Model, Origin: r.Origin}
-		for i, p := range r.Ports {
-			rule.Ports[i] = uint16(p)
-		}
-		for _, m := range r.Methods {
-			rule.Methods = append(rule.Methods, string(m))
+		nPorts, nMethods = nPorts+len(r.Ports), nMethods+len(r.Methods)
+	}
+	out, ports, methods := make([]policy.Rule, 0, len(in)), make([]uint16, 0, nPorts), make([]string, 0, nMethods)
+	for _, r := range in {
+		rule := policy.Rule{Action: policy.Action(r.Action), Host: r.Host, Paths: r.Paths, Inspect: r.Inspect, Model: r.Model, Origin: r.Origin}
+		rule.Ports, ports = converted(ports, r.Ports, func(p profiles.Port) uint16 { return uint16(p) })
+		if len(r.Methods) > 0 {
+			rule.Methods, methods = converted(methods, r.Methods, func(m profiles.Method) string { return string(m) })
 		}
 		out = append(out, rule)
 	}
 	return out
+}
+
+// converted appends to all, which has room, and gives what it appended apart.
+func converted[T, F any](all []T, from []F, one func(F) T) (own, more []T) {
+	start := len(all)
+	for _, v := range from {
+		all = append(all, one(v))
+	}
+	return all[start:len(all):len(all)], all
 }
 
 func gitRules(in []profiles.GitRule) []GitRule {

@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	maxRules = 10 // that are shown: every other is in the JSON
-	maxHosts = 6  // of a named set
+	maxRules = 7 // that are shown: every other is in the JSON
+	maxHosts = 6 // of a named set
 )
 
 func (t *page) network(p Plan) {

@@ -12,6 +12,7 @@ import (
 // network compares the rules, by the requests that they answer otherwise.
 func (d *differ) network() {
 	a, b := d.from, d.to
+	d.wasRule, d.isRule = origins(a.Network), origins(b.Network)
 	for _, w := range policy.Wider(a.Network, b.Network) {
 		d.at(Wider, "network", ruleOrigin(b, w.Rule), "%s", d.widened(w))
 	}
@@ -44,7 +45,7 @@ func ruleOrigin(g Grants, rule string) string {
 
 // widened says what is new, by the rule that makes it so.
 func (d *differ) widened(w policy.Widening) string {
-	subject, was := subjectOf(d.to.Network, w), ", which was "+said(w.From)
+	subject, was := d.isRule.subject(w), ", which was "+said(w.From)
 	switch {
 	case w.Uninspected:
 		return "no longer looks into connections to " + place2(w) + ", so that only the host and the port hold"
@@ -53,7 +54,7 @@ func (d *differ) widened(w policy.Widening) string {
 	case d.fresh:
 		was = ""
 	}
-	return verb(w.To) + " " + subject + was + by(d.from, w.Was)
+	return verb(w.To) + " " + subject + was + d.wasRule.by(w.Was)
 }
 
 // narrowed says what is no longer there, by the rule that made it so.
@@ -62,9 +63,9 @@ func (d *differ) narrowed(w policy.Widening) string {
 	case w.Uninspected:
 		return "looks into connections to " + place2(w)
 	case w.Unsure:
-		return verb(w.To) + " " + subjectOf(d.from.Network, w) + " no longer, or not all of it"
+		return verb(w.To) + " " + d.wasRule.subject(w) + " no longer, or not all of it"
 	}
-	return "no longer " + verb(w.To) + " " + subjectOf(d.from.Network, w) + ", which is " + said(w.From) + " now" + by(d.to, w.Was)
+	return "no longer " + verb(w.To) + " " + d.wasRule.subject(w) + ", which is " + said(w.From) + " now" + d.isRule.by(w.Was)
 }
 
 func verb(a policy.Action) string {
@@ -81,9 +82,20 @@ func said(a policy.Action) string {
 	return "denied"
 }
 
+// byOrigin finds rules: two sets of ten thousand may differ in all of them.
+type byOrigin map[string][]policy.Rule
+
+func origins(set policy.Set) byOrigin {
+	out := make(byOrigin, len(set.Rules))
+	for _, r := range set.Rules {
+		out[r.Origin] = append(out[r.Origin], r)
+	}
+	return out
+}
+
 // by names the rule that said otherwise.
-func by(g Grants, rule string) string {
-	if i := slices.IndexFunc(g.Network.Rules, func(r policy.Rule) bool { return r.Origin == rule }); rule == "" || i < 0 {
+func (o byOrigin) by(rule string) string {
+	if rule == "" || len(o[rule]) == 0 {
 		return ""
 	}
 	return " by the rule at " + clean(rule)
@@ -93,13 +105,13 @@ func place2(w policy.Widening) string {
 	return cmp.Or(w.Hosts, w.Host) + wrapped(" on port ", w.Port, "")
 }
 
-// subjectOf is what the rule of a widening speaks of, and the request that shows that it matters.
-func subjectOf(set policy.Set, w policy.Widening) string {
-	i := slices.IndexFunc(set.Rules, func(r policy.Rule) bool { return r.Origin == w.Rule && r.Action == w.To })
+// subject is what the rule of a widening speaks of, and the request that shows that it matters.
+func (o byOrigin) subject(w policy.Widening) string {
+	i := slices.IndexFunc(o[w.Rule], func(r policy.Rule) bool { return r.Action == w.To })
 	if w.Rule == fromDefault || i < 0 {
 		return "what no rule names, such as " + witness(w)
 	}
-	r := set.Rules[i]
+	r := o[w.Rule][i]
 	if _, exact := r.Host.Exact(); exact && len(r.Methods) == 1 && len(r.Paths) == 0 || w.Method == "" {
 		return requests(r)
 	}
