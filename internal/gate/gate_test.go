@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -93,6 +94,31 @@ func TestDecideRecordsNothing(t *testing.T) {
 	}
 	if n := len(log.all()); n != 0 {
 		t.Errorf("Decide recorded %d events", n)
+	}
+}
+
+func TestNobodyCanBeAsked(t *testing.T) {
+	set, good, evil := goodOnly(t)
+	asking := set.Rules[0]
+	asking.Action, asking.Methods, asking.Origin = policy.Ask, []string{"POST"}, "p:2"
+	set.Rules, set.Default = append(set.Rules, asking), policy.Ask
+	log := &memory{}
+	g := New(set, log)
+	for _, r := range []policy.Request{{Host: good, Port: 443, Method: "POST", Path: "/"}, {Host: evil, Port: 443}, {Host: evil, Port: 443, Method: "GET", Path: "/"}} {
+		checked, err := g.Check(t.Context(), r)
+		if err != nil || checked.Action != policy.Deny || g.Decide(r).Action != policy.Deny || !strings.Contains(checked.Reason(), "nobody can be asked") {
+			t.Errorf("%+v: %+v (%s), %v", r, checked, checked.Reason(), err)
+		}
+	}
+	if d, err := g.Check(t.Context(), policy.Request{Host: good, Port: 443, Method: "GET", Path: "/"}); err != nil || !d.Allowed() {
+		t.Errorf("what is not asked about: %+v, %v", d, err)
+	}
+	events := log.all()
+	if len(events) != 4 || events[0].Decision != event.Deny || events[0].Rule != "p:2" || events[2].Decision != event.Deny || events[3].Decision != event.Allow {
+		t.Errorf("events %+v", events)
+	}
+	if g.Reachable(evil) || !g.Reachable(good) {
+		t.Error("Reachable is wrong")
 	}
 }
 

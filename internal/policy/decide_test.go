@@ -97,6 +97,9 @@ func TestTheQuestionOfATunnel(t *testing.T) {
 		{rules(t, Allow, "deny POST /x"), Allow, true},
 		{rules(t, Ask, "allow /x"), Allow, true},
 	} {
+		if good := host(t, "good.test"); c.set.Reachable(good) != (c.want == Allow) || c.set.Compile().Reachable(good) != (c.want == Allow) {
+			t.Errorf("%+v: Reachable is not %v", c.set, c.want == Allow)
+		}
 		for _, method := range []string{"", "CONNECT"} {
 			q := Request{Host: host(t, "good.test"), Port: 443, Method: method}
 			for _, d := range []Decision{c.set.Decide(q), c.set.Compile().Decide(q)} {
@@ -142,7 +145,7 @@ func TestOverridesAreDeniedWhereTheyMatter(t *testing.T) {
 	} {
 		q := Request{Host: host(t, "good.test"), Port: 443, Method: "GET", Path: "/a", MethodBy: c.methodBy, PathBy: c.pathBy}
 		for _, d := range []Decision{c.set.Decide(q), c.set.Compile().Decide(q)} {
-			if d.Action != c.want || d.Action == Deny && !strings.Contains(d.Reason(), c.methodBy+c.pathBy+" asks the server") {
+			if d.Action != c.want || d.Action == Deny && !strings.Contains(d.Reason(), c.methodBy+c.pathBy) || d.Action == Deny && !strings.Contains(d.Reason(), "server") {
 				t.Errorf("%+v: %s: %s", c, d.Action, d.Reason())
 			}
 		}

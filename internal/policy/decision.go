@@ -68,7 +68,7 @@ func (d Decision) Reason() string {
 	case byMethodOverride:
 		return fmt.Sprintf("%s asks the server to take the request for one with another method, and the rule at %s goes by methods of %s", r.MethodBy, d.Rule, r.Host)
 	case byPathOverride:
-		return fmt.Sprintf("%s asks the server to take the request for one with another path, and the rule at %s goes by paths of %s", r.PathBy, d.Rule, r.Host)
+		return fmt.Sprintf("%s names another path to the server than the one that is judged, and the rule at %s goes by paths of %s", r.PathBy, d.Rule, r.Host)
 	case byRule:
 		return fmt.Sprintf("the rule for %s at %s %s", d.set.Rules[d.at].Host, d.Rule, d.says())
 	case byDefault:

@@ -177,7 +177,7 @@ func oneSpelling(t testing.TB, escaped string) string {
 
 func TestMatchIsWhatItSays(t *testing.T) {
 	matched := 0
-	for seed := range uint64(20_000) {
+	for seed := range uint64(10_000) {
 		r := newRandom(t, seed)
 		p, path := r.pathPattern(), r.path()
 		if !CanonicalPath(path) {
@@ -198,7 +198,7 @@ func TestMatchIsWhatItSays(t *testing.T) {
 			}
 		}
 	}
-	if matched < 500 {
+	if matched < 200 {
 		t.Errorf("%d matches say too little", matched)
 	}
 }

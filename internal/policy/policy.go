@@ -57,8 +57,8 @@ type Request struct {
 	Path   string
 	Via    string // "proxy" or "direct", for the event
 
-	// What in the request asks the server to take it for one with another method or path, the name of a header or of a
-	// query's parameter; "" for none. Such a request is denied where rules go by methods, or by paths.
+	// What in the request asks the server to take it for one with another method, or names another path to it: a header
+	// or a parameter of the query; "" for none. Such a request is denied where rules go by methods, or by paths.
 	MethodBy string
 	PathBy   string
 }

@@ -8,7 +8,7 @@ import (
 )
 
 func TestTableAnswersLikeItsSet(t *testing.T) {
-	for seed := range uint64(3000) {
+	for seed := range uint64(1000) {
 		r := newRandom(t, seed)
 		set := r.set(12)
 		table := set.Compile()
@@ -28,7 +28,7 @@ func TestTableAnswersLikeItsSet(t *testing.T) {
 // What a tunnel is refused for, each request in it would be refused for too, so asking early loses nothing; and a
 // connection is only ever spliced where no request in it could be denied.
 func TestTheQuestionOfATunnelIsABound(t *testing.T) {
-	for seed := range uint64(3000) {
+	for seed := range uint64(1000) {
 		r := newRandom(t, seed)
 		set := r.set(8)
 		for range 30 {

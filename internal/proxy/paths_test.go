@@ -342,6 +342,7 @@ func TestRequestsThatAskForAnotherMethodOrPath(t *testing.T) {
 	}
 	paths := []string{
 		"/api/x\nX-Original-URL: /admin", "/api/x\nx-rewrite-url: /admin", "/api/x\nX_Original_URL: /admin", "/api/x\nX-Forwarded-Uri: /admin", "/api/x\nX-Original-URI: /admin", "/api/x\nX-Forwarded-Prefix: /admin",
+		"/api/x\nDestination: https://good.test/admin", "/api/x\nx-amz-copy-source: /admin",
 	}
 	for name, c := range map[string]struct {
 		rules   func(testing.TB) []policy.Rule
@@ -350,7 +351,7 @@ func TestRequestsThatAskForAnotherMethodOrPath(t *testing.T) {
 		reason  string
 	}{
 		"methods": {byMethod, methods, paths, "for one with another method"},
-		"paths":   {byPath, paths, methods, "for one with another path"},
+		"paths":   {byPath, paths, methods, "names another path"},
 		"neither": {unlimited, nil, slices.Concat(paths, methods), ""},
 	} {
 		t.Run(name, func(t *testing.T) {
