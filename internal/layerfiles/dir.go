@@ -36,7 +36,7 @@ func Dir(root string, uid int) fs.FS {
 // written it.
 func Repo(root string, uid int) fs.FS {
 	anyone := func(uint32) bool { return true }
-	return &tree{root: root, rules: rules{owner: ownedBy(uid), limit: MaxFile}, shape: rules{owner: anyone}}
+	return &tree{root: root, rules: rules{owner: ownedBy(uid), limit: MaxFile, entries: MaxFiles}, shape: rules{owner: anyone}}
 }
 
 // ReadPrivate reads a file of agentbox's own: dir/base under the rules of Dir, of at most limit bytes.
@@ -46,7 +46,7 @@ func ReadPrivate(dir, base string, uid int, limit int64) ([]byte, error) {
 }
 
 func personal(uid int, limit int64) rules {
-	return rules{owner: ownedBy(uid), strict: true, private: privateGroup, limit: limit}
+	return rules{owner: ownedBy(uid), strict: true, private: privateGroup, limit: limit, entries: MaxFiles}
 }
 
 func ownedBy(uid int) func(uint32) bool {
@@ -112,7 +112,7 @@ func (t *tree) ReadDir(name string) ([]fs.DirEntry, error) {
 	}
 	f := os.NewFile(uintptr(dir.fd), dir.name)
 	defer f.Close()
-	names, err := list(f)
+	names, err := list(f, t.rules.entries)
 	if err != nil {
 		return nil, err
 	}
@@ -131,10 +131,10 @@ func (t *tree) ReadDir(name string) ([]fs.DirEntry, error) {
 }
 
 // list gives the names of a directory, sorted.
-func list(f *os.File) ([]string, error) {
-	names, err := f.Readdirnames(MaxFiles + 1)
-	if len(names) > MaxFiles {
-		return nil, problem("keep other files elsewhere", "reading %q: it has more than %d entries", f.Name(), MaxFiles)
+func list(f *os.File, limit int) ([]string, error) {
+	names, err := f.Readdirnames(limit + 1)
+	if len(names) > limit {
+		return nil, problem("keep other files elsewhere", "reading %q: it has more than %d entries", f.Name(), limit)
 	}
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, explain(f.Name(), err)

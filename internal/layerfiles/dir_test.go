@@ -306,11 +306,22 @@ func TestNamesStayInside(t *testing.T) {
 
 func TestADirectoryIsBounded(t *testing.T) {
 	root := t.TempDir()
-	for i := range MaxFiles + 1 {
-		must(t, os.Mkdir(filepath.Join(root, "d"+strings.Repeat("x", i%50)+string(rune('a'+i%26))+strings.Repeat("y", i/50)), 0o700))
+	for _, name := range []string{"a.toml", "b.toml", "c.toml"} {
+		put(t, root, name, "")
 	}
-	_, err := fs.Glob(Dir(root, os.Getuid()), "*.toml")
-	wantError(t, err, "more than 4096 entries")
+	for _, fsys := range []fs.FS{Dir(root, os.Getuid()), Repo(root, os.Getuid())} {
+		d := fsys.(*tree)
+		if d.rules.entries != MaxFiles {
+			t.Errorf("the bound is %d", d.rules.entries)
+		}
+		d.rules.entries = 3
+		if names, err := fs.Glob(d, "*.toml"); err != nil || len(names) != 3 {
+			t.Errorf("%v, %v", names, err)
+		}
+		d.rules.entries = 2
+		_, err := fs.Glob(d, "*.toml")
+		wantError(t, err, "more than 2 entries")
+	}
 }
 
 func TestReadPrivateIsBounded(t *testing.T) {

@@ -47,7 +47,8 @@ type rules struct {
 	strict  bool // nobody but the owner may write it
 	sticky  bool // a directory that others may add to, but not change what is there, will do
 	private func(uid, gid uint32) bool
-	limit   int64
+	limit   int64 // bytes of a file
+	entries int   // of a directory
 }
 
 // descriptor is an open directory or file with the name that messages give it.
