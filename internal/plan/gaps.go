@@ -37,8 +37,11 @@ func (f *gapFinder) value(asked bool, path, word, instead string) {
 		return
 	}
 	origin := f.g.Origins[path]
-	if strings.HasPrefix(origin, "tier ") {
+	switch {
+	case strings.HasPrefix(origin, "tier "):
 		instead = f.tier(instead)
+	case strings.HasPrefix(origin, organisationFile):
+		instead = "it is for whoever keeps " + organisationFile + " to change: " + instead
 	}
 	f.gaps = append(f.gaps, Gap{What: path + " = " + word, Origin: origin, Instead: instead})
 }

@@ -48,7 +48,7 @@ func TestArchives(t *testing.T) {
 }
 
 func isOutcome(name string) bool {
-	return name == "grants.json" || name == "refused" || name == "not-yet"
+	return name == "grants.json" || name == "refused" || name == "not-yet" || name == "screen"
 }
 
 func outcome(t *testing.T, a *txtar.Archive) []txtar.File {
@@ -69,7 +69,26 @@ func outcome(t *testing.T, a *txtar.Archive) []txtar.File {
 	if gaps := gapsError(g); gaps != nil {
 		out = append(out, txtar.File{Name: "not-yet", Data: []byte(gaps.Error() + "\nhint: " + strings.ReplaceAll(gaps.Hint(), "\n", "\nhint: ") + "\n")})
 	}
+	if slices.ContainsFunc(a.Files, func(f txtar.File) bool { return f.Name == "screen" }) {
+		out = append(out, txtar.File{Name: "screen", Data: screen(t, g)})
+	}
 	return out
+}
+
+// screen is the plan as it is shown, on a machine that can enforce everything.
+func screen(t *testing.T, g Grants) []byte {
+	t.Helper()
+	p := Plan{Hash: g.Hash(), Grants: g, Binding: Binding{Repo: "/home/ann/repo", Directory: "/home/ann/repo", Argv: []string{"/usr/bin/work"},
+		Enforced: map[string]bool{"memory": true, "cpus": true, "pids": true}, Engine: Engine{Version: "5.4.2", Runtime: "crun", Transport: "pass"}}}
+	if slices.Contains(g.Use, originSet) {
+		p.Binding.Remote = "github.com/acme/billing"
+		p.Binding.Rules, _ = OriginRules(ParseRemote("https://github.com/acme/billing"))
+	}
+	var b bytes.Buffer
+	if err := WriteText(&b, p); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
 }
 
 // archived loads what an archive holds.

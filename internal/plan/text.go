@@ -23,10 +23,7 @@ func WriteText(w io.Writer, p Plan) error {
 	t.credentials(p)
 	t.extras(p)
 	t.bounds(p)
-	for _, gap := range p.Grants.Unsupported() {
-		t.line(true, "not yet", "%s%s: the run would be refused", clean(gap.What), wrapped(" (", clean(gap.Origin), ")"))
-		t.line(false, "", "%s", clean(gap.Instead))
-	}
+	t.gaps(p.Grants.Unsupported())
 	for _, warning := range p.Binding.Warnings {
 		t.line(true, "warning", "%s", clean(warning))
 	}
@@ -36,6 +33,18 @@ func WriteText(w io.Writer, p Plan) error {
 	t.line(false, "hash", "%s", p.Hash)
 	_, err := io.WriteString(w, t.b.String())
 	return err
+}
+
+// gaps is one paragraph: what to write instead is what the refusal says.
+func (t *page) gaps(gaps []Gap) {
+	if len(gaps) == 0 {
+		return
+	}
+	parts := make([]string, len(gaps))
+	for i, gap := range gaps {
+		parts[i] = clean(gap.What) + wrapped(" (", clean(gap.Origin), ")")
+	}
+	t.line(true, "not yet", "%s: this version cannot carry that out, and refuses the run", strings.Join(parts, " · "))
 }
 
 func shortHash(s string) string { return clean(s[:min(len(s), len("sha256:")+12)]) }

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -41,7 +42,7 @@ func (t *page) network(p Plan) {
 		t.set(name, sets[name])
 	}
 	if len(p.Binding.Rules) > 0 {
-		t.line(false, "", "%-6s%s · fetch only", originSet, clean(p.Binding.Remote))
+		t.line(false, "", "%s %s · fetch only", originSet, clean(p.Binding.Remote))
 	}
 	for _, host := range sortedKeys(p.Binding.Upstream.Hosts) {
 		t.line(true, "", "%s is dialled at %s (your config.toml)", clean(host), clean(p.Binding.Upstream.Hosts[host]))
@@ -55,7 +56,7 @@ func (t *page) network(p Plan) {
 func grouped(rules []policy.Rule) (own []policy.Rule, sets map[string][]policy.Rule, names []string) {
 	sets = map[string][]policy.Rule{}
 	for _, r := range rules {
-		name := setOf(r.Origin)
+		name, _ := setOf(r.Origin)
 		if name == "" {
 			own = append(own, r)
 			continue
@@ -68,13 +69,15 @@ func grouped(rules []policy.Rule) (own []policy.Rule, sets map[string][]policy.R
 	return own, sets, names
 }
 
-// setOf is the named set whose file a rule comes from: "npm" for "built-in/sets/npm.toml:4".
-func setOf(origin string) string {
-	_, name, ok := strings.Cut(file(origin), "/sets/")
-	if !ok || strings.Contains(name, "/") {
-		return ""
+var setRule = regexp.MustCompile(`^(.+) \(([a-z0-9-]+)\.toml:[0-9]+\)$`)
+
+// setOf is the named set that a rule comes from, and where that is used: "npm" and "agentbox.toml:3" for
+// "agentbox.toml:3 (npm.toml:4)". It is "" for a rule of a profile's own.
+func setOf(origin string) (name, used string) {
+	if m := setRule.FindStringSubmatch(origin); m != nil {
+		return m[2], m[1]
 	}
-	return strings.TrimSuffix(name, ".toml")
+	return "", ""
 }
 
 // unseen reports a rule that lets connections through without looking into them.
@@ -104,7 +107,8 @@ func (t *page) set(name string, rules []policy.Rule) {
 	if some {
 		how += ", some by path"
 	}
-	t.line(slices.ContainsFunc(rules, unseen), "", "set %s · %s, %s: %s", clean(name), count(len(hosts), "host"), how, shortList(hosts, maxHosts))
+	_, used := setOf(rules[0].Origin)
+	t.line(slices.ContainsFunc(rules, unseen), "", "set %s · %s, %s: %s (%s)", clean(name), count(len(hosts), "host"), how, shortList(hosts, maxHosts), clean(used))
 }
 
 // methodsOf is what all rules that allow something let through together.
