@@ -58,6 +58,7 @@ func (b *bench) run(ctx context.Context, out io.Writer) (err error) {
 	b.starts(ctx)
 	b.inside(ctx)
 	b.memory(ctx)
+	b.decisions(ctx)
 	b.size()
 	fmt.Fprintf(b.out, "\nload at the end: %s. This says nothing on a busy machine: compare ratios, and only within one run.\n", load())
 	return nil
@@ -100,6 +101,7 @@ type pair struct {
 	one, other act
 	target     float64 // 0 is none
 	speed      bool    // the ratio is of speeds: at least target, instead of at most
+	atMost     float64 // milliseconds that one may take; 0 is no such target
 	rounds     int
 }
 
@@ -122,6 +124,9 @@ func (b *bench) measure(ctx context.Context, p pair) {
 		ratios = append(ratios, x/y)
 	}
 	fmt.Fprintf(b.out, "%-44s %s  vs  %s\n%44s ratio %s  %s\n", p.name, millis(ones), millis(others), "", spread(ratios, "%.2f"), verdict(median(ratios), p))
+	if p.atMost > 0 {
+		fmt.Fprintf(b.out, "%44s %s\n", "", against(median(ones), p.atMost, "ms"))
+	}
 }
 
 // both runs the two halves of a pair, in the order asked for, and returns milliseconds.
