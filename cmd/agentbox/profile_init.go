@@ -89,9 +89,10 @@ func (a *app) profileInit(cmd *cobra.Command, o initOptions) error {
 	if err != nil {
 		return err
 	}
+	facts = facts.Spare(tracked(repo))
 	data := starter.Profile(facts, starter.Options{
 		Name: o.name, Base: o.extends, Reach: reach(base.Profile), Own: own, Personal: o.user,
-		Sets: slices.DeleteFunc(l.files.SetNames(), func(s string) bool { return s == "origin" }), Tracked: tracked(repo, facts),
+		Sets: slices.DeleteFunc(l.files.SetNames(), func(s string) bool { return s == "origin" }),
 	})
 	if _, err := starter.Check(data, o.name, o.user, l.files); err != nil {
 		return err
@@ -180,14 +181,12 @@ func remotes(ctx context.Context, repo workspace.Repo) []string {
 	return all
 }
 
-// tracked tells the patterns that would hide a file which git tracks: hidden, it would look emptied inside.
-func tracked(repo workspace.Repo, facts starter.Facts) func(string) bool {
-	some := map[string]bool{}
-	for _, h := range facts.Hide {
-		s, err := workspace.Look(repo, []string{h.What})
-		some[h.What] = err == nil && slices.ContainsFunc(s.Warnings, func(w string) bool { return strings.Contains(w, "tracked by git") })
+// tracked tells the patterns that match a file which git tracks.
+func tracked(repo workspace.Repo) func(pattern string) bool {
+	return func(pattern string) bool {
+		s, err := workspace.Look(repo, []string{pattern})
+		return err == nil && slices.ContainsFunc(s.Warnings, func(w string) bool { return strings.Contains(w, "tracked by git") })
 	}
-	return func(pattern string) bool { return some[pattern] }
 }
 
 // sayInit tells what was found, and what to do next.

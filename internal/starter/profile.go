@@ -8,13 +8,12 @@ import (
 
 // Options of a first profile.
 type Options struct {
-	Name     string                    // the profile's name
-	Base     string                    // what it extends: "claude"
-	Reach    string                    // what the base is, for the description: "Claude Code"; "" for the base's name
-	Own      bool                      // the base is a profile of the person's or the repository's, which may be stricter than this one
-	Sets     []string                  // the named sets that exist
-	Personal bool                      // for the person's own configuration, not for the repository
-	Tracked  func(pattern string) bool // says that git tracks a file that the pattern hides; nil: nothing is known
+	Name     string   // the profile's name
+	Base     string   // what it extends: "claude"
+	Reach    string   // what the base is, for the description: "Claude Code"; "" for the base's name
+	Own      bool     // the base is a profile of the person's or the repository's, which may be stricter than this one
+	Sets     []string // the named sets that exist
+	Personal bool     // for the person's own configuration, not for the repository
 }
 
 // Profile writes a commented profile for a repository that looks like f. Only what this version carries out is active,
@@ -91,13 +90,12 @@ func (w *writer) workspace(f Facts, o Options) {
 	w.line("hide = [", "")
 	w.line(`  "...",`, "")
 	for _, h := range f.Hide {
-		if o.Tracked != nil && o.Tracked(h.What) {
-			w.line("  # "+quote(h.What)+",", "git tracks "+h.File+": hidden, it would look emptied to `git commit -a` inside")
-			continue
-		}
 		w.line("  "+quote(h.What)+",", because(h))
 	}
-	if len(f.Hide) == 0 {
+	for _, h := range f.Tracked {
+		w.line("  # "+quote(h.What)+",", "git tracks "+h.File+": hidden, it would look emptied to `git commit -a` inside")
+	}
+	if len(f.Hide)+len(f.Tracked) == 0 {
 		w.line(`  # ".env*",`, "nothing that looks like a secret was found")
 	}
 	w.line("]", "")

@@ -182,3 +182,42 @@ func FuzzSurvey(f *testing.F) {
 		}
 	})
 }
+
+// FuzzImportWords puts any two texts wherever a settings file has room for one.
+func FuzzImportWords(f *testing.F) {
+	for _, s := range []string{"*.a.test", "./x[", "~/\\", "//home/you/acme/a//b", "a/**/b/", "!x", "...", "..", "a\u00a0b", "#\"\\", "*.é.test", "${localEnv:A}", "A", "--memory=16m", "9999999g", "-m", ".git/**", "**/.git"} {
+		f.Add(s, "true")
+		f.Add("EDITOR", s)
+	}
+	options := claudeOptions(f)
+	f.Fuzz(func(t *testing.T, a, b string) {
+		list := []string{a, b, a + b}
+		env := map[string]string{a: b, b: a, "EDITOR": a, "MODE": b}
+		files := map[string]any{"denyRead": list, "allowRead": list, "allowWrite": list, "denyWrite": list}
+		network := map[string]any{"allowedDomains": list, "deniedDomains": list, a: b}
+		var rules []string
+		for _, tool := range []string{"Read", "Edit", "Bash", "WebFetch", a} {
+			rules = append(rules, tool+"("+b+")", tool+"(domain:"+a+")", tool)
+		}
+		for file, settings := range map[string]map[string]any{
+			"settings.json": {"permissions": map[string]any{"allow": rules, "deny": rules, "ask": rules, "defaultMode": a}, "env": env,
+				"sandbox": map[string]any{"network": network, "filesystem": files}, a: b},
+			"srt.json":          {"network": network, "filesystem": files, "credentials": map[string]any{"files": []any{map[string]any{"path": a, "mode": "mask"}}}},
+			"devcontainer.json": {"image": a, "runArgs": []string{a, b, "-m", a, "--cpus", b, "--pids-limit=" + a}, "containerEnv": env, "remoteEnv": map[string]string{a: "${localEnv:" + a + "}"}, "features": env},
+		} {
+			data, err := json.Marshal(settings)
+			if err != nil {
+				t.Fatal(err)
+			}
+			made, err := Import(data, file, options)
+			if err != nil {
+				continue // a name that is there twice, or one that JSON cannot hold
+			}
+			printable(t, string(made.Profile))
+			for _, n := range made.Notes {
+				printable(t, n.String())
+			}
+			loads(t, made.Profile)
+		}
+	})
+}

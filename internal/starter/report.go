@@ -17,6 +17,9 @@ func (f Facts) Lines() (lines []string) {
 	for _, h := range f.Hide {
 		say("hidden from the agent: %s (%s)", h.What, h.File)
 	}
+	for _, h := range f.Tracked {
+		say("not hidden, as git tracks it: %s", h.File)
+	}
 	switch {
 	case f.Origin.Host == "":
 	case f.Origin.Problem == "":

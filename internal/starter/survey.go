@@ -41,6 +41,7 @@ type Facts struct {
 	Remotes      []string // hosts of all remotes
 	Submodules   []Fact   // hosts
 	Hide         []Fact   // patterns for what looks like secrets, or what Claude Code is denied to read
+	Tracked      []Fact   // those that Spare took out
 	Allowed      []Fact   // hosts that Claude Code's settings allow
 	Packages     []Fact   // package managers that a Dockerfile calls: "apt", "apk", "dnf"
 	Devcontainer string   // the file, or ""
@@ -65,6 +66,21 @@ func Survey(fsys fs.FS, remotes []string) Facts {
 		}
 	}
 	return s.tidied()
+}
+
+// Spare takes the patterns out of Hide that would hide a file which git tracks: it would look emptied inside, and
+// `git commit -a` there would commit it so.
+func (f Facts) Spare(tracked func(pattern string) bool) Facts {
+	hide := f.Hide
+	f.Hide, f.Tracked = nil, nil
+	for _, h := range hide {
+		if tracked(h.What) {
+			f.Tracked = append(f.Tracked, h)
+		} else {
+			f.Hide = append(f.Hide, h)
+		}
+	}
+	return f
 }
 
 type surveyor struct {

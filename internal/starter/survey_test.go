@@ -138,7 +138,8 @@ func TestProfileOfOwnBaseLeavesModeAndTierAlone(t *testing.T) {
 
 func TestTrackedFilesAreNotHidden(t *testing.T) {
 	facts := Facts{Hide: []Fact{{".env", ".env"}, {".env.local", ".env.local"}}}
-	got := string(Profile(facts, Options{Name: "a", Base: "claude", Tracked: func(p string) bool { return p == ".env" }}))
+	facts = facts.Spare(func(p string) bool { return p == ".env" })
+	got := string(Profile(facts, Options{Name: "a", Base: "claude"}))
 	if !strings.Contains(got, "\n  # \".env\",") || !strings.Contains(got, "\n  \".env.local\",") {
 		t.Errorf("got:\n%s", got)
 	}
