@@ -138,7 +138,7 @@ func (d *document) report(src *source, offset int, p Problem) {
 	if !d.settled {
 		d.wrong[at] = true
 	}
-	full := src.problem(offset, p.Code, p.Hint, p.Text)
+	full := src.problem(offset, p.Code, shortened(p.Hint), shortened(p.Text))
 	full.Warning = p.Warning
 	d.problems = append(d.problems, full)
 }
@@ -384,20 +384,24 @@ func (d *document) unknown(n *node, fields []field) {
 		if slices.Contains(known, name) {
 			continue
 		}
+		if len(d.problems) >= maxProblems {
+			return
+		}
 		hint := "the keys here are " + strings.Join(known, ", ")
 		if near := nearest(name, known); near != "" {
 			hint = fmt.Sprintf("did you mean %q?", near)
 		}
-		d.atKey(n.items[i], "unknown-key", hint, "unknown key %q", shortened(name))
+		d.atKey(n.items[i], "unknown-key", hint, "unknown key %q", name)
 	}
 }
 
-// shortened keeps a message readable whatever it quotes.
+// shortened keeps a message readable whatever it quotes: the middle is left out.
 func shortened(s string) string {
-	if r := []rune(s[:min(len(s), 400)]); len(s) > 400 || len(r) > 80 {
-		return string(r[:min(len(r), 80)]) + "…"
+	const most, head, tail = 1000, 300, 200
+	if len(s) <= most {
+		return s
 	}
-	return s
+	return strings.ToValidUTF8(s[:head], "") + " … " + strings.ToValidUTF8(s[len(s)-tail:], "")
 }
 
 func (d *document) slice(n *node, dst reflect.Value) {

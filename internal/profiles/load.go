@@ -119,43 +119,38 @@ func (l *loader) layer(src *source, profile string) layer {
 
 // chain finds the files of a profile and of what it extends.
 func (l *loader) chain(name string) error {
-	for at := (*node)(nil); name != ""; {
-		next, parent, err := l.step(name, at)
-		if err != nil {
+	for at := (*node)(nil); ; {
+		next, err := l.step(name, at)
+		if next == nil || err != nil {
 			return err
 		}
-		name, at = next, parent
+		name, at = next.text, next
 	}
-	return nil
 }
 
-// step reads the files of one profile, which at extends, and says what it extends in turn.
-func (l *loader) step(name string, at *node) (next string, by *node, err error) {
+// step reads the files of one profile, which at extends, and finds what it extends in turn, or nil.
+func (l *loader) step(name string, at *node) (next *node, err error) {
 	if at != nil && !l.mayExtend(name, at) {
-		return "", nil, nil
+		return nil, nil
 	}
 	files, err := l.files.of(name)
 	if err != nil {
-		return "", nil, err
-	}
-	if len(files) == 0 && at == nil {
-		return "", nil, &NotFound{Name: name, Names: l.files.Names()}
+		return nil, err
 	}
 	if len(files) == 0 {
-		l.broken = true
 		missing := &NotFound{Name: name, Names: l.files.Names()}
+		if at == nil {
+			return nil, missing
+		}
+		l.broken = true
 		l.d.at(at, "unknown-profile", missing.Hint(), "%s", missing)
-		return "", nil, nil
+		return nil, nil
 	}
 	l.names = append(l.names, name)
 	for _, src := range files {
 		l.named[name] = append(l.named[name], l.layer(src, name))
 	}
-	by = l.extends(name)
-	if by == nil {
-		return "", nil, nil
-	}
-	return by.text, by, nil
+	return l.extends(name), nil
 }
 
 // mayExtend refuses cycles and endless chains.

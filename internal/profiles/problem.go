@@ -93,6 +93,9 @@ func printable(s string) string {
 
 // nearest finds the word that s was most likely meant to be, or "".
 func nearest(s string, words []string) string {
+	if len(s) > 100 {
+		return "" // no word is like it, and comparing takes long
+	}
 	best, least := "", 1+max(1, len(s)/3)
 	for _, w := range words {
 		if d := distance(strings.ToLower(s), w); d < least {

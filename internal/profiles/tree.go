@@ -19,6 +19,7 @@ import (
 const (
 	maxFile  = 4 << 20 // bytes
 	maxDepth = 64      // of tables and arrays within each other; the format is six deep
+	maxNodes = 1 << 19 // tables, arrays and values
 )
 
 type kind uint8
@@ -137,6 +138,9 @@ func parse(src *source) (*node, *fault) {
 	for g.parser.NextExpression() {
 		if f := g.expression(g.parser.Expression()); f != nil {
 			return nil, f
+		}
+		if g.count > maxNodes {
+			return nil, &fault{"too-large", 0, fmt.Sprintf("the file holds more than %d values", maxNodes)}
 		}
 	}
 	if err := g.parser.Error(); err != nil {
