@@ -41,11 +41,13 @@ keyring is needed; without --against, not even git.
 a profile that is new, with the one it extends; a deleted profile, the other way round.
 --manifest FILE fails when FILE is not what agentbox manifest gives now.
 
-Findings go to standard output in the --format text, json (one object), sarif (SARIF 2.1.0, for code scanning) or
-github (annotations; the default when GITHUB_ACTIONS is "true"), the summary to standard error.
+Findings go to standard output in the --format text, json, sarif (SARIF 2.1.0, for code scanning) or github
+(annotations; the default when GITHUB_ACTIONS is "true"), the summary to standard error. JSON is one object: version,
+agentbox, profiles, counts (errors, warnings, widenings, stale) and findings, each with code, severity, message and, where
+known, hint, file, line, col, profile and snippet. A finding without a profile is about several, or about a file.
 
 Exit codes: 0 nothing found, or warnings alone; 1 an error, a widening or a stale manifest, with --strict a warning
-too; 2 usage.`,
+too; 2 usage, or REF or FILE can't be read.`,
 		Example: `  agentbox check
   agentbox check --against origin/main
   agentbox check --manifest agentbox.manifest.json
@@ -107,13 +109,15 @@ func (a *app) check(ctx context.Context, o checkOptions) error {
 	var then profiles.Files
 	if o.against != "" {
 		if then, err = a.refFiles(ctx, root, o.against); err != nil {
-			return err
+			return &usageError{err, shallow(root, hintOf(err))}
 		}
 	}
 	if err := c.choose(o, then); err != nil {
 		return err
 	}
-	c.files()
+	if !c.named {
+		c.files()
+	}
 	for _, name := range c.names {
 		c.profile(name)
 	}
@@ -126,6 +130,14 @@ func (a *app) check(ctx context.Context, o checkOptions) error {
 		}
 	}
 	return a.tell(c, o)
+}
+
+// shallow adds to a hint what ails most clones of CI.
+func shallow(root, hint string) string {
+	if !exists(filepath.Join(root, ".git", "shallow")) {
+		return hint
+	}
+	return "this clone has only a part of the history: fetch the rest (in actions/checkout: fetch-depth: 0)\n" + hint
 }
 
 // tell writes what was found, sums up and gives the exit code.

@@ -69,14 +69,18 @@ func (c *checker) compare(name, ref string, then profiles.Files) {
 		return
 	}
 	before, what := ancestor(now.profile, then)
+	why := "is new since " + ref
+	if slices.Contains(then.Names(), name) {
+		why = "could not be used at " + ref
+	}
 	c.widenings(name, before, now.grants, then, func(text string) string {
 		switch what {
 		case name:
 			return text
 		case "":
-			return fmt.Sprintf("%s (the profile is new since %s)", text, ref)
+			return fmt.Sprintf("%s (the profile %s)", text, why)
 		}
-		return fmt.Sprintf("%s (the profile is new since %s, and is compared with %q, which it extends)", text, ref, what)
+		return fmt.Sprintf("%s (the profile %s, and is compared with %q, which it extends)", text, why, what)
 	})
 }
 

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -135,7 +136,7 @@ func writeManifests(w io.Writer, m manifests) error {
 
 // manifest compares the committed document with that of now.
 func (c *checker) manifest(o checkOptions) error {
-	data, err := os.ReadFile(o.manifest)
+	data, err := readManifest(o.manifest)
 	if err != nil {
 		return &usageError{fmt.Errorf("reading the manifest: %w", err), "make it: " + renew(o)}
 	}
@@ -162,6 +163,24 @@ func (c *checker) manifest(o checkOptions) error {
 		stale(line)
 	}
 	return nil
+}
+
+// readManifest reads a regular file of a size that a manifest can have. In a repository it could be a link to anything.
+func readManifest(file string) ([]byte, error) {
+	const most = 64 << 20
+	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }() // only read
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() || info.Size() > most {
+		return nil, fmt.Errorf("%s is not a regular file of at most %d bytes", file, most)
+	}
+	return io.ReadAll(io.LimitReader(f, most))
 }
 
 // renew is the command that makes the manifest anew.

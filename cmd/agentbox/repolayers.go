@@ -63,18 +63,18 @@ func here() (string, error) {
 // builtInFiles are the built-in layers alone.
 func builtInFiles() profiles.Files { return profiles.Files{BuiltIn: builtin.Files()} }
 
-// repoFiles are the built-in layers and those of the work tree at root: what is free of machine and person.
+// repoFiles are the built-in layers and those of the work tree at root: what is free of machine and person. They are
+// read as its owner's, whoever looks: in CI a container's user often checks a tree that another one has cloned. What is
+// run is decided about layers that were read more strictly.
 func (a *app) repoFiles(root string) profiles.Files {
 	f := builtInFiles()
-	f.Repo = layerfiles.Repo(root, a.reader(root))
+	f.Repo = layerfiles.Repo(root, a.owner(root))
 	return f
 }
 
-// reader is the user whose files are read in the work tree. Root reads those of the tree's owner: in CI a container's
-// root often checks a tree that another user has cloned.
-func (a *app) reader(root string) int {
+func (a *app) owner(root string) int {
 	info, err := os.Lstat(root)
-	if err != nil || a.uid != 0 {
+	if err != nil {
 		return a.uid
 	}
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {

@@ -84,17 +84,16 @@ func (a *app) why(cmd *cobra.Command, o whyOptions) error {
 	if err != nil {
 		return err
 	}
-	f, floors, err := a.mine(root)
+	d, err := a.decided(o.profile, root)
 	if err != nil {
 		return err
 	}
-	_, g, err := granted(o.profile, f, floors)
-	if err != nil {
-		return err
-	}
-	asked, e, err := question(bound(cmd.Context(), g, root), root)
+	asked, e, err := question(bound(cmd.Context(), d.grants, root), root)
 	if err != nil {
 		return usage(cmd, err)
+	}
+	if !d.consent.settled() {
+		a.say("this repository's layers widen %s, and you have not accepted that: agentbox run asks first (agentbox trust)", o.profile)
 	}
 	if err := a.explain(answer{o.profile, asked, e}, o.json); err != nil {
 		return err
@@ -103,6 +102,23 @@ func (a *app) why(cmd *cobra.Command, o whyOptions) error {
 		return exitCode(exitFinding)
 	}
 	return nil
+}
+
+// decided is what agentbox run would decide, with this repository's layers as they are.
+func (a *app) decided(name, root string) (decision, error) {
+	paths, err := a.paths()
+	if err != nil {
+		return decision{}, err
+	}
+	l, err := a.layers(paths, root)
+	if err != nil {
+		return decision{}, err
+	}
+	floors, err := readFloors(policyFile)
+	if err != nil {
+		return decision{}, err
+	}
+	return l.decide(name, floors, flags{})
 }
 
 // bound adds what "origin" means in this repository.
