@@ -165,7 +165,7 @@ func (d *differ) agent() {
 		d.add(Wider, "agent.args", "passes %s%s", cmp.Or(words(b.Args), "no arguments"), d.instead(" in place of %s", words(a.Args)))
 	}
 	if a.Rootfs != b.Rootfs {
-		d.add(Wider, "agent.rootfs", "runs in a root file system of its %s%s", clean(b.Rootfs), d.instead(" instead of its %s", a.Rootfs))
+		d.add(Wider, "agent.rootfs", "takes its programs from %s%s", rootText(b.Rootfs), d.instead(" instead of %s", rootText(a.Rootfs)))
 	}
 	d.handed("agent.image", a.Image, b.Image, "runs in the image %s", " in place of %s", "no longer runs in the image %s")
 	d.handed("agent.containerfile", a.Containerfile, b.Containerfile, "builds and runs %s", " in place of %s", "no longer builds %s")
@@ -173,6 +173,18 @@ func (d *differ) agent() {
 	d.table("agent.env", a.Env, b.Env, "sets %s to %s", "no longer sets %s")
 	d.files(a.Files, b.Files)
 	d.items("agent.pass", a.Pass, b.Pass, Wider, Tighter, "hands in your $%s", "no longer hands in your $%s")
+}
+
+func rootText(rootfs string) string {
+	switch rootfs {
+	case "host":
+		return "this machine"
+	case "image":
+		return "an image"
+	case "containerfile":
+		return "an image that it builds"
+	}
+	return clean(rootfs)
 }
 
 // table compares variables: a new or changed one is Wider.
@@ -235,10 +247,12 @@ func distinct[T cmp.Ordered](s []T) []T { return slices.Compact(slices.Sorted(sl
 
 func (d *differ) workspace() {
 	a, b := d.from.Workspace, d.to.Workspace
-	if d.fresh {
-		d.add(Wider, "workspace.mode", "%s", modeText(b.Mode))
-	} else if a.Mode != b.Mode {
-		d.words("workspace.mode", string(a.Mode), string(b.Mode), "works on the repository in mode %s", " instead of %s")
+	if d.fresh || a.Mode != b.Mode {
+		kind := Wider
+		if !d.fresh && rank("workspace.mode", string(a.Mode)) >= 0 && rank("workspace.mode", string(b.Mode)) > rank("workspace.mode", string(a.Mode)) {
+			kind = Tighter
+		}
+		d.add(kind, "workspace.mode", "%s%s", modeText(b.Mode), d.instead(" (the mode was %s)", string(a.Mode)))
 	}
 	if a.Backend != b.Backend {
 		d.add(Other, "workspace.backend", "keeps its changes by %s%s", cmp.Or(clean(b.Backend), "whatever suits"), d.instead(" instead of %s", a.Backend))
@@ -252,7 +266,7 @@ func modeText(m Mode) string {
 	case Direct:
 		return "writes to your files as it goes"
 	case ReadOnly:
-		return "reads your repository"
+		return "reads your repository and changes nothing"
 	case Review:
 		return "works on a copy of your repository, and you choose what to take"
 	}
@@ -305,19 +319,25 @@ func (d *differ) budget() {
 	a, b := d.from.Budget, d.to.Budget
 	d.time(a.Time, b.Time)
 	for _, n := range []struct {
-		path     string
-		from, to int64
-		what     string
+		path         string
+		from, to     int64
+		before, what string
 	}{
-		{"budget.usd", microDollars(a.USD), microDollars(b.USD), "spend %s dollars"},
-		{"budget.tokens", a.Tokens, b.Tokens, "use %s tokens"},
-		{"budget.requests", a.Requests, b.Requests, "make %s requests"},
-		{"budget.tool_calls", a.ToolCalls, b.ToolCalls, "make %s tool calls"},
-		{"budget.denials", a.Denials, b.Denials, "go on after %s denials"},
+		{"budget.usd", microDollars(a.USD), microDollars(b.USD), "may spend ", " dollars"},
+		{"budget.tokens", a.Tokens, b.Tokens, "may use ", " tokens"},
+		{"budget.requests", a.Requests, b.Requests, "may make ", " requests"},
+		{"budget.tool_calls", a.ToolCalls, b.ToolCalls, "may make ", " tool calls"},
+		{"budget.denials", a.Denials, b.Denials, "may go on after ", " denials"},
 	} {
-		d.most(n.path, n.from, n.to, n.what)
+		d.most(n.path, n.from, n.to, n.before, n.what)
 	}
-	d.words("budget.on_limit", cmp.Or(a.OnLimit, "stop"), cmp.Or(b.OnLimit, "stop"), "does this when a budget is spent: %s", ", instead of: %s")
+	switch from, to := cmp.Or(a.OnLimit, "stop"), cmp.Or(b.OnLimit, "stop"); {
+	case from == to:
+	case to == "stop":
+		d.add(Tighter, "budget.on_limit", "stops when a budget is spent, instead of asking")
+	default:
+		d.add(Wider, "budget.on_limit", "%ss when a budget is spent, instead of stopping", clean(to))
+	}
 }
 
 func (d *differ) time(from, to time.Duration) {
@@ -339,12 +359,12 @@ func (d *differ) time(from, to time.Duration) {
 // looser reports that a is more than b; 0 is no limit.
 func looser(a, b int64) bool { return a != b && (a == 0 || b != 0 && a > b) }
 
-func (d *differ) most(path string, from, to int64, what string) {
+func (d *differ) most(path string, from, to int64, before, what string) {
 	text := func(n int64) string {
 		if n == 0 {
 			return "any number of"
 		}
-		return strings.Trim(show(path, n), `"`)
+		return "at most " + strings.Trim(show(path, n), `"`)
 	}
 	if from == to || d.fresh {
 		return
@@ -353,14 +373,14 @@ func (d *differ) most(path string, from, to int64, what string) {
 	if looser(from, to) {
 		kind = Tighter
 	}
-	d.add(kind, path, "may "+what+"%s", text(to), d.instead(" instead of %s", text(from)))
+	d.add(kind, path, "%s%s%s%s", before, text(to), what, d.instead(" instead of %s", strings.TrimSuffix(strings.TrimPrefix(text(from), "at most "), " of")))
 }
 
 func (d *differ) limits() {
 	a, b := d.from.Limits, d.to.Limits
-	d.most("limits.memory", a.Memory, b.Memory, "use %s bytes of memory")
-	d.most("limits.cpus", millionths(a.CPUs), millionths(b.CPUs), "use %s processors")
-	d.most("limits.pids", cmp.Or(a.Pids, DefaultPids), cmp.Or(b.Pids, DefaultPids), "have %s processes")
+	d.most("limits.memory", a.Memory, b.Memory, "may fill ", " of memory")
+	d.most("limits.cpus", millionths(a.CPUs), millionths(b.CPUs), "may keep ", " processors busy")
+	d.most("limits.pids", cmp.Or(a.Pids, DefaultPids), cmp.Or(b.Pids, DefaultPids), "may have ", " processes")
 }
 
 func (d *differ) memory() {
@@ -392,9 +412,9 @@ func (d *differ) memoryScope(from, to string) {
 	switch {
 	case from == to:
 	case slices.Index(order, to) >= 0 && slices.Index(order, to) < slices.Index(order, from):
-		d.add(Tighter, "memory.scope", "remembers things for: %s%s", clean(to), d.instead(", instead of: %s", from))
+		d.add(Tighter, "memory.scope", "remembers things by %s%s", clean(to), d.instead(" instead of %s", from))
 	default:
-		d.add(Wider, "memory.scope", "remembers things for: %s%s", clean(to), d.instead(", instead of: %s", from))
+		d.add(Wider, "memory.scope", "remembers things by %s%s", clean(to), d.instead(" instead of %s", from))
 	}
 }
 

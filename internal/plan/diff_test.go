@@ -237,6 +237,9 @@ func randomTable(r *rand.Rand) map[string]string {
 
 func randomSet(t testing.TB, r *rand.Rand) policy.Set {
 	set := policy.Set{Default: oneOf(r, policy.Allow, policy.Ask, policy.Deny, policy.Deny), Rules: []policy.Rule{}}
+	if r.IntN(3) == 0 {
+		set.Only = []policy.Pattern{pattern(t, "*.a.test"), pattern(t, oneOf(r, "a.test", "b.test"))}
+	}
 	for i := range r.IntN(4) {
 		rule := policy.Rule{Action: oneOf(r, policy.Allow, policy.Ask, policy.Deny), Host: pattern(t, oneOf(r, "a.test", "*.a.test", "b.test")), Ports: []uint16{oneOf[uint16](r, 443, 80)},
 			Inspect: true, Origin: fmt.Sprintf("p.toml:%d", i+1)}
@@ -284,6 +287,7 @@ func shuffled(r *rand.Rand, g Grants) Grants {
 	mix(r, &g.Workspace.Hide)
 	mix(r, &g.Use)
 	mix(r, &g.Network.Rules)
+	mix(r, &g.Network.Only)
 	mix(r, &g.Git)
 	mix(r, &g.Credentials)
 	mix(r, &g.Servers)
@@ -316,4 +320,27 @@ func TestWiderOneWayIsTighterTheOther(t *testing.T) {
 			t.Errorf("tighter both ways: %+v", there)
 		}
 	})
+}
+
+// Every sentence that Diff has, for each field of Grants, both ways.
+func TestDiffSaysInPlainWords(t *testing.T) {
+	g := everything(t)
+	var b strings.Builder
+	say := func(mark string, changes []Change) {
+		for _, c := range changes {
+			fmt.Fprintf(&b, "  %s %-7s %s: %s (%s)\n", mark, c.Kind, c.Path, c.Text, c.Origin)
+		}
+	}
+	for _, v := range variants(t, reflect.ValueOf(&g).Elem(), "") {
+		v.apply()
+		fmt.Fprintf(&b, "%s\n", v.path)
+		say(">", Diff(everything(t), g))
+		say("<", Diff(g, everything(t)))
+		v.undo()
+	}
+	b.WriteString("from nothing\n")
+	say(">", Diff(Nothing(), g))
+	b.WriteString("to nothing\n")
+	say(">", Diff(g, Nothing()))
+	golden(t, "diff.txt", []byte(b.String()))
 }

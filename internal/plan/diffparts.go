@@ -35,7 +35,7 @@ func (d *differ) credential(name string, old, now Credential) {
 		d.at(Tighter, path+".hosts", now.Origin, "no longer uses credential %s at %s", shown, h)
 	}
 	if x, y := source(old.Source), source(now.Source); string(encoded(old.Source)) != string(encoded(now.Source)) {
-		d.at(Wider, path+".source", now.Origin, "reads credential %s from %s instead of %s", shown, y, x)
+		d.at(Wider, path+".source", now.Origin, "reads credential %s from %s (it was %s)", shown, y, x)
 	}
 	if old.Header != now.Header {
 		d.at(Wider, path+".header", now.Origin, "sends credential %s as %s instead of %s", shown, clean(now.Header), clean(old.Header))
@@ -70,14 +70,20 @@ func (d *differ) stripped() {
 	a, b := guarded(d.from), guarded(d.to)
 	for _, h := range minusHosts(a, b) {
 		if d.to.Network.Reachable(h) {
-			d.at(Wider, "credential", "", "leaves the agent's own keys in requests to %s, which were taken out", h)
+			d.at(Wider, "credential", gone(credentialAt(d.from, h), ""), "leaves the agent's own keys in requests to %s, which were taken out", h)
 		}
 	}
 	for _, h := range minusHosts(b, a) {
 		if d.from.Network.Reachable(h) {
-			d.at(Tighter, "credential", "", "takes the agent's own keys out of requests to %s", h)
+			d.at(Tighter, "credential", credentialAt(d.to, h), "takes the agent's own keys out of requests to %s", h)
 		}
 	}
+}
+
+// credentialAt is where the first credential for a host stands.
+func credentialAt(g Grants, h policy.Host) string {
+	i := slices.IndexFunc(g.Credentials, func(c Credential) bool { return slices.Contains(c.Hosts, h) })
+	return g.Credentials[i].Origin
 }
 
 // guarded lists the hosts with a credential.

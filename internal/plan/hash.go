@@ -66,6 +66,7 @@ func bare(g Grants) Grants {
 	g.Description, g.Agent.Install, g.Origins = "", "", nil
 	g.Agent.Pass, g.Workspace.Hide, g.Workspace.Caches = list(g.Agent.Pass), list(g.Workspace.Hide), list(g.Workspace.Caches)
 	g.Agent.Files = sorted(g.Agent.Files, func(f File) string { return f.Path })
+	g.Network.Only = slices.Compact(sorted(g.Network.Only, policy.Pattern.String))
 	g.Use = slices.DeleteFunc(list(g.Use), func(name string) bool { return name != originSet })
 	g.Git = sorted(mapped(g.Git, func(r GitRule) GitRule {
 		r.Origin, r.Push = "", list(r.Push)
@@ -80,8 +81,7 @@ func bare(g Grants) Grants {
 }
 
 func bareCredential(c Credential) Credential {
-	c.Origin, c.Hosts = "", sorted(c.Hosts, policy.Host.String)
-	c.Hosts = slices.Compact(c.Hosts)
+	c.Origin, c.Hosts = "", slices.Compact(sorted(c.Hosts, policy.Host.String))
 	if a := c.Source.GitHubApp; a != nil {
 		app := *a
 		app.Repos = list(app.Repos)

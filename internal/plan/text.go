@@ -165,7 +165,7 @@ func source(s Source) string {
 		from = append(from, "the file "+clean(s.File))
 	}
 	if a := s.GitHubApp; a != nil {
-		from = append(from, fmt.Sprintf("GitHub App %d for %s with %s", a.ID, words(a.Repos), words(pairs(a.Permissions))))
+		from = append(from, fmt.Sprintf("GitHub App %d (key %q) for %s with %s", a.ID, a.Key, words(a.Repos), words(pairs(a.Permissions))))
 	}
 	return strings.Join(from, " or ")
 }

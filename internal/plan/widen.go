@@ -48,7 +48,7 @@ func (d *differ) widened(w policy.Widening) string {
 	subject, was := d.isRule.subject(w), ", which was "+said(w.From)
 	switch {
 	case w.Uninspected:
-		return "no longer looks into connections to " + place2(w) + ", so that only the host and the port hold"
+		return "no longer looks into connections to " + placeOf(w) + ", so that only the host and the port hold"
 	case w.Unsure:
 		return verb(w.To) + " " + subject + ", and whether that was so cannot be told"
 	case d.fresh:
@@ -61,7 +61,7 @@ func (d *differ) widened(w policy.Widening) string {
 func (d *differ) narrowed(w policy.Widening) string {
 	switch {
 	case w.Uninspected:
-		return "looks into connections to " + place2(w)
+		return "looks into connections to " + placeOf(w)
 	case w.Unsure:
 		return verb(w.To) + " " + d.wasRule.subject(w) + " no longer, or not all of it"
 	}
@@ -101,7 +101,7 @@ func (o byOrigin) by(rule string) string {
 	return " by the rule at " + clean(rule)
 }
 
-func place2(w policy.Widening) string {
+func placeOf(w policy.Widening) string {
 	return cmp.Or(w.Hosts, w.Host) + wrapped(" on port ", w.Port, "")
 }
 
@@ -112,7 +112,9 @@ func (o byOrigin) subject(w policy.Widening) string {
 		return "what no rule names, such as " + witness(w)
 	}
 	r := o[w.Rule][i]
-	if _, exact := r.Host.Exact(); exact && len(r.Methods) == 1 && len(r.Paths) == 0 || w.Method == "" {
+	_, exact := r.Host.Exact()
+	whole := len(r.Paths) == 0 || len(r.Paths) == 1 && r.Paths[0].String() == w.Path
+	if exact && len(r.Methods) == 1 && len(r.Ports) == 1 && whole || w.Method == "" {
 		return requests(r)
 	}
 	return requests(r) + ", such as " + witness(w)
