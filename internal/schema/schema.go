@@ -137,6 +137,9 @@ func (b builder) key(k profiles.Key) (*node, error) {
 		}
 		n.Examples = []any{example}
 	}
+	if b, ok := bounds()[k.Path]; ok {
+		n.Minimum, n.Maximum = b[0], b[1]
+	}
 	if slices.Contains(filled(), k.Path) {
 		if n.Type == "array" {
 			n.MinItems = 1
@@ -151,6 +154,11 @@ func (b builder) key(k profiles.Key) (*node, error) {
 func filled() []string {
 	return []string{"agent.command", "network.rule.ports", "rule.ports", "network.only",
 		"credential.source", "credential.hosts", "mcp.command"}
+}
+
+// bounds are those of numbers whose type says nothing of them.
+func bounds() map[string][2]float64 {
+	return map[string][2]float64{"limits.cpus": {0.01, 4096}, "limits.pids": {8, 4194304}, "budget.usd": {0.000001, 1e9}}
 }
 
 func (b builder) value(k profiles.Key) (*node, error) {
@@ -191,7 +199,10 @@ func orEllipsis(n *node) *node {
 }
 
 func scalar(k profiles.Key, kind profiles.Kind) *node {
-	n := &node{Enum: k.Enum, Pattern: k.Pattern, Minimum: k.Min, Maximum: k.Max}
+	n := &node{Enum: k.Enum, Pattern: k.Pattern, Minimum: k.Min}
+	if k.Max < 1<<53 { // what is larger is no limit, and JSON would not hold it
+		n.Maximum = k.Max
+	}
 	switch kind {
 	case profiles.Integer, profiles.Number, profiles.Boolean:
 		n.Type = string(kind)
