@@ -126,7 +126,7 @@ func (d *document) checkWorkspace(p *Profile) {
 	reviewed := w.Mode == "" && (p.Tier != "" && p.Tier != "low")
 	overruled := w.Mode != "" && d.levelOf("workspace", "mode") > d.levelOf("workspace", "backend")
 	if !reviewed && !overruled {
-		d.value([]string{"workspace", "backend"}, "backend-without-review", `add mode = "review"`, "a backend is for the review workspace, and this profile has another")
+		d.value([]string{"workspace", "backend"}, "backend-without-review", `add mode = "review"`, "a backend is for the review workspace, which this profile does not have")
 	}
 }
 
