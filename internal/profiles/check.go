@@ -16,11 +16,7 @@ func (d *document) check(p *Profile) {
 	d.checkNames(p)
 	d.checkWorkspace(p)
 	checkTwice(d, p.Network.Use, "network", "use")
-	for i, r := range p.Network.Rules {
-		if r.Set == "" {
-			d.checkRule(r, []string{"network", "rule", index(i)})
-		}
-	}
+	d.checkRules(p.Network.Rules, "network", "rule")
 	for i := range p.Credentials {
 		d.checkCredential(p, i)
 	}
@@ -171,7 +167,22 @@ func (d *document) checkUnique(n int, name func(int) string, key string, at ...s
 	}
 }
 
-// checkRule is for the rules of profiles, of named sets and of the organisation.
+// checkRules is for the rules of profiles, of named sets and of the organisation. Paths are made for what is wrong
+// alone, since there may be thousands of rules.
+func (d *document) checkRules(rules []Rule, at ...string) {
+	for i, r := range rules {
+		if r.Set == "" && !r.sound() {
+			d.checkRule(r, join(at, index(i)))
+		}
+	}
+}
+
+func (r Rule) sound() bool {
+	limited := r.Methods != nil || r.Paths != nil
+	empty := len(r.Ports) == 0 || r.Methods != nil && len(r.Methods) == 0 || r.Paths != nil && len(r.Paths) == 0
+	return !empty && (r.Inspect || !limited) && (len(r.Ports) == 1 || len(sorted(r.Ports)) == len(r.Ports))
+}
+
 func (d *document) checkRule(r Rule, at []string) {
 	if len(r.Ports) == 0 {
 		d.value(join(at, "ports"), "empty-list", "leave it out for [443]", "a rule without ports matches nothing")
@@ -188,9 +199,9 @@ func (d *document) checkRule(r Rule, at []string) {
 			d.value(here, "blind-rule", "leave out inspect = false, or "+key, "%s cannot be told apart where inspect = false keeps agentbox from looking", key)
 		}
 	}
-	for i := range r.Ports {
-		if r.Ports[i] != 0 && slices.Contains(r.Ports[:i], r.Ports[i]) {
-			d.value(join(join(at, "ports"), index(i)), "duplicate", "", "port %d stands here already", r.Ports[i])
+	for i, p := range r.Ports {
+		if p != 0 && slices.Contains(r.Ports[:i], p) {
+			d.value(join(join(at, "ports"), index(i)), "duplicate", "", "port %d stands here already", p)
 		}
 	}
 }
@@ -457,13 +468,16 @@ func (d *document) checkEffects(n Network) {
 
 // checkIdle warns of rules that allow what the default allows. One that looks where a wider one does not is of use.
 func (d *document) checkIdle(n Network, level func(int) Level) {
-	blind := map[string]bool{}
+	var blind []Rule
 	for _, r := range n.Rules {
-		blind[r.Host.String()] = blind[r.Host.String()] || r.Action == n.Default && !r.Inspect
+		if r.Action == n.Default && !r.Inspect {
+			r.Action = Action(policy.Deny) // any that newSettlers looks for
+			blind = append(blind, r)
+		}
 	}
+	x := newSettlers(blind, level)
 	for i, r := range n.Rules {
-		idle := r.Set == "" && r.Action == n.Default && level(i) >= d.levelOf("network", "default")
-		if idle && !slices.ContainsFunc(wider(r.Host.String()), func(h string) bool { return blind[h] }) {
+		if r.Set == "" && r.Action == n.Default && len(x.wider(r.Host)) == 0 && level(i) >= d.levelOf("network", "default") {
 			d.warnKey([]string{"network", "rule", index(i)}, "idle-rule", "leave it out, or deny by default",
 				"the rule changes nothing: the default at %s allows everything", d.spoken("network", "default"))
 		}
@@ -489,9 +503,7 @@ func (d *document) checkSet(s *NamedSet) {
 	if s.Name == originSet {
 		d.key(nil, "bad-value", "give the file another name", "the set %q is no file: it is the repository's own remote", s.Name)
 	}
-	for i, r := range s.Rules {
-		d.checkRule(r, []string{"rule", index(i)})
-	}
+	d.checkRules(s.Rules, "rule")
 	if d.has("rule") && len(s.Rules) == 0 {
 		d.value([]string{"rule"}, "empty-list", "", "a set without rules allows nothing")
 	}

@@ -19,12 +19,11 @@ func (d *document) checkFloors(f *Floors) {
 	d.checkVersion(f.Version)
 	d.checkHide(f.Workspace.Hide, "workspace", "hide")
 	d.checkFilled([]string{"network", "only"}, "leave it out for no limit", "no host is named, which would close the network to everyone")
+	d.checkRules(f.Network.Rules, "network", "rule")
 	for i, r := range f.Network.Rules {
-		at := []string{"network", "rule", index(i)}
 		if r.Action == Action(policy.Allow) {
-			d.value(join(at, "action"), "floor-allows", `write "deny" or "ask"; what may be reached at all is said by network.only`, "a policy binds, and allows nothing by itself")
+			d.value([]string{"network", "rule", index(i), "action"}, "floor-allows", `write "deny" or "ask"; what may be reached at all is said by network.only`, "a policy binds, and allows nothing by itself")
 		}
-		d.checkRule(r, at)
 	}
 	d.checkBudget(f.Budget)
 	d.checkLimits(f.Limits)

@@ -4,6 +4,7 @@ import (
 	"encoding"
 	"fmt"
 	"math"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -142,4 +143,46 @@ func TestTheHostOfARemote(t *testing.T) {
 	if err := r.UnmarshalText([]byte("GITHUB.com/a/b.git")); err != nil || r.Host().String() != "github.com" {
 		t.Errorf("%q, %v", r.Host(), err)
 	}
+}
+
+// Whatever a scalar takes is plain text, and is read back as it is printed.
+func FuzzScalars(f *testing.F) {
+	cases := scalarCases()
+	for i, c := range cases {
+		for text := range c.good {
+			f.Add(i, text)
+		}
+		for _, text := range c.bad {
+			f.Add(i, text)
+		}
+	}
+	f.Fuzz(func(t *testing.T, i int, text string) {
+		c := cases[uint(i)%uint(len(cases))] //nolint:gosec // any case will do
+		got, err := c.parse(text)
+		if err != nil {
+			return
+		}
+		if strings.ContainsFunc(got, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\uFFFD' }) {
+			t.Errorf("%s %q was taken", c.kind, text)
+		}
+		if again, err := c.parse(got); err != nil || again != got {
+			t.Errorf("%s %q, printed as %q, is read back as %q, %v", c.kind, text, got, again, err)
+		}
+	})
+}
+
+func FuzzMoney(f *testing.F) {
+	for _, x := range []float64{5, 0.1, 5.10, 1e-6, 1e9, -1, math.NaN(), math.Inf(1), 0.1 + 0.2} {
+		f.Add(x)
+	}
+	f.Fuzz(func(t *testing.T, x float64) {
+		var m, again Money
+		if m.unmarshalFloat(x) != nil {
+			return
+		}
+		back, err := strconv.ParseFloat(m.String(), 64)
+		if err != nil || back != x || m <= 0 || again.unmarshalFloat(back) != nil || again != m {
+			t.Errorf("%v is %d, printed as %s, and read back as %v, %d", x, m, m, back, again)
+		}
+	})
 }

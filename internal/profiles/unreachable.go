@@ -2,8 +2,8 @@ package profiles
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"agentbox/internal/policy"
@@ -25,63 +25,114 @@ const (
 // findSettled finds the rules that can never decide: allow where deny or ask holds, ask where deny holds, and rules
 // that are written twice. Restrictions of a later layer are not held against the rules below it, which they are there
 // to tighten; level tells the layer of a rule. Rules of named sets are never reported: nobody can change them.
-func findSettled(rules []Rule, level func(int) Level) []settled {
-	x := settlers{rules: rules, level: level, hosts: map[string]bool{}, cells: map[cell]int{}}
+func findSettled(rules []Rule, level func(int) Level) (found []settled) {
+	x := newSettlers(rules, level)
 	for i, r := range rules {
-		if policy.Action(r.Action) != policy.Allow {
-			x.add(i, r)
-		}
-	}
-	found := findTwice(rules, level)
-	for i, r := range rules {
-		if policy.Action(r.Action) == policy.Deny || r.Set != "" {
+		if r.Action == Action(policy.Deny) || r.Set != "" {
 			continue
 		}
 		if by, ok := x.settle(i, r); ok {
 			found = append(found, settled{rule: i, by: by})
 		}
 	}
-	return found
+	return append(found, x.findTwice()...)
 }
 
-// cell is one combination that a rule speaks of. No method, or no path, is all of them.
+// settlers is all rules by the pattern of their host.
+type settlers struct {
+	rules        []Rule
+	level        func(int) Level
+	groups       []group
+	exact, below map[string]int // groups, by the host's name and by what stands after "*."
+	next         []int          // of a rule, the next one of its group; -1: none
+	steps        int
+}
+
+// group is the rules of one pattern.
+type group struct {
+	first, last int
+	strong      bool         // one of them denies or asks
+	cells       map[cell]int // what those that do speak of, and the rule of the lowest level; nil: not looked at yet
+	paths       map[paths]bool
+}
+
+// cell is one combination that a rule speaks of. No method is all of them.
 type cell struct {
 	action Action
-	host   string
 	port   Port
 	method Method
-	path   string
+	paths  paths
 }
 
-type settlers struct {
-	rules []Rule
-	level func(int) Level
-	hosts map[string]bool
-	cells map[cell]int // the rule of the lowest level
-	steps int
+// paths is a pattern of paths: one as written; or, below, everything after text and "/". The zero value is every path.
+type paths struct {
+	text  string
+	below bool
 }
 
-func (x *settlers) add(i int, r Rule) {
-	host := r.Host.String()
-	x.hosts[host] = true
-	x.each(r, func(c cell) bool {
-		c.host = host
-		if old, ok := x.cells[c]; !ok || x.level(i) < x.level(old) {
-			x.cells[c] = i
+func pathsOf(pattern string) paths {
+	text, below := strings.CutSuffix(pattern, "/**")
+	return paths{text, below}
+}
+
+func newSettlers(rules []Rule, level func(int) Level) *settlers {
+	x := &settlers{rules: rules, level: level, exact: make(map[string]int, len(rules)), below: map[string]int{}, next: make([]int, len(rules))}
+	for i, r := range rules {
+		x.next[i] = -1
+		by, name := x.at(r.Host)
+		if name == "" {
+			continue // its own problem is known
 		}
-		return true
-	})
+		at, ok := by[name]
+		if !ok {
+			at = len(x.groups)
+			by[name] = at
+			x.groups = append(x.groups, group{first: i, last: i})
+		}
+		g := &x.groups[at]
+		g.strong = g.strong || r.Action != Action(policy.Allow)
+		if g.last != i {
+			x.next[g.last], g.last = i, i
+		}
+	}
+	return x
+}
+
+func (x *settlers) at(host policy.Pattern) (by map[string]int, name string) {
+	if exact, ok := host.Exact(); ok {
+		return x.exact, exact.String()
+	}
+	return x.below, strings.TrimPrefix(host.String(), "*.")
+}
+
+// wider are the groups with rules that deny or ask and that match all that host matches.
+func (x *settlers) wider(host policy.Pattern) (out []*group) {
+	add := func(by map[string]int, name string) {
+		if i, ok := by[name]; ok && x.groups[i].strong {
+			out = append(out, &x.groups[i])
+		}
+	}
+	by, name := x.at(host)
+	add(by, name)
+	for {
+		_, parent, ok := strings.Cut(name, ".")
+		if !ok {
+			return out
+		}
+		add(x.below, parent)
+		name = parent
+	}
 }
 
 // settle finds a rule that answers the requests of r, the first of several.
 func (x *settlers) settle(i int, r Rule) (by int, ok bool) {
-	hosts := slices.DeleteFunc(wider(r.Host.String()), func(h string) bool { return !x.hosts[h] })
-	if len(hosts) == 0 {
+	groups := x.wider(r.Host)
+	if len(groups) == 0 {
 		return 0, false
 	}
 	by, level := -1, x.level(i)
 	whole := x.each(r, func(c cell) bool {
-		found, ok := x.covers(c, hosts, level)
+		found, ok := x.covers(c, groups, level)
 		if by < 0 {
 			by = found
 		}
@@ -90,19 +141,19 @@ func (x *settlers) settle(i int, r Rule) (by int, ok bool) {
 	return by, whole && by >= 0
 }
 
-// covers finds the rule that settles c on one of hosts, of that level or below it.
-func (x *settlers) covers(c cell, hosts []string, level Level) (int, bool) {
-	methods := []Method{"", c.method}
-	paths := widerPaths(c.path)
-	stronger := []Action{Action(policy.Deny)}
-	if c.action == Action(policy.Allow) {
-		stronger = append(stronger, Action(policy.Ask))
-	}
-	for _, c.action = range stronger {
-		for _, c.host = range hosts {
-			for _, c.method = range methods {
-				for _, c.path = range paths {
-					if by, ok := x.cells[c]; ok && x.level(by) <= level {
+// covers finds the rule of groups that settles c, of that level or below it.
+func (x *settlers) covers(c cell, groups []*group, level Level) (by int, ok bool) {
+	for _, g := range groups {
+		if g.cells == nil {
+			x.open(g)
+		}
+		for _, p := range g.wider(c.paths) {
+			for _, action := range []Action{Action(policy.Deny), Action(policy.Ask)} {
+				if action == c.action {
+					break
+				}
+				for _, method := range []Method{"", c.method} {
+					if by, ok = g.cells[cell{action, c.port, method, p}]; ok && x.level(by) <= level {
 						return by, true
 					}
 				}
@@ -112,24 +163,61 @@ func (x *settlers) covers(c cell, hosts []string, level Level) (int, bool) {
 	return -1, false
 }
 
+// open fills the cells of a group.
+func (x *settlers) open(g *group) {
+	g.cells, g.paths = map[cell]int{}, map[paths]bool{}
+	for i := g.first; i >= 0; i = x.next[i] {
+		if x.rules[i].Action == Action(policy.Allow) {
+			continue
+		}
+		x.each(x.rules[i], func(c cell) bool {
+			if old, ok := g.cells[c]; !ok || x.level(i) < x.level(old) {
+				g.cells[c], g.paths[c.paths] = i, true
+			}
+			return true
+		})
+	}
+}
+
+// wider are patterns of the group that match all that p matches: every path, p itself, and everything below one of its
+// beginnings. There are others, which nobody writes.
+func (g *group) wider(p paths) (out []paths) {
+	add := func(w paths) {
+		if g.paths[w] {
+			out = append(out, w)
+		}
+	}
+	add(paths{})
+	if p == (paths{}) {
+		return out
+	}
+	add(p)
+	for i := range len(p.text) {
+		if p.text[i] == '/' {
+			add(paths{p.text[:i], true})
+		}
+	}
+	return out
+}
+
 // each calls do until it says no, and reports whether it never did.
 func (x *settlers) each(r Rule, do func(cell) bool) bool {
-	methods, paths := r.Methods, r.Paths
+	methods := r.Methods
 	if len(methods) == 0 {
 		methods = []Method{""}
 	}
-	cells := len(r.Ports) * len(methods) * max(1, len(paths))
+	cells := len(r.Ports) * len(methods) * max(1, len(r.Paths))
 	x.steps += cells
-	if cells > maxCells || x.steps > maxSteps || cells == 0 || r.Host.String() == "" {
+	if cells > maxCells || x.steps > maxSteps || cells == 0 {
 		return false
 	}
 	for _, port := range r.Ports {
 		for _, method := range methods {
-			if len(paths) == 0 && !do(cell{action: r.Action, port: port, method: method}) {
+			if len(r.Paths) == 0 && !do(cell{r.Action, port, method, paths{}}) {
 				return false
 			}
-			for _, path := range paths {
-				if !do(cell{action: r.Action, port: port, method: method, path: path.String()}) {
+			for _, path := range r.Paths {
+				if !do(cell{r.Action, port, method, pathsOf(path.String())}) {
 					return false
 				}
 			}
@@ -138,74 +226,55 @@ func (x *settlers) each(r Rule, do func(cell) bool) bool {
 	return true
 }
 
-// wider are the patterns of hosts that match all that this one matches, itself first.
-func wider(host string) []string {
-	out := []string{host}
-	for rest := strings.TrimPrefix(host, "*."); ; {
-		_, parent, ok := strings.Cut(rest, ".")
-		if !ok {
-			return out
-		}
-		out, rest = append(out, "*."+parent), parent
-	}
-}
-
-// widerPaths are patterns of paths that match all that this one matches: every path, itself, and "/**" after each of
-// its beginnings. There are others, which nobody writes.
-func widerPaths(path string) []string {
-	out := []string{"", "/**"}
-	if path == "" {
-		return out
-	}
-	out = append(out, path)
-	for i, r := range path {
-		if r == '/' && i > 0 {
-			out = append(out, path[:i]+"/**")
-		}
-	}
-	return out
-}
-
 // findTwice finds rules that say the same as an earlier one.
-func findTwice(rules []Rule, level func(int) Level) (found []settled) {
-	lone, first := make(map[policy.Pattern]int, len(rules)), map[string]int{}
-	for i, r := range rules {
-		if len(r.Ports) == 0 || r.Host.String() == "" {
+func (x *settlers) findTwice() (found []settled) {
+	var buf []byte
+	for _, g := range x.groups {
+		if g.first == g.last {
 			continue
 		}
-		j, ok := lone[r.Host]
-		if !ok {
-			lone[r.Host] = i
-			continue
-		}
-		if j >= 0 {
-			lone[r.Host], first[sameness(rules[j])] = -1, j
-		}
-		key := sameness(r)
-		j, ok = first[key]
-		switch {
-		case !ok:
-			first[key] = i
-		case r.Set == "":
-			found = append(found, settled{rule: i, by: j, twice: true})
-		case rules[j].Set == "" && level(i) <= level(j):
-			found = append(found, settled{rule: j, by: i, twice: true})
-			first[key] = i
+		first := map[string]int{}
+		for i := g.first; i >= 0; i = x.next[i] {
+			buf = appendSaid(buf[:0], x.rules[i])
+			j, ok := first[string(buf)]
+			switch {
+			case !ok:
+				first[string(buf)] = i
+			case x.rules[i].Set == "":
+				found = append(found, settled{rule: i, by: j, twice: true})
+			case x.rules[j].Set == "" && x.level(i) <= x.level(j):
+				found = append(found, settled{rule: j, by: i, twice: true})
+				first[string(buf)] = i
+			}
 		}
 	}
 	return found
 }
 
-// sameness is the same for rules that say the same.
-func sameness(r Rule) string {
-	var paths []string
-	for _, p := range r.Paths {
-		paths = append(paths, p.String())
+// appendSaid appends what a rule says besides its host, the same for rules that say the same.
+func appendSaid(b []byte, r Rule) []byte {
+	b = append(b, r.Action...)
+	b = strconv.AppendBool(b, r.Action == Action(policy.Allow) && !r.Inspect)
+	for _, p := range sorted(r.Ports) {
+		b = strconv.AppendInt(append(b, ' '), int64(p), 10)
 	}
-	blind := policy.Action(r.Action) == policy.Allow && !r.Inspect
-	return fmt.Sprintf("%s %s %t %d %q %q", r.Action, r.Host, blind, sorted(r.Ports), sorted(r.Methods), sorted(paths))
+	for _, m := range sorted(r.Methods) {
+		b = append(append(b, ' '), m...)
+	}
+	texts := make([]string, len(r.Paths))
+	for i, p := range r.Paths {
+		texts[i] = p.String()
+	}
+	for _, t := range sorted(texts) {
+		b = append(append(b, ' '), t...)
+	}
+	return b
 }
 
+// sorted gives a list in order, each element once; it may be the list itself.
 func sorted[T cmp.Ordered](list []T) []T {
+	if len(list) < 2 {
+		return list
+	}
 	return slices.Compact(slices.Sorted(slices.Values(list)))
 }
