@@ -122,7 +122,7 @@ func (d *document) checkWorkspace(p *Profile) {
 	reviewed := w.Mode == "" && (p.Tier != "" && p.Tier != "low")
 	overruled := w.Mode != "" && d.levelOf("workspace", "mode") > d.levelOf("workspace", "backend")
 	if !reviewed && !overruled {
-		d.value([]string{"workspace", "backend"}, "backend-without-review", `add mode = "review"`, "a backend is for the review workspace, which this profile does not have")
+		d.warnValue([]string{"workspace", "backend"}, "backend-without-review", `add mode = "review"`, "a backend is for the review workspace, which this profile does not have")
 	}
 }
 
@@ -267,16 +267,16 @@ func (d *document) checkSource(c Credential, at []string) {
 	}
 }
 
-// checkReach sees that requests to h can carry the credential. A layer above that closes the host does no harm.
+// checkReach sees that requests to h can carry the credential. A rule that closes the host does no harm.
 func (d *document) checkReach(p *Profile, c Credential, h policy.Host, at []string) {
 	switch rule, why := unreached(p.Network, h); {
 	case why == "":
-	case rule >= 0 && d.ruleLevel(p.Network, rule) > d.levelOf(at...):
-		d.warnValue(at, "unused-credential", "", "credential %q is not used: %s", c.Name, why)
-	case rule >= 0:
-		d.value(at, "unused-credential", "", "credential %q can never be used: %s", c.Name, why)
-	default:
+	case rule < 0:
 		d.value(at, "unused-credential", d.reachHint(at), "credential %q can never be used: %s", c.Name, why)
+	case p.Network.Rules[rule].Action == Action(policy.Deny):
+		d.warnValue(at, "unused-credential", "", "credential %q is not used: %s", c.Name, why)
+	default:
+		d.value(at, "unused-credential", "", "credential %q can never be used: %s", c.Name, why)
 	}
 }
 
@@ -436,7 +436,7 @@ func (d *document) checkMemory(m Memory) {
 	case !d.has("memory", "scope"):
 		d.value(at, "ttl-without-scope", `add scope = "repo", "profile" or "user"`, "ttl says how long memory lasts, and no scope says that there is any")
 	case (m.Scope == "none" || m.Scope == "session") && d.levelOf("memory", "scope") <= d.levelOf(at...):
-		d.value(at, "ttl-without-scope", `leave ttl out, or write scope = "repo", "profile" or "user"`, "ttl says how long memory lasts, and with scope %q none outlives the run", m.Scope)
+		d.warnValue(at, "ttl-without-scope", `leave ttl out, or write scope = "repo", "profile" or "user"`, "ttl says how long memory lasts, and with scope %q none outlives the run", m.Scope)
 	}
 }
 

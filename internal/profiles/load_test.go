@@ -1,41 +1,20 @@
 package profiles
 
 import (
-	"errors"
 	"flag"
 	"os"
-	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/rogpeppe/go-internal/txtar"
 
 	"agentbox/internal/policy"
 	builtin "agentbox/profiles"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
-
-// Each bad profile has beside it exactly what a person is told about it.
-func TestBadProfiles(t *testing.T) {
-	files, err := filepath.Glob("testdata/bad/*.toml")
-	if err != nil || len(files) == 0 {
-		t.Fatal("no bad profiles", err)
-	}
-	for _, file := range files {
-		data, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, err = Parse("bad", data, filepath.Base(file))
-		var problems Problems
-		if !errors.As(err, &problems) {
-			t.Errorf("%s was taken: %v", file, err)
-			continue
-		}
-		golden(t, strings.TrimSuffix(file, ".toml")+".txt", problems.Error()+"\n")
-	}
-}
 
 func golden(t *testing.T, path, got string) {
 	t.Helper()
@@ -244,13 +223,14 @@ func FuzzLoad(f *testing.F) {
 	f.Add([]byte(good))
 	f.Add([]byte("\x00"))
 	f.Add([]byte("a = \x1b"))
-	files, _ := filepath.Glob("testdata/bad/*.toml")
-	for _, file := range files {
-		data, err := os.ReadFile(file)
+	for _, file := range archives(f) {
+		a, err := txtar.ParseFile(file)
 		if err != nil {
 			f.Fatal(err)
 		}
-		f.Add(data)
+		for _, member := range a.Files {
+			f.Add(member.Data)
+		}
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		_, err := Parse("x", data, "x.toml")

@@ -127,7 +127,7 @@ func request(t *testing.T, line string) policy.Request {
 	if u.Scheme == "http" {
 		port = 80
 	}
-	return policy.Request{Host: must[policy.Host](t)(policy.ParseHost(u.Host)), Port: port, Scheme: u.Scheme, Method: method, Path: u.EscapedPath()}
+	return policy.Request{Host: must(policy.ParseHost(u.Host)), Port: port, Scheme: u.Scheme, Method: method, Path: u.EscapedPath()}
 }
 
 // The profiles that are shipped are free of warnings, and each may do what it did before there were sets: reach its

@@ -9,16 +9,6 @@ import (
 	"agentbox/internal/policy"
 )
 
-func must[T any](t testing.TB) func(v T, err error) T {
-	return func(v T, err error) T {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return v
-	}
-}
-
 var (
 	someHosts   = []string{"a.example.com", "b.a.example.com", "*.a.example.com", "*.example.com", "example.com", "*.b.a.example.com"}
 	somePaths   = []string{"/**", "/x", "/x/**", "/x/y", "/*/y", "/x/*", "/*/**", "/xx/**", "/x/**/y"}
@@ -26,25 +16,25 @@ var (
 	somePorts   = []Port{443, 80}
 )
 
-// some gives none, one or more of a list.
-func some[T any](r *rand.Rand, list []T, least int) (out []T) {
+// several gives some of a list, some more often than once.
+func several[T any](r *rand.Rand, list []T, least int) (out []T) {
 	for range least + r.IntN(3) {
 		out = append(out, list[r.IntN(len(list))])
 	}
 	return out
 }
 
-func randomRule(t testing.TB, r *rand.Rand, i int) Rule {
+func randomRule(r *rand.Rand, i int) Rule {
 	rule := Rule{
-		Action: []Action{"allow", "ask", "deny"}[r.IntN(3)], Host: must[policy.Pattern](t)(policy.ParsePattern(someHosts[r.IntN(len(someHosts))])),
-		Ports: some(r, somePorts, 1), Inspect: true, Origin: fmt.Sprint(i),
+		Action: []Action{"allow", "ask", "deny"}[r.IntN(3)], Host: must(policy.ParsePattern(someHosts[r.IntN(len(someHosts))])),
+		Ports: several(r, somePorts, 1), Inspect: true, Origin: fmt.Sprint(i),
 	}
 	if r.IntN(2) == 0 {
-		rule.Methods = some(r, someMethods, 0)
+		rule.Methods = several(r, someMethods, 0)
 	}
 	if r.IntN(2) == 0 {
-		for _, p := range some(r, somePaths, 0) {
-			rule.Paths = append(rule.Paths, must[policy.PathPattern](t)(policy.ParsePathPattern(p)))
+		for _, p := range several(r, somePaths, 0) {
+			rule.Paths = append(rule.Paths, must(policy.ParsePathPattern(p)))
 		}
 	}
 	return rule
@@ -53,12 +43,12 @@ func randomRule(t testing.TB, r *rand.Rand, i int) Rule {
 // What is said never to decide can be left out, and every request is answered as before.
 func TestASettledRuleDecidesNothing(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // the same rules each time
-	requests := everyRequest(t)
+	requests := everyRequest()
 	found := map[bool]int{}
 	for range 2000 {
 		n := Network{Default: []Action{"allow", "ask", "deny"}[r.IntN(3)]}
 		for i := range 1 + r.IntN(8) {
-			n.Rules = append(n.Rules, randomRule(t, r, i))
+			n.Rules = append(n.Rules, randomRule(r, i))
 		}
 		before := n.Set()
 		for _, s := range findSettled(n.Rules, func(int) Level { return User }) {
@@ -77,12 +67,12 @@ func TestASettledRuleDecidesNothing(t *testing.T) {
 	}
 }
 
-func everyRequest(t *testing.T) (out []policy.Request) {
+func everyRequest() (out []policy.Request) {
 	for _, h := range []string{"a.example.com", "b.a.example.com", "c.b.a.example.com", "example.com", "z.example.com"} {
 		for _, m := range append(slices.Clone(someMethods), "DELETE") {
 			for _, p := range []string{"/", "/x", "/x/", "/x/y", "/x/y/z", "/z/y", "/xx/y", "/x/z/y"} {
 				for _, port := range []uint16{443, 80, 8443} {
-					out = append(out, policy.Request{Host: must[policy.Host](t)(policy.ParseHost(h)), Port: port, Scheme: "https", Method: string(m), Path: p})
+					out = append(out, policy.Request{Host: must(policy.ParseHost(h)), Port: port, Scheme: "https", Method: string(m), Path: p})
 				}
 			}
 		}
@@ -93,9 +83,9 @@ func everyRequest(t *testing.T) (out []policy.Request) {
 // Every rule that an equal or a wider one of higher precedence stands above is found.
 func TestEverySettledRuleOfThisShapeIsFound(t *testing.T) {
 	rule := func(action Action, host string, ports []Port, methods []Method, paths ...string) Rule {
-		r := Rule{Action: action, Host: must[policy.Pattern](t)(policy.ParsePattern(host)), Ports: ports, Methods: methods, Inspect: true}
+		r := Rule{Action: action, Host: must(policy.ParsePattern(host)), Ports: ports, Methods: methods, Inspect: true}
 		for _, p := range paths {
-			r.Paths = append(r.Paths, must[policy.PathPattern](t)(policy.ParsePathPattern(p)))
+			r.Paths = append(r.Paths, must(policy.ParsePathPattern(p)))
 		}
 		return r
 	}
@@ -148,7 +138,7 @@ func TestTheSearchForSettledRulesIsBounded(t *testing.T) {
 	}
 	var rules []Rule
 	for i := range 10000 {
-		rules = append(rules, Rule{Action: []Action{"deny", "allow"}[i%2], Host: must[policy.Pattern](t)(policy.ParsePattern("a.test.org")), Ports: []Port{Port(1 + i)}, Methods: methods, Inspect: true}) //nolint:gosec // small
+		rules = append(rules, Rule{Action: []Action{"deny", "allow"}[i%2], Host: must(policy.ParsePattern("a.test.org")), Ports: []Port{Port(1 + i)}, Methods: methods, Inspect: true}) //nolint:gosec // small
 	}
 	x := newSettlers(rules, func(int) Level { return User })
 	visited := 0
@@ -164,8 +154,8 @@ func benchmarkSettled(b *testing.B, host func(i int) string, action func(i int) 
 	var rules []Rule
 	for i := range 10000 {
 		rules = append(rules, Rule{
-			Action: action(i), Host: must[policy.Pattern](b)(policy.ParsePattern(host(i))), Ports: []Port{443}, Inspect: true,
-			Methods: []Method{"GET", "HEAD"}, Paths: []policy.PathPattern{must[policy.PathPattern](b)(policy.ParsePathPattern(fmt.Sprintf("/api/v%d/**", i)))},
+			Action: action(i), Host: must(policy.ParsePattern(host(i))), Ports: []Port{443}, Inspect: true,
+			Methods: []Method{"GET", "HEAD"}, Paths: []policy.PathPattern{must(policy.ParsePathPattern(fmt.Sprintf("/api/v%d/**", i)))},
 		})
 	}
 	for b.Loop() {
