@@ -17,9 +17,7 @@ func (d *document) check(p *Profile) {
 	d.checkWorkspace(p)
 	checkTwice(d, p.Network.Use, "network", "use")
 	d.checkRules(p.Network.Rules, "network", "rule")
-	for i := range p.Credentials {
-		d.checkCredential(p, i)
-	}
+	d.checkCredentials(p)
 	for i, s := range p.Servers {
 		d.checkServer(s, []string{"mcp", index(i)})
 	}
@@ -231,14 +229,17 @@ func (d *document) checkFilled(at []string, hint, text string) {
 	}
 }
 
-func (d *document) checkCredential(p *Profile, i int) {
-	c, at := p.Credentials[i], []string{"credential", index(i)}
-	d.checkSource(c, join(at, "source"))
-	for j, h := range c.Hosts {
-		d.checkReach(p, c, h, join(join(at, "hosts"), index(j)))
+func (d *document) checkCredentials(p *Profile) {
+	seen, r := mentioned(p.Agent), newReach(p.Network)
+	for i, c := range p.Credentials {
+		at := []string{"credential", index(i)}
+		d.checkSource(c, join(at, "source"))
+		for j, h := range c.Hosts {
+			d.checkReach(c, h, r, join(join(at, "hosts"), index(j)))
+		}
+		d.checkHandedIn(p, c, seen, at)
 	}
-	d.checkHandedIn(p, c, at)
-	d.checkEarlier(p.Credentials[:i], c, at)
+	d.checkShared(p.Credentials)
 }
 
 func (d *document) checkSource(c Credential, at []string) {
@@ -268,12 +269,12 @@ func (d *document) checkSource(c Credential, at []string) {
 }
 
 // checkReach sees that requests to h can carry the credential. A rule that closes the host does no harm.
-func (d *document) checkReach(p *Profile, c Credential, h policy.Host, at []string) {
-	switch rule, why := unreached(p.Network, h); {
+func (d *document) checkReach(c Credential, h policy.Host, r *reach, at []string) {
+	switch rule, why := r.unreached(h); {
 	case why == "":
 	case rule < 0:
 		d.value(at, "unused-credential", d.reachHint(at), "credential %q can never be used: %s", c.Name, why)
-	case p.Network.Rules[rule].Action == Action(policy.Deny):
+	case r.network.Rules[rule].Action == Action(policy.Deny):
 		d.warnValue(at, "unused-credential", "", "credential %q is not used: %s", c.Name, why)
 	default:
 		d.value(at, "unused-credential", "", "credential %q can never be used: %s", c.Name, why)
@@ -296,52 +297,9 @@ func (d *document) ruleLevel(n Network, i int) Level {
 	return d.levelOf("network", "rule", index(i))
 }
 
-// unreached says why no request to h can be let through and looked at, or ""; rule is the one at fault, or -1.
-func unreached(n Network, h policy.Host) (rule int, why string) {
-	if h.IsZero() {
-		return -1, "" // its own problem is known
-	}
-	near, ports := Network{Default: n.Default}, []uint16{443}
-	for _, r := range n.Rules {
-		if r.Host.Match(h) {
-			near.Rules = append(near.Rules, r)
-		}
-	}
-	set := near.Set()
-	for _, r := range set.Rules {
-		ports = append(ports, r.Ports...)
-	}
-	for _, port := range sorted(ports) {
-		if near.reached(set.Decide(policy.Request{Host: h, Port: port, Scheme: "https"}), Port(port)) {
-			return -1, ""
-		}
-	}
-	d := set.Decide(policy.Request{Host: h, Port: 443, Scheme: "https"})
-	if rule = n.byOrigin(d.Rule); d.Action != policy.Deny {
-		return rule, "inspect = false at " + d.Rule + " keeps agentbox from looking into requests"
-	}
-	return rule, d.Reason()
-}
-
-// reached reports whether a decision on all requests to a port leaves some that are let through and looked at. Rules
-// that ask about some of them leave the rest to the default.
-func (n Network) reached(d policy.Decision, port Port) bool {
-	rule := n.byOrigin(d.Rule)
-	if d.Action != policy.Deny {
-		return rule < 0 || n.Rules[rule].Inspect || d.Inspect
-	}
-	return rule < 0 && slices.ContainsFunc(n.Rules, func(r Rule) bool {
-		return policy.Action(r.Action) == policy.Ask && r.Inspect && slices.Contains(r.Ports, port)
-	})
-}
-
-func (n Network) byOrigin(origin string) int {
-	return slices.IndexFunc(n.Rules, func(r Rule) bool { return r.Origin == origin })
-}
-
 // checkHandedIn sees that the agent gets the placeholder somewhere, and the real value nowhere.
-func (d *document) checkHandedIn(p *Profile, c Credential, at []string) {
-	if c.Env == "" && !mentioned(p, c) {
+func (d *document) checkHandedIn(p *Profile, c Credential, mentioned map[string]bool, at []string) {
+	if c.Env == "" && !mentioned[string(c.Name)] {
 		d.key(at, "unseen-placeholder", `add env = "NAME", or {placeholder.`+string(c.Name)+`} to a file`, "the agent never gets the placeholder of credential %q", c.Name)
 	}
 	if _, ok := p.Agent.Env[c.Env]; ok && c.Env != "" {
@@ -357,30 +315,50 @@ func (d *document) checkHandedIn(p *Profile, c Credential, at []string) {
 	}
 }
 
-func mentioned(p *Profile, c Credential) bool {
-	in := func(s string) bool {
-		return slices.ContainsFunc(Templates(s), func(t string) bool {
-			name, _, ok := PlaceholderName(t)
-			return ok && name == string(c.Name)
-		})
-	}
-	for _, v := range p.Agent.Env {
-		if in(v) {
-			return true
+// mentioned names the credentials whose placeholders stand in the agent's files and variables.
+func mentioned(a Agent) map[string]bool {
+	names := map[string]bool{}
+	add := func(s string) {
+		for _, t := range Templates(s) {
+			if name, _, ok := PlaceholderName(t); ok {
+				names[name] = true
+			}
 		}
 	}
-	return slices.ContainsFunc(p.Agent.Files, func(f File) bool { return in(f.Content) })
+	for _, v := range a.Env {
+		add(v)
+	}
+	for _, f := range a.Files {
+		add(f.Content)
+	}
+	return names
 }
 
-// checkEarlier compares c with the credentials before it.
-func (d *document) checkEarlier(earlier []Credential, c Credential, at []string) {
-	for _, e := range earlier {
-		if e.Env == c.Env && c.Env != "" {
-			d.value(join(at, "env"), "env-conflict", "", "%s holds the placeholder of credential %q already", c.Env, e.Name)
+// checkShared finds variables and headers that two credentials would both fill.
+func (d *document) checkShared(credentials []Credential) {
+	type slot struct {
+		host   policy.Host
+		header string
+	}
+	vars, slots := map[EnvName]Name{}, map[slot]Name{}
+	for i, c := range credentials {
+		at := []string{"credential", index(i)}
+		if first, ok := vars[c.Env]; ok && c.Env != "" {
+			d.value(join(at, "env"), "env-conflict", "", "%s holds the placeholder of credential %q already", c.Env, first)
+		} else {
+			vars[c.Env] = c.Name
 		}
-		shared := slices.ContainsFunc(c.Hosts, func(h policy.Host) bool { return slices.Contains(e.Hosts, h) })
-		if shared && c.Header != "" && strings.EqualFold(c.Header.Name(), e.Header.Name()) {
-			d.value(join(at, "header"), "header-conflict", "", "credential %q uses header %s for the same host already", e.Name, e.Header.Name())
+		clash, taken := Name(""), false
+		for _, h := range c.Hosts {
+			s := slot{h, strings.ToLower(c.Header.Name())}
+			if first, ok := slots[s]; ok && !taken && first != c.Name {
+				clash, taken = first, true
+			} else if !ok {
+				slots[s] = c.Name
+			}
+		}
+		if taken && c.Header != "" {
+			d.value(join(at, "header"), "header-conflict", "", "credential %q uses header %s for the same host already", clash, c.Header.Name())
 		}
 	}
 }
@@ -445,11 +423,9 @@ func (d *document) checkGit(p *Profile) {
 	if slices.Contains(p.Network.Use, originSet) {
 		return
 	}
+	r := newReach(p.Network)
 	for i, g := range p.Git {
-		if g.Remote == "" {
-			continue // its own problem is known
-		}
-		if _, why := unreached(p.Network, g.Remote.Host()); why != "" {
+		if _, why := r.unreached(g.Remote.Host()); why != "" {
 			d.warnValue([]string{"git", index(i), "remote"}, "unreached-remote", `add a [[network.rule]] with action = "allow" for its host`, "%s cannot be reached: %s", g.Remote, why)
 		}
 	}

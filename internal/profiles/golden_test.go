@@ -19,7 +19,8 @@ import (
 // Each archive of testdata holds the files of some layers, named by their level, and under "want" what a person gets to
 // see: the merged profile with the origin of each value, after the warnings; or the problems. Its comment says with
 // "profile: NAME" which profile is loaded; an archive with a policy.toml is the organisation's. A file NAME.quoted is
-// written as a Go string, for what an editor would spoil; one NAME.large ends in a comment beyond what is read.
+// written as a Go string, for what an editor would spoil; one NAME.large ends in a comment beyond what is read; in one
+// NAME.many the word MANY stands for more elements than any list may have.
 func TestGolden(t *testing.T) {
 	for _, file := range archives(t) {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
@@ -57,8 +58,8 @@ func archives(t testing.TB) []string {
 // outcome is what came of an archive.
 type outcome struct {
 	text     string
+	taken    bool
 	problems Problems
-	keys     []string // taken, without indexes: "network.rule.host"
 }
 
 var profileLine = regexp.MustCompile(`(?m)^profile: (.*)$`)
@@ -89,7 +90,7 @@ func loadArchive(t *testing.T, a *txtar.Archive) outcome {
 	if err != nil {
 		return failure(err)
 	}
-	out := outcome{problems: loaded.Warnings, keys: keysOf(loaded.Profile.Origins)}
+	out := outcome{taken: true, problems: loaded.Warnings}
 	for _, p := range loaded.Warnings {
 		out.text += p.Error() + "\n"
 	}
@@ -109,6 +110,9 @@ func content(t *testing.T, f txtar.File) (name string, data []byte) {
 	if name, ok := strings.CutSuffix(f.Name, ".large"); ok {
 		return name, append(slices.Clone(f.Data), bytes.Repeat([]byte("#"), maxFile)...)
 	}
+	if name, ok := strings.CutSuffix(f.Name, ".many"); ok {
+		return name, bytes.ReplaceAll(f.Data, []byte("MANY"), bytes.Repeat([]byte(`"x", `), 1100))
+	}
 	return f.Name, f.Data
 }
 
@@ -116,7 +120,7 @@ func organisation(f Floors, err error) outcome {
 	if err != nil {
 		return failure(err)
 	}
-	out := outcome{keys: keysOf(f.Origins)}
+	out := outcome{taken: true}
 	for _, key := range slices.Sorted(maps.Keys(f.Origins)) {
 		out.text += key + " # " + f.Origins[key].String() + "\n"
 	}
@@ -132,11 +136,63 @@ func failure(err error) outcome {
 	return out
 }
 
-var indexes = regexp.MustCompile(`\[[0-9]+\]`)
+// The archives together hold every key of every file, in files that are taken.
+func TestEveryKeyIsInAGolden(t *testing.T) {
+	unseen := map[string][]string{}
+	for kind, keys := range map[string][]Key{"profile": Keys(), "set": SetKeys(), "grants": GrantKeys(), "policy": FloorKeys()} {
+		for _, k := range keys {
+			unseen[kind] = append(unseen[kind], k.Path)
+		}
+	}
+	for _, file := range archives(t) {
+		a, err := txtar.ParseFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !loadArchive(t, a).taken {
+			continue
+		}
+		for _, f := range a.Files {
+			name, data := content(t, f)
+			if root, _ := parse(newSource(name, User, data)); root != nil && name != "want" {
+				kind := fileKind(name)
+				seen := keysIn(root, "")
+				unseen[kind] = slices.DeleteFunc(unseen[kind], func(key string) bool { return seen[key] })
+			}
+		}
+	}
+	for kind, keys := range unseen {
+		for _, key := range keys {
+			t.Errorf("no archive that is taken has %s in a %s", key, kind)
+		}
+	}
+}
 
-func keysOf(origins map[string]Place) (keys []string) {
-	for path := range origins {
-		keys = append(keys, indexes.ReplaceAllString(path, ""))
+func fileKind(name string) string {
+	switch {
+	case name == "policy.toml":
+		return "policy"
+	case name == "grants.toml":
+		return "grants"
+	case strings.Contains(name, "/sets/"):
+		return "set"
+	}
+	return "profile"
+}
+
+// keysIn are the keys of a tree, tables by name and without indexes.
+func keysIn(n *node, path string) map[string]bool {
+	keys := map[string]bool{}
+	if n.list == nil {
+		return keys
+	}
+	for i, item := range n.items {
+		at := path
+		if n.kind == tableKind {
+			at = below(path, n.names[i])
+			keys[at] = true
+		}
+		maps.Copy(keys, keysIn(item, at))
 	}
 	return keys
 }

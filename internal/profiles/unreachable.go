@@ -106,13 +106,17 @@ func (x *settlers) at(host policy.Pattern) (by map[string]int, name string) {
 }
 
 // wider are the groups with rules that deny or ask and that match all that host matches.
-func (x *settlers) wider(host policy.Pattern) (out []*group) {
+func (x *settlers) wider(host policy.Pattern) []*group {
+	return slices.DeleteFunc(x.holding(x.at(host)), func(g *group) bool { return !g.strong })
+}
+
+// holding are the groups that hold all of a name, which is one of by.
+func (x *settlers) holding(by map[string]int, name string) (out []*group) {
 	add := func(by map[string]int, name string) {
-		if i, ok := by[name]; ok && x.groups[i].strong {
+		if i, ok := by[name]; ok {
 			out = append(out, &x.groups[i])
 		}
 	}
-	by, name := x.at(host)
 	add(by, name)
 	for {
 		_, parent, ok := strings.Cut(name, ".")
@@ -122,6 +126,17 @@ func (x *settlers) wider(host policy.Pattern) (out []*group) {
 		add(x.below, parent)
 		name = parent
 	}
+}
+
+// matching are the rules for a host, in their order.
+func (x *settlers) matching(h policy.Host) (rules []int) {
+	for _, g := range x.holding(x.exact, h.String()) {
+		for i := g.first; i >= 0; i = x.next[i] {
+			rules = append(rules, i)
+		}
+	}
+	slices.Sort(rules)
+	return rules
 }
 
 // settle finds a rule that answers the requests of r, the first of several.
