@@ -462,9 +462,6 @@ func (d *document) checkIdle(n Network, level func(int) Level) {
 
 func (d *document) reportSettled(r, by Rule, s settled) {
 	at, where := []string{"network", "rule", index(s.rule)}, by.Origin
-	if by.Set != "" {
-		where += " (set " + string(by.Set) + ")"
-	}
 	if s.twice {
 		d.warnKey(at, "duplicate-rule", "leave it out", "the rule says what the one at %s says", where)
 		return
