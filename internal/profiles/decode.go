@@ -203,15 +203,10 @@ func (d *document) text(n *node, dst encoding.TextUnmarshaler) {
 		d.mismatch(n, "a string")
 		return
 	}
-	if len(n.text) > maxWord {
-		d.at(n, "bad-value", "", "%s is longer than %d bytes", d.describe(), maxWord)
-	} else if err := dst.UnmarshalText([]byte(n.text)); err != nil {
+	if err := dst.UnmarshalText([]byte(n.text)); err != nil {
 		d.at(n, "bad-value", hintOf(err), "%s", err)
 	}
 }
-
-// maxWord is how long a value may be that is more than text; messages repeat it.
-const maxWord = 1024
 
 func (d *document) plain(n *node, dst *string) {
 	switch {
