@@ -19,6 +19,7 @@ import (
 	"agentbox/internal/event"
 	"agentbox/internal/policy"
 	"agentbox/internal/profiles"
+	"agentbox/internal/schema"
 	"agentbox/internal/session"
 	builtin "agentbox/profiles"
 )
@@ -30,19 +31,20 @@ type completer func(a *app, args []string) ([]cobra.Completion, cobra.ShellCompD
 // completers are those of the verbs' arguments.
 func completers() map[string]completer {
 	return map[string]completer{
-		"run":          completeFirst(profileNames),
-		"why":          completeFirst(profileNames, urlStarts),
-		"check":        completeEach(profileNames),
-		"manifest":     completeFirst(profileNames),
-		"diff-plan":    completeOrFiles(completeFirst(profileNames, profileNames)),
-		"trust":        completeFirst(profileNames),
-		"profile show": completeFirst(profileNames),
-		"profile init": completeFirst(noNames),
-		"stop":         completeFirst(liveRuns),
-		"events":       completeFirst(allRuns),
-		"secret set":   completeFirst(credentialNames),
-		"secret rm":    completeFirst(credentialNames),
-		"secret test":  completeFirst(credentialNames),
+		"run":           completeFirst(profileNames),
+		"why":           completeFirst(profileNames, urlStarts),
+		"check":         completeEach(profileNames),
+		"manifest":      completeEach(profileNames),
+		"diff-plan":     completeOrFiles(completeFirst(profileNames, profileNames)),
+		"trust":         completeEach(profileNames),
+		"profile show":  completeFirst(profileNames),
+		"grants add":    completeEach(hostNames),
+		"grants revoke": completeEach(hostNames),
+		"stop":          completeFirst(liveRuns),
+		"events":        completeFirst(allRuns),
+		"secret set":    completeFirst(credentialNames),
+		"secret rm":     completeFirst(credentialNames),
+		"secret test":   completeFirst(credentialNames),
 	}
 }
 
@@ -51,8 +53,8 @@ func flagCompleters() map[string]completer {
 	return map[string]completer{
 		"profile": completeEach(profileNames), "host": completeEach(hostNames), "session": completeEach(liveRuns), "credential": completeEach(credentialNames),
 		"workspace": completeWords("direct", "review", "readonly"), "mode": completeWords("direct", "review", "readonly"),
-		"tier": completeWords("low", "medium", "high", "critical"), "kind": completeWords("profile", "set", "policy"),
-		"format": completeWords("text", "json", "sarif", "github"), "color": completeWords("auto", "always", "never"),
+		"tier": completeWords("low", "medium", "high", "critical"), "kind": completeWords(schema.Kinds()...), "against": completeWords(),
+		"format": completeWords(formats...), "color": completeWords("auto", "always", "never"),
 	}
 }
 
@@ -120,8 +122,6 @@ func completeWords(all ...string) completer {
 		return all, cobra.ShellCompDirectiveNoFileComp
 	}
 }
-
-func noNames(*app, []string) []cobra.Completion { return nil }
 
 // profileNames lists the profiles of all layers.
 func profileNames(a *app, _ []string) []cobra.Completion {
@@ -273,11 +273,11 @@ func urlStarts(a *app, args []string) []cobra.Completion {
 	return out
 }
 
-// hostNames lists the hosts that rules name (of the profile args[0], or of all), and those that the latest run here was
-// refused.
+// hostNames lists the hosts that rules name (of the profile args[0]; of all, when only the repository has it), and those
+// that the latest run here was refused.
 func hostNames(a *app, args []string) []cobra.Completion {
 	profile := ""
-	if len(args) > 0 {
+	if len(args) > 0 && len(a.sketches(args[0])) > 0 {
 		profile = args[0]
 	}
 	found := a.refusedHosts()

@@ -28,7 +28,7 @@ func newProfile(a *app) *cobra.Command {
 			return usage(cmd, errors.New("agentbox profile takes a verb"))
 		},
 	}
-	cmd.AddCommand(newProfileList(a), newProfileShow(a), newProfileInit(a), newProfileImport(a))
+	cmd.AddCommand(newProfileList(a), newProfileShow(a), newProfileInit(a), newProfileImport(a), newProfileSchema(a))
 	return cmd
 }
 
@@ -177,10 +177,17 @@ func (a *app) showProfile(name string, origin, asJSON bool) error {
 		return err
 	}
 	loaded, g, err := granted(name, f, floors)
-	if err != nil {
+	var refused *plan.Refusals
+	if err != nil && !errors.As(err, &refused) {
 		return err
 	}
-	p := loaded.Profile
+	if err := a.printProfile(loaded.Profile, g, origin, asJSON); err != nil {
+		return err
+	}
+	return err // what is looser than a floor can be looked at, and not be used
+}
+
+func (a *app) printProfile(p profiles.Profile, g plan.Grants, origin, asJSON bool) error {
 	if asJSON {
 		s, err := asShown(p, g)
 		if err != nil {
@@ -201,7 +208,7 @@ func (a *app) showProfile(name string, origin, asJSON bool) error {
 		}
 		b.WriteByte('\n')
 	}
-	_, err = a.out.Write(b.Bytes())
+	_, err := a.out.Write(b.Bytes())
 	return err
 }
 
@@ -218,6 +225,9 @@ func asShown(p profiles.Profile, g plan.Grants) (shown, error) {
 
 // filled are the single values that the profile leaves open.
 func filled(p profiles.Profile, g plan.Grants) map[string]filledIn {
+	if len(g.Agent.Command) == 0 {
+		return map[string]filledIn{} // a floor refuses it
+	}
 	values := map[string]any{
 		"tier": g.Tier, "workspace.mode": string(g.Workspace.Mode), "network.default": string(g.Network.Default),
 		"isolation.runtime": g.Isolation.Runtime, "budget.on_limit": g.Budget.OnLimit, "budget.usd": g.Budget.USD,

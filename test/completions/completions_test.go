@@ -4,6 +4,7 @@ package completions
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -236,6 +237,37 @@ func TestFish(t *testing.T) {
 		if got, complaint := w.fish(line); !slices.Contains(got, want) || complaint != "" {
 			t.Errorf("%q: got %q, %q, want %q", line, got, complaint, want)
 		}
+	}
+}
+
+// Hosts come from rules, of a profile's own sets too, and from what the latest run here was refused; runs from their
+// records. A host in a log is what an agent asked for: only what is a name is offered.
+func TestHostsAndRuns(t *testing.T) {
+	w := newWorld(t)
+	for i, run := range []struct{ id, repo string }{{"20260102-150405-aaaa", w.repo}, {"20260103-150405-bbbb", "/elsewhere"}} {
+		dir := filepath.Join(w.home, ".local", "state", "agentbox", "sessions", run.id)
+		w.must(os.MkdirAll(dir, 0o700))
+		w.must(os.WriteFile(filepath.Join(dir, "meta.json"), []byte(fmt.Sprintf(`{"id":%q,"profile":"claude","repo":%q,"started":"2026-01-0%dT15:04:05Z"}`, run.id, run.repo, i+2)), 0o600))
+		w.must(os.WriteFile(filepath.Join(dir, "lock"), nil, 0o600))
+		w.must(os.WriteFile(filepath.Join(dir, "events.jsonl"), []byte(fmt.Sprintf(`{"decision":"deny","host":"refused-%d.example.com"}
+{"decision":"deny","host":"$(touch run-by-tab).example.com"}
+{"decision":"allow","host":"allowed.example.com"}
+not an event
+`, i)), 0o600))
+	}
+	if got := w.protocol("why", "claude", ""); !slices.Equal(got, []string{"https://api.anthropic.com/", "https://refused-0.example.com/", ":6"}) {
+		t.Errorf("hosts: got %q", got)
+	}
+	if got := w.protocol("events", ""); !slices.Equal(got, []string{"20260103-150405-bbbb\tclaude", "20260102-150405-aaaa\tclaude", ":4"}) {
+		t.Errorf("runs: got %q", got)
+	}
+	if got := w.protocol("stop", ""); !slices.Equal(got, []string{":4"}) {
+		t.Errorf("runs that live: got %q", got)
+	}
+	w.bash().tab("agentbox why claude https://ref", "https://refused-0.example.com/")
+	w.zsh().tab("agentbox why claude https://ref", "refused-0.example.com/")
+	if got, complaint := w.fish("agentbox why claude https://ref"); !slices.Equal(got, []string{"https://refused-0.example.com/"}) || complaint != "" {
+		t.Errorf("fish: got %q, %q", got, complaint)
 	}
 }
 
