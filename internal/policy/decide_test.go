@@ -276,6 +276,8 @@ func TestWiderSaysWhatIsWider(t *testing.T) {
 			[]Widening{{Host: "good.test", Hosts: "good.test", Port: "443", Method: "POST", Path: "/a/../b", From: Deny, To: Allow, Rule: "p:1", Was: "p:2"}}},
 		"overrides": {rules(t, Deny, "allow", "allow POST"), rules(t, Deny, "allow"),
 			[]Widening{{Host: "good.test", Hosts: "good.test", Port: "443", Method: "POST", Path: "/", Override: "X-HTTP-Method-Override", From: Deny, To: Allow, Rule: "p:1", Was: "p:2"}}},
+		"around what is escaped twice": {rules(t, Deny), rules(t, Deny, "allow /%254*1"),
+			[]Widening{{Host: "good.test", Hosts: "good.test", Port: "443", Method: "POST", Path: "/%254x1", From: Deny, To: Allow, Rule: "p:1", Was: "default"}}},
 		"the same in other words": {rules(t, Deny, "allow GET /a", "allow GET /b", "allow POST /b"), rules(t, Deny, "allow GET,POST /b", "allow GET /a"), nil},
 		"covered":                 {rules(t, Deny, "allow /a/**"), rules(t, Deny, "allow /a/**", "allow GET /a/*/c"), nil},
 		"tighter":                 {rules(t, Allow, "allow splice"), rules(t, Deny, "allow GET /a", "deny"), nil},
