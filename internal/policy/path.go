@@ -195,9 +195,10 @@ func unitOf(c byte) (unit byte, flaw string) {
 func flawOf(units []byte) string {
 	begin, ascii := 1, true
 	for i, unit := range units {
-		if unit >= utf8.RuneSelf {
-			ascii = false
+		if unit > '/' && unit != '%' && unit < utf8.RuneSelf && (i < 2 || units[i-2] != '%') {
+			continue // by far the most
 		}
+		ascii = ascii && unit < utf8.RuneSelf
 		if i >= 2 && units[i-2] == '%' && isHex(units[i-1]) && isHex(unit) {
 			return "has an escape of an escape"
 		}
@@ -227,10 +228,16 @@ func isDots(segment []byte) bool {
 	return len(segment) == 1 && segment[0] == '.' || len(segment) == 2 && segment[0] == '.' && segment[1] == '.'
 }
 
-// isPlain reports whether c stands in an escaped path as it is. The brackets are there because programs send them so.
-func isPlain(c byte) bool {
-	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("/-._~!$&'()*+,=:@[]", c) >= 0
-}
+// isPlain reports whether c stands in an escaped path as it is.
+func isPlain(c byte) bool { return plain[c] }
+
+// plain is the characters of isPlain. The brackets are there because programs send them so.
+var plain = func() (out [256]bool) {
+	for _, c := range []byte("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/-._~!$&'()*+,=:@[]") {
+		out[c] = true
+	}
+	return out
+}()
 
 // unescape reads the "%XX" at the beginning of s.
 func unescape(s string) (byte, bool) {

@@ -105,7 +105,7 @@ type grounds struct {
 type kind uint8
 
 const (
-	plain kind = iota
+	ordinary kind = iota
 	uninspected
 	unsure
 )
@@ -488,7 +488,7 @@ func (c *comparison) inspection(p pair) {
 	w := c.widening(p, from, to)
 	w.Uninspected = true
 	for i, f := range c.found {
-		if f.by == by && f.kind == plain && f.Host == w.Host && f.Port == w.Port {
+		if f.by == by && f.kind == ordinary && f.Host == w.Host && f.Port == w.Port {
 			c.found[i].Uninspected = true
 			return
 		}
