@@ -6,6 +6,7 @@ TAGS     := remote containers_image_openpgp exclude_graphdriver_btrfs exclude_gr
 VERSION  ?= $(shell git -c safe.directory='*' describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS  := -s -w -X main.version=$(VERSION)
 GOLANGCI := go tool -n -modfile=tools/go.mod golangci-lint
+ACTIONLINT := go tool -n -modfile=tools/actionlint.mod actionlint
 
 # Building, vetting and linting share what is compiled; compiling Podman's bindings takes minutes.
 PLAIN    := CGO_ENABLED=0 GOFLAGS="-buildvcs=false -trimpath"
@@ -36,11 +37,12 @@ e2e: build ## run only the end-to-end tests
 bench: build ## measure speed and size, paired with podman's and srt's
 	hack/bench
 
-lint: shim ## check formatting, go vet, golangci-lint, and the shell scripts
+lint: shim ## check formatting, go vet, golangci-lint, the shell scripts, and the workflow that docs/CI.md offers
 	@unformatted=$$(gofmt -l $$(git -c safe.directory='*' ls-files -co --exclude-standard '*.go')); \
 	  if [ -n "$$unformatted" ]; then echo "not formatted by gofmt:"; echo "$$unformatted"; exit 1; fi
 	$(PLAIN) go vet -tags "$(TAGS)" ./...
 	$(PLAIN) "$$($(GOLANGCI))" run ./...
+	$(PLAIN) "$$($(ACTIONLINT))" -shellcheck= -pyflakes= docs/ci/github-actions.yml
 	@for f in .ci/run $$(git -c safe.directory='*' grep -lE '^#!/usr/bin/env bash' -- hack test); do bash -n "$$f" || exit 1; done
 
 fmt: ## format the Go code
