@@ -143,3 +143,66 @@ func flags(t *testing.T, in *GrantInputs, text string) {
 		}
 	}
 }
+
+// Nothing that is asked for and cannot be done is passed over: the run is refused, and the plan is there to be shown.
+func TestResolveRefusesEveryGap(t *testing.T) {
+	archive, err := txtar.ParseFile("testdata/not-yet.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := archived(t, archive).Profile
+	for what, strip := range gapless() {
+		in := inputs(t, full)
+		in.Profile = all
+		for other, take := range gapless() {
+			if other != what {
+				take(&in.Profile)
+			}
+		}
+		p, err := Resolve(in)
+		var refusal *Refusal
+		if !errors.As(err, &refusal) || len(refusal.Gaps) == 0 || refusal.Hint() == "" || p.Hash == "" || p.Binding.Repo == "" {
+			t.Errorf("%s alone: %v, %+v", what, err, p)
+		}
+		if strip(&in.Profile); errors.As(errorOf(Resolve(in)), &refusal) {
+			t.Errorf("without %s: %v", what, refusal)
+		}
+	}
+}
+
+func errorOf(_ Plan, err error) error { return err }
+
+// gapless takes out each thing that this version cannot do.
+func gapless() map[string]func(*profiles.Profile) {
+	credentialless := func(name profiles.Name) func(*profiles.Profile) {
+		return func(p *profiles.Profile) {
+			p.Credentials = slices.DeleteFunc(slices.Clone(p.Credentials), func(c profiles.Credential) bool { return c.Name == name })
+		}
+	}
+	return map[string]func(*profiles.Profile){
+		"review": func(p *profiles.Profile) { p.Workspace.Mode = "" }, "backend": func(p *profiles.Profile) { p.Workspace.Backend = "" },
+		"caches": func(p *profiles.Profile) { p.Workspace.Caches = nil }, "image": func(p *profiles.Profile) { p.Agent.Image = "" },
+		"default": func(p *profiles.Profile) { p.Network.Default = "" }, "asking rules": func(p *profiles.Profile) { p.Network.Rules = p.Network.Rules[:1] },
+		"command": credentialless("command"), "file": credentialless("file"), "app": credentialless("app"), "git": func(p *profiles.Profile) { p.Git = nil },
+		"usd": func(p *profiles.Profile) { p.Budget.USD = 0 }, "tokens": func(p *profiles.Profile) { p.Budget.Tokens = 0 }, "requests": func(p *profiles.Profile) { p.Budget.Requests = 0 },
+		"tool calls": func(p *profiles.Profile) { p.Budget.ToolCalls = 0 }, "denials": func(p *profiles.Profile) { p.Budget.Denials = 0 },
+		"on limit": func(p *profiles.Profile) { p.Budget.OnLimit = "" }, "microvm": func(p *profiles.Profile) { p.Isolation.Runtime = "" },
+		"mcp": func(p *profiles.Profile) { p.Servers = nil }, "memory": func(p *profiles.Profile) { p.Memory = profiles.Memory{} },
+		"telemetry": func(p *profiles.Profile) { p.Telemetry.OTLP = "" },
+	}
+}
+
+func TestRefusalsAreARefusal(t *testing.T) {
+	in := inputs(t, "version = 1\ntier = \"medium\"\n[agent]\ncommand = [\"x\"]\n[workspace]\nmode = \"direct\"\n[budget]\ntime = \"9h\"\n")
+	_, err := Resolve(in)
+	var all *Refusals
+	var refusal *Refusal
+	if !errors.As(err, &all) || len(all.List) != 2 || !errors.As(err, &refusal) || !strings.Contains(refusal.Error(), "workspace.mode") || !strings.Contains(refusal.Hint(), "budget.time") {
+		t.Errorf("%v", err)
+	}
+	in = inputs(t, full)
+	in.Manifest = "sha256:other"
+	if p := resolve(t, in); p.Manifest != in.Manifest {
+		t.Errorf("%+v", p)
+	}
+}

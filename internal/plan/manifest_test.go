@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/BurntSushi/toml"
 
@@ -270,5 +271,32 @@ func TestFileLeavesLinesOut(t *testing.T) {
 		if got := file(in); got != want {
 			t.Errorf("%q is %q", in, got)
 		}
+	}
+}
+
+func TestManifestTellsWhenThingsEnd(t *testing.T) {
+	g := everything(t)
+	g.Budget.Time, g.Credentials[0].TTL, g.Memory.TTL = 2*time.Hour, time.Hour, 48*time.Hour
+	g.Network.Rules = append(g.Network.Rules, policy.Rule{Action: policy.Ask, Host: pattern(t, "ask.test"), Ports: []uint16{443}, Origin: "a.toml:1"},
+		policy.Rule{Action: policy.Deny, Host: pattern(t, "deny.test"), Ports: []uint16{443}})
+	expires := func(kind, what string) string {
+		for _, i := range ManifestOf(g).Grants {
+			if i.Kind == kind && strings.Contains(i.What, what) {
+				return i.Expires
+			}
+		}
+		return "not there"
+	}
+	for _, tc := range [][3]string{
+		{"credential", "adds", "after 1h"}, {"memory", "remembers", "after 48h"}, {"cache", "npm", "never"}, {"command", "runs", "after 2h"},
+		{"network", "asks for every method to ask.test", "after 2h"}, {"network", "deny.test", "not there"},
+	} {
+		if got := expires(tc[0], tc[1]); got != tc[2] {
+			t.Errorf("%s %s ends %q, not %q", tc[0], tc[1], got, tc[2])
+		}
+	}
+	g.Budget.Time, g.Credentials[0].TTL, g.Memory.TTL = 0, 0, 0
+	if a, b, c := expires("credential", "adds"), expires("command", "runs"), expires("memory", ""); a != "at the end of the run" || b != a || c != "never" {
+		t.Errorf("%q, %q, %q", a, b, c)
 	}
 }
