@@ -14,6 +14,9 @@
 //	http://… ────────────────│────────────────────────────────────────────────┘
 //	                         └─ inspect = false: SNI = name ─► gate ─► copied as it is
 //
+// Each request is judged by its own method and path, and what was judged is what is sent: the path goes upstream as it
+// was held against the rules, and targets that are no path and no URL are refused.
+//
 // A Proxy owns every connection that it accepted or made, and every goroutine that serves one; Close ends and awaits
 // them. It never follows redirects, never uses a proxy of the environment and never reuses goproxy's public CA.
 package proxy
