@@ -100,6 +100,7 @@ func TestWhatIsTooMuchIsSaid(t *testing.T) {
 		"[a]\na" + strings.Repeat(".a", 63) + " = 1":               "x.toml:2:127: more than 64 tables stand within each other",
 		numbered("agent.env = {", "A%d=1,", 1000) + "B=1}":         "agent.env has 1001 keys, and may have 1000",
 		"workspace.hide = [" + strings.Repeat("'x',", 1001) + "]":  "workspace.hide has 1001 elements, and may have 1000",
+		"a = [" + strings.Repeat("1,", maxNodes) + "]":             "x.toml:1:1: the file holds more than 524288 values",
 		strings.Repeat("[[mcp]]\n", 257):                           "mcp has 257 elements, and may have 256",
 		strings.Repeat("[[network.rule]]\n", 50_001):               "network.rule has 50001 elements, and may have 50000",
 	} {

@@ -214,7 +214,7 @@ func (m *merger) words(lower, upper *node, sequence bool) *node {
 	out.items = append(out.items, upper.items[i+1:]...)
 	seen := map[string]bool{}
 	out.items = slices.DeleteFunc(out.items, func(n *node) bool {
-		double := seen[n.text] && n.kind == stringKind && !sequence || isEllipsis(n)
+		double := seen[n.text] && n.kind == stringKind && !sequence
 		seen[n.text] = true
 		return double
 	})

@@ -164,6 +164,13 @@ pids = 9
 	}
 }
 
+// Only what lies below is replaced: two of one name in a file are a mistake, also where one lies below.
+func TestOneFileNamesAnEntryOnce(t *testing.T) {
+	git := "[[git]]\nremote = \"github.com/a/b\"\n"
+	f := Files{BuiltIn: tree("x.toml", program+"network.default = \"allow\"\n"+git), User: tree("profiles/x.toml", git+git)}
+	wantTold(t, "x", f, `~/.config/agentbox/profiles/x.toml:5:10: [duplicate] "github.com/a/b" is at ~/.config/agentbox/profiles/x.toml:2 already`)
+}
+
 func TestAListReplacesTheOneBelow(t *testing.T) {
 	below := tree("x.toml", program+"workspace.hide = [\"a\", \"b\"]\n")
 	for upper, want := range map[string]string{"[\"c\"]": "c", "[]": "", "[\"...\"]": "ab", "[\"c\", \"...\", \"a\"]": "cab", "[\"b\", \"...\"]": "ba"} {
@@ -252,6 +259,10 @@ func TestAFileThatIsNotTOMLHasOneProblemAndTheOthersTheirs(t *testing.T) {
 func TestGrants(t *testing.T) {
 	f := Files{BuiltIn: tree("a.toml", program), GrantsFile: "g.toml"}
 	f.Grants = []byte("version = 1\nrepo = \"rel/./x\"\n[workspace]\nmode = \"direct\"\n[network]\ndefault = \"allow\"\nuse = []\n")
+	for _, repo := range []string{"", "rel", "/r/../x", "/r/"} {
+		g := Files{BuiltIn: f.BuiltIn, GrantsFile: "g.toml", Grants: []byte("version = 1\nrepo = \"" + repo + "\"\n")}
+		wantTold(t, "a", g, fmt.Sprintf("g.toml:2:8: [bad-value] %q is not the absolute path of a repository", repo))
+	}
 	wantTold(t, "a", f, `g.toml:2:8: [bad-value] "rel/./x" is not the absolute path of a repository`, `g.toml:3:1: [unknown-key] unknown key "workspace"`,
 		`g.toml:6:1: [unknown-key] unknown key "default"`, `g.toml:7:1: [unknown-key] unknown key "use"`)
 	f.Grants = []byte("version = 1\nrepo = \"/r\"\n[[git]]\nremote = \"github.com/a/b\"\npush = [\"refs/heads/x\"]\n[[network.rule]]\naction = \"allow\"\nhost = \"github.com\"\n")

@@ -255,7 +255,7 @@ func text(s string) string {
 	odd := func(r rune) bool {
 		return r == utf8.RuneError || r != '\n' && r != '\t' && (unicode.IsControl(r) || !unicode.IsPrint(r))
 	}
-	if strings.Contains(s, "\n") && !strings.Contains(s, "'''") && !strings.HasSuffix(s, "'") && !strings.ContainsFunc(s, odd) {
+	if strings.Contains(s, "\n") && !strings.Contains(s, "'''") && !strings.ContainsFunc(s, odd) {
 		return "'''\n" + s + "'''"
 	}
 	return quoted(s)

@@ -25,8 +25,7 @@ func newSource(file string, level Level, data []byte) *source {
 		return &source{file: file, level: level, large: true}
 	}
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
-	// One byte more than the text: an empty part at its end is then still a part of it, with a place.
-	own := append(make([]byte, 0, len(data)+1), data...)
+	own := bytes.Clone(data)
 	return &source{file: file, level: level, data: own, text: string(own)}
 }
 

@@ -114,6 +114,8 @@ func compare(data []byte) error {
 	switch {
 	case f == nil && oracle != nil:
 		return fmt.Errorf("taken, and the oracle says: %w", oracle)
+	case f == nil && pelletier.Unmarshal(src.data, &map[string]any{}) != nil:
+		return fmt.Errorf("taken, and another reader says: %w", pelletier.Unmarshal(src.data, &map[string]any{}))
 	case f == nil:
 		if got := plainValue(root); !sameValue(got, canonical(want)) {
 			return fmt.Errorf("got  %#v\nwant %#v", got, canonical(want))
