@@ -1,6 +1,7 @@
 package profiles
 
 import (
+	"bytes"
 	"encoding"
 	"fmt"
 	"path"
@@ -43,7 +44,9 @@ func (d *document) read(src *source) *node {
 	if f == nil {
 		return root
 	}
-	d.report(src, f.offset, Problem{Code: f.code, Text: f.text})
+	// What is missing at the end of a file is missing behind its last word.
+	offset := min(f.offset, len(bytes.TrimRight(src.data, "\r\n")))
+	d.report(src, offset, Problem{Code: f.code, Text: f.text})
 	return nil
 }
 

@@ -375,7 +375,7 @@ func TestRealAgentsFullScreen(t *testing.T) {
 			b.checkCalls(a, s)
 			b.checkRefusal(shown, []string{"raw.githubusercontent.com"}) // codex's announcements, full-screen only
 			b.checkKey(a, s, seen)
-			if !strings.Contains(shown, "the agent ended with exit code") || !strings.Contains(shown, "credential") {
+			if !strings.Contains(shown, "· run ") || !strings.Contains(shown, "credential") {
 				t.Errorf("there is no summary after it:\n%s", shown)
 			}
 			b.checkTerminalAfter()
