@@ -229,7 +229,10 @@ func servers(in []profiles.Server) []Server {
 // origins tells where the values stand that carry no origin of their own.
 func (b *grantBuilder) origins(p profiles.Profile) {
 	for path, at := range p.Origins {
-		if list, _, ok := strings.Cut(path, "["); carried(path) || ok && p.Origins[list] == at {
+		if carried(path) {
+			continue
+		}
+		if list, _, ok := strings.Cut(path, "["); ok && p.Origins[list] == at {
 			continue // an element from where its list is: only one that "..." kept is from elsewhere
 		}
 		b.grants.Origins[path] = place(at)
@@ -246,8 +249,8 @@ func item(path string, i int) string { return path + "[" + strconv.Itoa(i) + "]"
 
 // carried reports paths below entries that have an Origin themselves: ten thousand rules would fill the map.
 func carried(path string) bool {
-	for _, list := range []string{"network.rule", "credential", "git", "mcp"} {
-		if rest, ok := strings.CutPrefix(path, list); ok && (rest == "" || rest[0] == '[' || rest[0] == '.') {
+	for _, list := range []string{"network.rule[", "credential[", "git[", "mcp["} {
+		if strings.HasPrefix(path, list) {
 			return true
 		}
 	}
