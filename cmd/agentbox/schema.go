@@ -19,7 +19,7 @@ agentbox.toml), of a named set, or of an organisation's policy. The reader of ag
 schema refuses, and more.
 
 Exit codes: 0 printed, 2 usage.`,
-		Example: `  agentbox profile schema >.agentbox/profile.schema.json    and in a profile's first line: #:schema ./profile.schema.json
+		Example: `  agentbox profile schema >agentbox.schema.json    and in .agentbox/NAME.toml, as the first line: #:schema ../agentbox.schema.json
   agentbox profile schema --kind policy`,
 		Args: exactly(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -413,33 +413,89 @@ func TestPoliciesAndSets(t *testing.T) {
 	}
 }
 
-// The two ways in which docs/EDITORS.md tells an editor of the schema: a first line, and .taplo.toml.
+// The ways in which docs/EDITORS.md tells an editor of the schema, as they are written there: a first line, and
+// .taplo.toml. This repository has one, too.
 func TestEditorsFindTheSchema(t *testing.T) {
-	text, err := os.ReadFile(schemaFile(t, "profile"))
-	if err != nil {
-		t.Fatal(err)
+	text, page, ours := content(t, "schema/profile.schema.json"), content(t, "docs/EDITORS.md"), content(t, ".taplo.toml")
+	hint := regexp.MustCompile(`(?m)^ +(#:schema .*)$`).FindStringSubmatch(page)
+	configured := blocks(page)
+	if hint == nil || len(configured) != 1 {
+		t.Fatal("docs/EDITORS.md does not say how")
 	}
 	bad := "version = 1\nextend = \"claude\"\n"
-	configuration, err := os.ReadFile("../../.taplo.toml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for file, files := range map[string]map[string]string{
-		".agentbox/billing.toml": {".agentbox/billing.toml": "#:schema ./profile.schema.json\n" + bad, ".agentbox/profile.schema.json": string(text)},
-		"profiles/billing.toml":  {"profiles/billing.toml": bad, "schema/profile.schema.json": string(text), ".taplo.toml": string(configuration)},
+	for way, files := range map[string]map[string]string{
+		"hint":   {".agentbox/billing.toml": hint[1] + "\n" + bad, "agentbox.schema.json": text},
+		"theirs": {".agentbox/billing.toml": bad, "agentbox.schema.json": text, ".taplo.toml": configured[0]},
+		"ours":   {"profiles/billing.toml": bad, "schema/profile.schema.json": text, ".taplo.toml": ours},
 	} {
-		dir := t.TempDir()
+		dir, profile := t.TempDir(), ""
 		for name, content := range files {
 			place := filepath.Join(dir, filepath.FromSlash(name))
 			if err := errors.Join(os.MkdirAll(filepath.Dir(place), 0o700), os.WriteFile(place, []byte(content), 0o600)); err != nil {
 				t.Fatal(err)
 			}
+			if path.Base(name) == "billing.toml" {
+				profile = name
+			}
 		}
-		cmd := exec.Command(taplo(t), "lint", "--colors", "never", file)
+		cmd := exec.Command(taplo(t), "lint", "--colors", "never", profile)
 		cmd.Dir = dir
 		out, err := cmd.CombinedOutput()
 		if err == nil || !strings.Contains(string(out), "'extend' was unexpected") {
-			t.Errorf("of %s, taplo finds no schema: %v\n%s", file, err, out)
+			t.Errorf("%s: taplo finds no schema: %v\n%s", way, err, out)
 		}
 	}
+}
+
+// What the documentation shows as a file passes both, as one of the kinds.
+func TestDocumentedFilesPass(t *testing.T) {
+	shown := map[string]map[string]string{"profile": {}, "set": {}, "policy": {}}
+	for _, page := range []string{"docs/CI.md", "docs/PROFILES.md", "README.md"} {
+		for i, block := range blocks(content(t, page)) {
+			if !strings.HasPrefix(block, "version = 1") {
+				continue // a part of a file
+			}
+			name := fmt.Sprintf("%s.%d.toml", path.Base(page), i)
+			kind := "profile"
+			for _, k := range []string{"set", "policy"} {
+				if reads("profile", block) != nil && reads(k, block) == nil {
+					kind = k
+				}
+			}
+			if err := reads(kind, block); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			shown[kind][name] = block
+		}
+	}
+	if len(shown["profile"]) < 3 {
+		t.Errorf("only %d profiles are shown", len(shown["profile"]))
+	}
+	for kind, files := range shown {
+		if len(files) == 0 {
+			continue
+		}
+		if refused, said := lint(t, files, by(t, kind)...); len(refused) > 0 {
+			t.Errorf("%q are refused:\n%s", refused, said)
+		}
+	}
+}
+
+func content(t *testing.T, name string) string {
+	t.Helper()
+	data, err := os.ReadFile("../../" + name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+var fence = regexp.MustCompile("(?ms)^```toml\n(.*?)^```$")
+
+// blocks are what a page shows as TOML.
+func blocks(page string) (out []string) {
+	for _, m := range fence.FindAllStringSubmatch(page, -1) {
+		out = append(out, m[1])
+	}
+	return out
 }
