@@ -176,3 +176,9 @@ func write(t *testing.T, path, content string) {
 		t.Fatal(err)
 	}
 }
+
+func TestQuoteEscapesWhatIsNotSeen(t *testing.T) {
+	if got, want := quote("a\"\\\n\x1b\u202e\U000E0001é"), `"a\"\\\u000A\u001B\u202E\U000E0001é"`; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
