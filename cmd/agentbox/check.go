@@ -337,12 +337,12 @@ var misread = []string{repoFile, "." + repoFile, "agentbox.tml", "agentbox.yaml"
 
 // files looks for files that nobody reads although somebody may think so, by name and kind alone.
 func (c *checker) files() {
-	top, err := os.ReadDir(c.root)
+	top, err := entries(c.root)
 	if err != nil {
 		c.unreadable(".", err)
 	}
-	for _, e := range top {
-		if name := e.Name(); name != repoFile && slices.Contains(misread, strings.ToLower(name)) {
+	for _, name := range top {
+		if name != repoFile && slices.Contains(misread, strings.ToLower(name)) {
 			c.odd(findings.Error, name, "nobody reads this file: what binds every profile stands in "+repoFile, "rename it to "+repoFile)
 		}
 	}
@@ -353,6 +353,16 @@ func (c *checker) files() {
 	for _, e := range below {
 		c.oddProfile(e)
 	}
+}
+
+// entries lists a directory that may have very many.
+func entries(dir string) ([]string, error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }() // only read
+	return f.Readdirnames(-1)
 }
 
 func (c *checker) odd(severity findings.Severity, file, message, hint string) {

@@ -219,6 +219,9 @@ func TestSARIFStaysInTheRepository(t *testing.T) {
 		if got := r.list("locations")[0].str("physicalLocation", "artifactLocation", "uri"); got != want {
 			t.Errorf("%q: got the URI %q, want %q", file, got, want)
 		}
+		if got := r.list("locations")[0].at("physicalLocation", "region", "startLine"); got != 1.0 {
+			t.Errorf("%q: a finding without a line stands at %v, want 1", file, got)
+		}
 	}
 }
 

@@ -77,7 +77,7 @@ type (
 	}
 	sarifPhysical struct {
 		Artifact sarifArtifact `json:"artifactLocation"`
-		Region   *sarifRegion  `json:"region,omitempty"`
+		Region   sarifRegion   `json:"region"`
 	}
 	sarifArtifact struct {
 		URI  string `json:"uri"`
@@ -152,12 +152,12 @@ func locations(f Finding) []sarifLocation {
 	if !ok {
 		return nil
 	}
-	at := sarifPhysical{Artifact: sarifArtifact{uri, sourceRoot}}
+	at := sarifPhysical{Artifact: sarifArtifact{uri, sourceRoot}, Region: sarifRegion{StartLine: 1}} // viewers insist on a line
 	if f.Line > 0 {
-		at.Region = &sarifRegion{StartLine: f.Line, StartColumn: f.Col}
-		if f.Snippet != "" {
-			at.Region.Snippet = &sarifText{valid(f.Snippet)}
-		}
+		at.Region = sarifRegion{StartLine: f.Line, StartColumn: f.Col}
+	}
+	if f.Line > 0 && f.Snippet != "" {
+		at.Region.Snippet = &sarifText{valid(f.Snippet)}
 	}
 	return []sarifLocation{{at}}
 }
