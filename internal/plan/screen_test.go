@@ -33,6 +33,13 @@ func TestBuiltInPlansFitOnOneScreen(t *testing.T) {
 				t.Errorf("%s has a row of %d columns: %s", name, n, row)
 			}
 		}
-		t.Log("\n" + b.String())
+		if !strings.Contains(b.String(), "changed by  your own layers, flags or the organisation's") {
+			t.Errorf("%s does not say that it differs from the manifest", name)
+		}
+		b.Reset()
+		in.Manifest = resolve(t, in).Hash
+		if err := WriteText(&b, resolve(t, in)); err != nil || strings.Contains(b.String(), "changed by") {
+			t.Errorf("%s differs from itself (%v)", name, err)
+		}
 	}
 }
