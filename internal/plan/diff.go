@@ -69,7 +69,7 @@ type differ struct {
 	fresh    bool // from is Nothing
 	changes  []Change
 
-	wasRule, isRule byOrigin
+	wasRules, isRules index
 }
 
 // kept leaves out what means nothing next to Nothing: a limit on what did not run, or on what no longer does.

@@ -23,17 +23,17 @@ type Manifest struct {
 
 // ManifestItem is one thing that may be done.
 type ManifestItem struct {
-	Kind    string `json:"kind"`             // "command", "network", "credential" …
-	What    string `json:"what"`             // in plain words
-	Origin  string `json:"origin,omitempty"` // the file that says so, or "default", "tier medium"
-	Expires string `json:"expires"`          // "at the end of the run", "after 2h", "never"
+	Kind    string `json:"kind"`    // "command", "network", "credential" …
+	What    string `json:"what"`    // in plain words
+	Origin  string `json:"origin"`  // the file that says so, or "default", "tier medium"
+	Expires string `json:"expires"` // "at the end of the run", "after 2h", "never"
 }
 
 // ManifestOf lists the grants.
 func ManifestOf(g Grants) Manifest {
 	m := Manifest{Version: 1, Profile: g.Profile, Tier: g.Tier, Hash: g.Hash(), Grants: []ManifestItem{}}
 	add := func(kind, what, origin, expires string) {
-		m.Grants = append(m.Grants, ManifestItem{kind, what, file(origin), expires})
+		m.Grants = append(m.Grants, ManifestItem{kind, what, cmp.Or(file(origin), fromDefault), expires})
 	}
 	for _, c := range handedOut(g) {
 		add(kindOf(c.Path), c.Text, c.Origin, g.expires(c.Path))

@@ -12,7 +12,7 @@ import (
 // network compares the rules, by the requests that they answer otherwise.
 func (d *differ) network() {
 	a, b := d.from, d.to
-	d.wasRule, d.isRule = origins(a.Network), origins(b.Network)
+	d.wasRules, d.isRules = indexOf(a.Network), indexOf(b.Network)
 	for _, w := range policy.Wider(a.Network, b.Network) {
 		d.at(Wider, "network", ruleOrigin(b, w.Rule), "%s", d.widened(w))
 	}
@@ -45,7 +45,7 @@ func ruleOrigin(g Grants, rule string) string {
 
 // widened says what is new, by the rule that makes it so.
 func (d *differ) widened(w policy.Widening) string {
-	subject, was := d.isRule.subject(w), ", which was "+said(w.From)
+	subject, was := d.isRules.subject(w, d.wasRules), ", which was "+said(w.From)
 	switch {
 	case w.Uninspected:
 		return "no longer looks into connections to " + placeOf(w) + ", so that only the host and the port hold"
@@ -54,7 +54,7 @@ func (d *differ) widened(w policy.Widening) string {
 	case d.fresh:
 		was = ""
 	}
-	return verb(w.To) + " " + subject + was + d.wasRule.by(w.Was)
+	return verb(w.To) + " " + subject + was + d.wasRules.by(w.Was)
 }
 
 // narrowed says what is no longer there, by the rule that made it so.
@@ -63,9 +63,9 @@ func (d *differ) narrowed(w policy.Widening) string {
 	case w.Uninspected:
 		return "looks into connections to " + placeOf(w)
 	case w.Unsure:
-		return verb(w.To) + " " + d.wasRule.subject(w) + " no longer, or not all of it"
+		return verb(w.To) + " " + d.wasRules.subject(w, d.isRules) + " no longer, or not all of it"
 	}
-	return "no longer " + verb(w.To) + " " + d.wasRule.subject(w) + ", which is " + said(w.From) + " now" + d.isRule.by(w.Was)
+	return "no longer " + verb(w.To) + " " + d.wasRules.subject(w, d.isRules) + ", which is " + said(w.From) + " now" + d.isRules.by(w.Was)
 }
 
 func verb(a policy.Action) string {
@@ -82,20 +82,31 @@ func said(a policy.Action) string {
 	return "denied"
 }
 
-// byOrigin finds rules: two sets of ten thousand may differ in all of them.
-type byOrigin map[string][]policy.Rule
+// index finds rules: two sets of ten thousand may differ in all of them.
+type index struct {
+	at    map[string][]policy.Rule // by Origin
+	hosts map[policy.Pattern]bool  // that some rule names
+	wild  bool                     // one of them is a wildcard
+}
 
-func origins(set policy.Set) byOrigin {
-	out := make(byOrigin, len(set.Rules))
+func indexOf(set policy.Set) index {
+	out := index{make(map[string][]policy.Rule, len(set.Rules)), make(map[policy.Pattern]bool, len(set.Rules)), false}
 	for _, r := range set.Rules {
-		out[r.Origin] = append(out[r.Origin], r)
+		_, exact := r.Host.Exact()
+		out.at[r.Origin], out.hosts[r.Host], out.wild = append(out.at[r.Origin], r), true, out.wild || !exact
 	}
 	return out
 }
 
+// silent reports that no rule can name any host of a pattern, so that a rule for it is new as a whole.
+func (o index) silent(p policy.Pattern) bool {
+	_, exact := p.Exact()
+	return exact && !o.wild && !o.hosts[p]
+}
+
 // by names the rule that said otherwise.
-func (o byOrigin) by(rule string) string {
-	if rule == "" || len(o[rule]) == 0 {
+func (o index) by(rule string) string {
+	if rule == "" || len(o.at[rule]) == 0 {
 		return ""
 	}
 	return " by the rule at " + clean(rule)
@@ -106,12 +117,15 @@ func placeOf(w policy.Widening) string {
 }
 
 // subject is what the rule of a widening speaks of, and the request that shows that it matters.
-func (o byOrigin) subject(w policy.Widening) string {
-	i := slices.IndexFunc(o[w.Rule], func(r policy.Rule) bool { return r.Action == w.To })
+func (o index) subject(w policy.Widening, other index) string {
+	i := slices.IndexFunc(o.at[w.Rule], func(r policy.Rule) bool { return r.Action == w.To })
 	if w.Rule == fromDefault || i < 0 {
 		return "what no rule names, such as " + witness(w)
 	}
-	r := o[w.Rule][i]
+	r := o.at[w.Rule][i]
+	if other.silent(r.Host) {
+		return requests(r)
+	}
 	_, exact := r.Host.Exact()
 	whole := len(r.Paths) == 0 || len(r.Paths) == 1 && r.Paths[0].String() == w.Path
 	if exact && len(r.Methods) == 1 && len(r.Ports) == 1 && whole || w.Method == "" {
