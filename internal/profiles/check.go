@@ -96,7 +96,12 @@ func (d *document) checkFile(p *Profile, f File, i int) {
 }
 
 func (d *document) checkTemplates(p *Profile, s string, at []string) {
+	seen := map[string]bool{}
 	for _, t := range Templates(s) {
+		if seen[t] {
+			continue
+		}
+		seen[t] = true
 		name, _, placeholder := PlaceholderName(t)
 		known := func(c Credential) bool { return string(c.Name) == name }
 		switch {

@@ -19,8 +19,8 @@ func newReach(n Network) *reach { return &reach{network: n, rules: newSettlers(n
 
 // unreached says why no request to h can be let through and looked at, or ""; rule is the one at fault, or -1.
 func (r *reach) unreached(h policy.Host) (rule int, why string) {
-	if h.IsZero() {
-		return -1, "" // its own problem is known
+	if h.IsZero() || r.steps > maxReach {
+		return -1, "" // an empty one's own problem is known
 	}
 	near, ports := Network{Default: r.network.Default}, []uint16{443}
 	places := r.rules.matching(h)
