@@ -69,6 +69,8 @@ func repoPath(p string) string {
 // A push asks for info/refs too, with the query service=git-receive-pack, which a path does not tell. All it gets is the
 // list of refs, which a fetch gets as well: the push itself is a POST to git-receive-pack, which no rule here allows. The
 // batch API of LFS is left out, because the same POST asks for uploads.
+//
+// A fetch changes nothing at the other end though it is a POST, so that what tiers ask of writing methods does not bind it.
 func OriginRules(r Remote) (rules []policy.Rule, problem string) {
 	switch {
 	case r == Remote{}:

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"path/filepath"
@@ -94,8 +95,8 @@ func (e *NotFound) Hint() string {
 	return "install it: " + e.Install
 }
 
-// Resolve makes the plan. The error is *Refusals, *Refusal or *NotFound. With a *Refusal that has Gaps the plan is given
-// too, whole, to be shown: it cannot be run.
+// Resolve makes the plan. The error is *Refusals, *Refusal or *NotFound. With a *Refusal that has Gaps, and with *NotFound,
+// the plan is given too, whole, to be shown: it cannot be run.
 func Resolve(in Inputs) (Plan, error) {
 	g, err := Grant(GrantInputs{Profile: in.Profile, Floors: in.Floors, Timeout: in.Timeout, Mode: in.Mode})
 	if err != nil {
@@ -104,17 +105,16 @@ func Resolve(in Inputs) (Plan, error) {
 	if err := refuse(in, g); err != nil {
 		return Plan{}, err
 	}
-	gaps := gapsError(g)
-	if in.Host.Program == "" && gaps == nil {
-		return Plan{}, &NotFound{Command: in.Profile.Agent.Command[0], Install: in.Profile.Agent.Install}
-	}
 	b, err := binding(in, g)
 	if err != nil {
 		return Plan{}, err
 	}
 	p := Plan{Version: 1, Hash: g.Hash(), Manifest: in.Manifest, Grants: g, Binding: b}
-	if gaps != nil {
+	if gaps := gapsError(g); gaps != nil {
 		return p, gaps
+	}
+	if in.Host.Program == "" {
+		return p, &NotFound{Command: g.Agent.Command[0], Install: g.Agent.Install}
 	}
 	return p, nil
 }
@@ -187,7 +187,7 @@ func argv(in Inputs, g Grants) []string {
 	if len(args) == 0 {
 		args = g.Agent.Args
 	}
-	return slices.Concat([]string{in.Host.Program}, g.Agent.Command[min(1, len(g.Agent.Command)):], args)
+	return slices.Concat([]string{cmp.Or(in.Host.Program, g.Agent.Command[0])}, g.Agent.Command[min(1, len(g.Agent.Command)):], args)
 }
 
 func engine(e EngineFacts, g Grants) Engine {
