@@ -190,8 +190,7 @@ func (a *app) dryRun(ctx context.Context, c call) error {
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	w, err := a.resolve(ctx, c, dir)
-	gaps := (*plan.Refusal)(nil)
-	if err != nil && (!errors.As(err, &gaps) || len(gaps.Gaps) == 0) {
+	if err != nil && !showable(err) {
 		return err
 	}
 	if c.json {
@@ -208,6 +207,13 @@ func (a *app) dryRun(ctx context.Context, c call) error {
 		return errors.Join(err, untrusted(true))
 	}
 	return err
+}
+
+// showable reports errors that come with a plan, which is worth a look although it can't be run here.
+func showable(err error) bool {
+	var absent *plan.NotFound
+	var refusal *plan.Refusal
+	return errors.As(err, &absent) || errors.As(err, &refusal) && len(refusal.Gaps) > 0
 }
 
 // work is a decided run.

@@ -163,7 +163,7 @@ type Memory struct {
 type Binding struct {
 	Repo       string          `json:"repo"`      // absolute, links resolved, the top of the work tree
 	Directory  string          `json:"directory"` // where the agent starts: in Repo
-	Argv       []string        `json:"argv"`      // the command with its arguments; [0] is absolute on this host
+	Argv       []string        `json:"argv"`      // the command with its arguments; [0] is absolute on this host, or a name when it is not there
 	Env        []string        `json:"env"`       // the agent's environment but for what holds placeholders, sorted; see Environ
 	User       User            `json:"user"`
 	Roots      []string        `json:"roots"`  // toolchain roots outside /usr that are bound read-only

@@ -99,7 +99,8 @@ func pad(s string, width int) string {
 func (t *page) agent(p Plan) {
 	t.line(false, "profile", "%s%s", clean(p.Grants.Profile), after(" · ", clean(p.Grants.Description)))
 	t.line(false, "tier", "%s%s", clean(p.Grants.Tier), from(p, "tier"))
-	t.line(false, "runs", "%s", words(p.Binding.Argv))
+	missing := !strings.HasPrefix(p.Binding.Argv[0], "/")
+	t.line(missing, "runs", "%s%s", words(p.Binding.Argv), map[bool]string{true: " · not installed on this machine"}[missing])
 	switch a := p.Grants.Agent; {
 	case a.Image != "":
 		t.line(true, "", "in the image %s", clean(a.Image))

@@ -283,7 +283,10 @@ func TestAnAgentThatIsNotInstalled(t *testing.T) {
 		"claude": "npm install -g @anthropic-ai/claude-code", "codex": "npm install -g @openai/codex",
 		"opencode": "npm install -g opencode-ai", "gemini": "npm install -g @google/gemini-cli",
 	} {
-		b.agentbox("run", profile).exits(127).says(profile, install)
+		b.agentbox("run", profile).exits(127).says(profile, install).prints("")
+		if r := b.agentbox("run", profile, "--dry-run").exits(127).says(install); !strings.Contains(r.out, "not installed on this machine") || !strings.Contains(r.out, "hash ") {
+			t.Errorf("the plan is not shown:\n%s", r.out)
+		}
 	}
 }
 
