@@ -47,12 +47,15 @@ func ruleOrigin(g Grants, rule string) string {
 func (d *differ) widened(w policy.Widening) string {
 	subject, was := d.isRules.subject(w, d.wasRules), ", which was "+said(w.From)
 	switch {
-	case w.Uninspected:
+	case w.Uninspected && w.From == w.To:
 		return "no longer looks into connections to " + placeOf(w) + ", so that only the host and the port hold"
 	case w.Unsure:
 		return verb(w.To) + " " + subject + ", and whether that was so cannot be told"
 	case d.fresh:
 		was = ""
+	}
+	if w.Uninspected {
+		was = ", not looked into" + was
 	}
 	return verb(w.To) + " " + subject + was + d.wasRules.by(w.Was)
 }
@@ -60,7 +63,7 @@ func (d *differ) widened(w policy.Widening) string {
 // narrowed says what is no longer there, by the rule that made it so.
 func (d *differ) narrowed(w policy.Widening) string {
 	switch {
-	case w.Uninspected:
+	case w.Uninspected && w.From == w.To:
 		return "looks into connections to " + placeOf(w)
 	case w.Unsure:
 		return verb(w.To) + " " + d.wasRules.subject(w, d.isRules) + " no longer, or not all of it"
