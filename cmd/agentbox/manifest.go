@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"syscall"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -115,23 +114,43 @@ func manifestOf(names []string, grants func(name string) (plan.Grants, error)) (
 	return m, errors.Join(errs...)
 }
 
-// writeManifests writes the grants for people, a table for each profile.
+// writeManifests writes the grants for people: what may be done, the file that says so, and when it ends where that is
+// not when the others do.
 func writeManifests(w io.Writer, m manifests) error {
+	var b bytes.Buffer
 	for i, p := range m.Profiles {
 		if i > 0 {
-			fmt.Fprintln(w)
+			fmt.Fprintln(&b)
 		}
-		fmt.Fprintf(w, "%s  tier %s  %s\n", p.Profile, p.Tier, p.Hash)
-		t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(t, "  KIND\tWHAT\tFROM\tENDS")
+		ends := usualEnd(p.Grants)
+		fmt.Fprintf(&b, "%s · tier %s · ends %s\n%s\n", p.Profile, p.Tier, ends, p.Hash)
+		last := ""
 		for _, g := range p.Grants {
-			fmt.Fprintf(t, "  %s\t%s\t%s\t%s\n", g.Kind, escaped(g.What), escaped(g.Origin), g.Expires)
-		}
-		if err := t.Flush(); err != nil {
-			return err
+			kind := g.Kind
+			if kind == last {
+				kind = ""
+			}
+			last = g.Kind
+			fmt.Fprintf(&b, "  %-12s %s  (%s)", kind, escaped(g.What), escaped(g.Origin))
+			if g.Expires != ends {
+				fmt.Fprintf(&b, " · ends %s", g.Expires)
+			}
+			fmt.Fprintln(&b)
 		}
 	}
-	return nil
+	_, err := io.Copy(w, &b)
+	return err
+}
+
+// usualEnd is when most grants end.
+func usualEnd(grants []plan.ManifestItem) (end string) {
+	times := map[string]int{}
+	for _, g := range grants {
+		if times[g.Expires]++; times[g.Expires] > times[end] {
+			end = g.Expires
+		}
+	}
+	return end
 }
 
 // manifest compares the committed document with that of now.
