@@ -66,7 +66,38 @@ func (l layers) consentTo(p profiles.Profile, floors profiles.Floors, fl flags, 
 		before.Repo = trust.FS(c.record.Files)
 	}
 	c.wider = plan.Widenings(plan.Diff(baseline(p, before, floors, fl), now))
+	c.wider = union(c.wider, l.masked(p.Name, before))
 	return c, nil
+}
+
+// masked is what the repository's layers widen under something that holds now and may not tomorrow: flags, the
+// organisation's policy, the person's own layers. The record outlives them, so that what they hide is asked about too.
+func (l layers) masked(name string, before profiles.Files) (wider []plan.Change) {
+	now := l.files
+	for range 2 {
+		if loaded, err := profiles.Load(name, now); err == nil {
+			if g, err := plan.Grant(plan.GrantInputs{Profile: loaded.Profile}); err == nil {
+				was := baseline(loaded.Profile, before, profiles.Floors{}, flags{})
+				wider = union(wider, plan.Widenings(plan.Diff(was, g)))
+			}
+		}
+		now.User, now.Grants, before.User, before.Grants = nil, nil, nil, nil
+	}
+	return wider
+}
+
+// union adds the changes that are not there yet.
+func union(to, more []plan.Change) []plan.Change {
+	seen := map[plan.Change]bool{}
+	for _, c := range to {
+		seen[c] = true
+	}
+	for _, c := range more {
+		if !seen[c] {
+			seen[c], to = true, append(to, c)
+		}
+	}
+	return to
 }
 
 // baseline is what p's nearest relative grants among other layers: itself, what it extends, or nothing at all.

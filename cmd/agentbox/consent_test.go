@@ -1,0 +1,109 @@
+package main
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"agentbox/internal/plan"
+	"agentbox/internal/policy"
+	"agentbox/internal/profiles"
+	"agentbox/internal/trust"
+	builtin "agentbox/profiles"
+)
+
+// consentCase is a repository whose layers were accepted once, and are otherwise now.
+type consentCase struct {
+	t           *testing.T
+	repo, state string
+	user        map[string]string // the person's own files
+}
+
+func newConsentCase(t *testing.T) *consentCase {
+	repo, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &consentCase{t: t, repo: repo, state: t.TempDir()}
+}
+
+// wider is what a run would ask about.
+func (c *consentCase) wider(agentbox string, floors profiles.Floors, fl flags) consent {
+	c.t.Helper()
+	snapshot := map[string][]byte{"agentbox.toml": []byte(agentbox)}
+	user := fstest.MapFS{}
+	for name, text := range c.user {
+		user[name] = &fstest.MapFile{Data: []byte(text)}
+	}
+	l := layers{repo: c.repo, state: c.state, snapshot: snapshot,
+		files: profiles.Files{BuiltIn: builtin.Files(), Repo: trust.FS(snapshot), User: user, UserDir: "~/.config/agentbox"}}
+	d, err := l.decide("shell", floors, fl)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return d.consent
+}
+
+func (c *consentCase) accepted(agentbox string) {
+	c.t.Helper()
+	if err := c.wider(agentbox, profiles.Floors{}, flags{}).accept(true, time.Now()); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+func (c *consentCase) asks(got consent, want ...string) {
+	c.t.Helper()
+	texts := make([]string, len(got.wider))
+	for i, ch := range got.wider {
+		texts[i] = ch.Text
+	}
+	if len(texts) != len(want) {
+		c.t.Fatalf("asks about %q, want %q", texts, want)
+	}
+	for i := range want {
+		if !strings.Contains(texts[i], want[i]) {
+			c.t.Errorf("asks about %q, want %q", texts[i], want[i])
+		}
+	}
+}
+
+const careful = "version = 1\n[workspace]\nmode = \"readonly\"\n[budget]\ntime = \"1m\"\n"
+
+// The agent deletes what held it, and the next run happens to be given flags that say the same. Once it is recorded as
+// widening nothing, the run after that, without flags, would be asked about nothing.
+func TestFlagsDoNotHideWhatIsLoosened(t *testing.T) {
+	c := newConsentCase(t)
+	c.accepted(careful)
+	minute := time.Minute
+	c.asks(c.wider("version = 1\n", profiles.Floors{}, flags{mode: plan.ReadOnly, timeout: &minute}), "writes to your files", "without a time limit")
+}
+
+// The same under an organisation's policy, which may be gone or other tomorrow.
+func TestFloorsDoNotHideWhatIsLoosened(t *testing.T) {
+	c := newConsentCase(t)
+	c.accepted(careful)
+	floors := profiles.Floors{Workspace: profiles.FloorWorkspace{Mode: "readonly"}, Budget: profiles.Budget{Time: profiles.Duration(time.Minute)}}
+	c.asks(c.wider("version = 1\n", floors, flags{}), "writes to your files", "without a time limit")
+}
+
+// The same under what a person forbids, or allows already, in layers of their own.
+func TestOwnLayersDoNotHideWhatIsWidened(t *testing.T) {
+	const rule = "[[network.rule]]\naction = %q\nhost = \"evil.example.com\"\n"
+	for name, own := range map[string]string{"denied": "deny", "allowed": "allow"} {
+		t.Run(name, func(t *testing.T) {
+			c := newConsentCase(t)
+			c.user = map[string]string{"agentbox.toml": "version = 1\n" + strings.ReplaceAll(rule, "%q", `"`+own+`"`)}
+			c.asks(c.wider("version = 1\n"+strings.ReplaceAll(rule, "%q", `"allow"`), profiles.Floors{}, flags{}), "allows every method to evil.example.com")
+		})
+	}
+}
+
+// What nothing hides is asked about once.
+func TestNothingIsAskedTwice(t *testing.T) {
+	c := newConsentCase(t)
+	c.asks(c.wider("version = 1\n[[network.rule]]\naction = \"allow\"\nhost = \"a.example.com\"\n", profiles.Floors{}, flags{}), "a.example.com")
+	only := profiles.Floors{Network: profiles.FloorNetwork{Only: []policy.Pattern{}}}
+	c.asks(c.wider(careful, only, flags{}))
+}
