@@ -286,8 +286,8 @@ func (c *checker) placed(f findings.Finding, origin string) findings.Finding {
 	file, line := splitOrigin(was)
 	if isLayer(file) && was == origin {
 		f.File, f.Line = file, line
-		if _, set, ok := strings.Cut(origin, " ("); ok {
-			f.Message += " (" + set
+		if set := ofSet.FindString(origin); set != "" {
+			f.Message += " (" + strings.TrimPrefix(set, ", ") + ")"
 		}
 		return f
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -27,7 +28,7 @@ type ground struct {
 }
 
 // survey finds it out, all but the engine.
-func (a *app) survey(c call) (ground, error) {
+func (a *app) survey(ctx context.Context, c call) (ground, error) {
 	person, err := a.person()
 	if err != nil {
 		return ground{}, err
@@ -46,20 +47,9 @@ func (a *app) survey(c call) (ground, error) {
 		Warnings: g.survey.Warnings,
 	}
 	if slices.Contains(c.grants.Use, "origin") {
-		g.host.Remote = remoteOf(g.repo.Root)
+		g.host.Remote = originRemote(ctx, g.repo.Root)
 	}
 	return g, g.program(c.grants.Agent.Command[0], a.getenv("PATH"), c.paths)
-}
-
-// remoteOf reads the address of "origin" from the repository's own configuration, and from nothing that it includes.
-func remoteOf(repo string) plan.Remote {
-	cmd := exec.Command("git", "config", "--file", filepath.Join(repo, ".git", "config"), "--no-includes", "--get", "remote.origin.url")
-	cmd.Dir = "/"
-	out, err := cmd.Output()
-	if err != nil {
-		return plan.Remote{} // there is none
-	}
-	return plan.ParseRemote(strings.TrimSpace(string(out)))
 }
 
 // program finds the agent on the host. One that is not there is the plan's to refuse.

@@ -53,15 +53,6 @@ func (a *app) ownFiles(paths session.Paths) profiles.Files {
 	return profiles.Files{BuiltIn: builtin.Files(), User: layerfiles.Dir(paths.Config, a.uid), UserDir: a.tilde(paths.Config)}
 }
 
-// profileFiles are the same, or the built-in ones alone when the person has no place for theirs.
-func (a *app) profileFiles() profiles.Files {
-	paths, err := a.paths()
-	if err != nil {
-		return profiles.Files{BuiltIn: builtin.Files()}
-	}
-	return a.ownFiles(paths)
-}
-
 // tilde shortens a path below the person's home directory.
 func (a *app) tilde(path string) string {
 	home := a.getenv("HOME")

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -150,10 +151,13 @@ func affected(f profiles.Files) []string {
 	return slices.Compact(names)
 }
 
-// splitOrigin cuts "FILE:LINE" apart, without the named set that may stand behind it: "FILE:LINE (npm.toml:6)". Line is
+// ofSet is what stands behind the place where a named set is used: the rule in that set's own file.
+var ofSet = regexp.MustCompile(`, [a-z0-9-]+\.toml:[0-9]+$`)
+
+// splitOrigin cuts "FILE:LINE" apart, without the named set that may stand behind it: "FILE:LINE, npm.toml:6". Line is
 // 0 when there is none.
 func splitOrigin(origin string) (file string, line int) {
-	origin, _, _ = strings.Cut(origin, " (")
+	origin = ofSet.ReplaceAllString(origin, "")
 	i := strings.LastIndexByte(origin, ':')
 	if i < 0 {
 		return origin, 0
@@ -175,7 +179,8 @@ func isLayer(file string) bool {
 func originRemote(ctx context.Context, root string) plan.Remote {
 	cmd := exec.CommandContext(ctx, "git", "config", "--local", "--no-includes", "--get", "remote.origin.url")
 	cmd.Dir = root
-	cmd.Env = append(os.Environ(), "GIT_CEILING_DIRECTORIES="+filepath.Dir(root))
+	ofGit := func(e string) bool { return strings.HasPrefix(e, "GIT_") } // a hook's would lead elsewhere
+	cmd.Env = append(slices.DeleteFunc(os.Environ(), ofGit), "GIT_CEILING_DIRECTORIES="+filepath.Dir(root))
 	out, err := cmd.Output()
 	if err != nil {
 		return plan.Remote{}

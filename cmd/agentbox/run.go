@@ -240,7 +240,7 @@ func (a *app) resolve(ctx context.Context, c call, dir string) (work, error) {
 }
 
 func (a *app) resolved(ctx context.Context, c call, engine *podman.Engine, facts plan.EngineFacts) (work, error) {
-	g, err := a.survey(c)
+	g, err := a.survey(ctx, c)
 	if err != nil {
 		return work{}, err
 	}

@@ -115,9 +115,9 @@ func (g Grants) expires(path string) string {
 	return "at the end of the run"
 }
 
-var lineOf = regexp.MustCompile(`:[0-9]+($|\)| \()`)
+var lineOf = regexp.MustCompile(`:[0-9]+($|, )`)
 
-// file leaves the lines out, which change with every comment: "agentbox.toml (npm.toml)" of "agentbox.toml:3 (npm.toml:4)".
+// file leaves the lines out, which change with every comment: "agentbox.toml, npm.toml" of "agentbox.toml:3, npm.toml:4".
 func file(origin string) string { return lineOf.ReplaceAllString(origin, "$1") }
 
 func blind(r policy.Rule) string {

@@ -266,7 +266,7 @@ func TestOriginIsBoundToTheRepository(t *testing.T) {
 
 func TestFileLeavesLinesOut(t *testing.T) {
 	for in, want := range map[string]string{
-		"agentbox.toml:3": "agentbox.toml", "agentbox.toml:3 (npm.toml:4)": "agentbox.toml (npm.toml)", "default": "default", "tier medium": "tier medium", "": "", "was a.toml:12": "was a.toml",
+		"agentbox.toml:3": "agentbox.toml", "agentbox.toml:3, npm.toml:4": "agentbox.toml, npm.toml", "default": "default", "tier medium": "tier medium", "": "", "was a.toml:12": "was a.toml",
 	} {
 		if got := file(in); got != want {
 			t.Errorf("%q is %q", in, got)

@@ -69,10 +69,10 @@ func grouped(rules []policy.Rule) (own []policy.Rule, sets map[string][]policy.R
 	return own, sets, names
 }
 
-var setRule = regexp.MustCompile(`^(.+) \(([a-z0-9-]+)\.toml:[0-9]+\)$`)
+var setRule = regexp.MustCompile(`^(.+), ([a-z0-9-]+)\.toml:[0-9]+$`)
 
 // setOf is the named set that a rule comes from, and where that is used: "npm" and "agentbox.toml:3" for
-// "agentbox.toml:3 (npm.toml:4)". It is "" for a rule of a profile's own.
+// "agentbox.toml:3, npm.toml:4". It is "" for a rule of a profile's own.
 func setOf(origin string) (name, used string) {
 	if m := setRule.FindStringSubmatch(origin); m != nil {
 		return m[2], m[1]

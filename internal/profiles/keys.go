@@ -43,7 +43,7 @@ type Key struct {
 // Keys lists the keys of a profile in the order of the format, each table before what is in it.
 func Keys() []Key { return keysOf(reflect.TypeFor[Profile]()) }
 
-// SetKeys, FloorKeys, GrantKeys and ConfigKeys list those of the other files.
+// SetKeys lists the keys of the file of a named set.
 func SetKeys() []Key { return keysOf(reflect.TypeFor[NamedSet]()) }
 
 // FloorKeys lists the keys of the organisation's policy.toml.

@@ -93,7 +93,7 @@ func (l level) read(name string) (*source, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", label, bare(err))
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }()
 	var data bytes.Buffer
 	data.Grow(int(min(info.Size(), maxFile)) + bytes.MinRead)
 	if _, err := data.ReadFrom(io.LimitReader(file, maxFile+1)); err != nil {

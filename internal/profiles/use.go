@@ -129,7 +129,7 @@ func (e expansion) mark(p *Profile) {
 		for range s.rules {
 			if i < len(p.Network.Rules) {
 				r := &p.Network.Rules[i]
-				r.Set, r.Model, r.Origin = s.name, s.model, s.place+" ("+path.Base(r.Origin)+")"
+				r.Set, r.Model, r.Origin = s.name, s.model, s.place+", "+path.Base(r.Origin)
 			}
 			i++
 		}

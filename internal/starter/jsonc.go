@@ -267,14 +267,6 @@ func (n node) boolean() (value, ok bool) {
 	return l.Bool(), true
 }
 
-func (n node) number() (string, bool) {
-	l, ok := n.v.Value.(hujson.Literal)
-	if !ok || l.Kind() != '0' {
-		return "", false
-	}
-	return string(l), true
-}
-
 // off reports a value that asks for nothing: none, false, null, an empty list, object or text.
 func (n node) off() bool {
 	if n.v.Value == nil {
