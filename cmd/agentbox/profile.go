@@ -217,7 +217,7 @@ func asShown(p profiles.Profile, g plan.Grants) (shown, error) {
 	if _, err := toml.Decode(string(profiles.Print(p, false)), &s.Profile); err != nil {
 		return s, fmt.Errorf("printing the profile: %w", err)
 	}
-	for path, at := range p.Origins {
+	for path, at := range p.Origins.All() {
 		s.Origins[path] = shownPlace{at.Level.String(), at.File, at.Line}
 	}
 	return s, nil
@@ -247,9 +247,9 @@ func filled(p profiles.Profile, g plan.Grants) map[string]filledIn {
 	if g.Limits.CPUs != 0 {
 		values["limits.cpus"] = g.Limits.CPUs
 	}
-	out := map[string]filledIn{}
+	out, origins := map[string]filledIn{}, p.Origins.Outline()
 	for path, value := range values {
-		_, said := p.Origins[path]
+		_, said := origins[path]
 		auto := path == "isolation.runtime" && p.Isolation.Runtime == "auto"
 		if (!said || auto) && value != "" {
 			out[path] = filledIn{value, cmp.Or(g.Origins[path], "default")}

@@ -228,17 +228,18 @@ func servers(in []profiles.Server) []Server {
 
 // origins tells where the values stand that carry no origin of their own.
 func (b *grantBuilder) origins(p profiles.Profile) {
-	for path, at := range p.Origins {
+	origins := p.Origins.Outline()
+	for path, at := range origins {
 		if carried(path) {
 			continue
 		}
-		if list, _, ok := strings.Cut(path, "["); ok && p.Origins[list] == at {
+		if list, _, ok := strings.Cut(path, "["); ok && origins[list] == at {
 			continue // an element from where its list is: only one that "..." kept is from elsewhere
 		}
 		b.grants.Origins[path] = place(at)
 	}
 	for i, name := range p.Agent.Pass { // the grants have more names, in their own order
-		if at, ok := p.Origins[item("agent.pass", i)]; ok && at != p.Origins["agent.pass"] {
+		if at, ok := origins[item("agent.pass", i)]; ok && at != origins["agent.pass"] {
 			b.grants.Origins[item("agent.pass", slices.Index(b.grants.Agent.Pass, string(name)))] = place(at)
 		}
 	}
@@ -247,9 +248,9 @@ func (b *grantBuilder) origins(p profiles.Profile) {
 // item is the path of an element of a list.
 func item(path string, i int) string { return path + "[" + strconv.Itoa(i) + "]" }
 
-// carried reports paths below entries that have an Origin themselves: ten thousand rules would fill the map.
+// carried reports paths below entries that have an Origin themselves.
 func carried(path string) bool {
-	for _, list := range []string{"network.rule[", "credential[", "git[", "mcp["} {
+	for _, list := range []string{"credential[", "git[", "mcp["} {
 		if strings.HasPrefix(path, list) {
 			return true
 		}

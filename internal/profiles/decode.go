@@ -23,7 +23,6 @@ type document struct {
 	settled  bool          // what is reported at such a place only follows from that
 	layer    bool          // a file is decoded that lies on others: they may have what it lacks
 	types    map[reflect.Type][]field
-	nodes    int      // values in all files
 	steps    []string // to the value that is decoded
 }
 
@@ -40,7 +39,6 @@ func newDocument() *document {
 func (d *document) read(src *source) *node {
 	d.files = append(d.files, src.file)
 	root, f := parse(src)
-	d.nodes += src.nodes
 	if f == nil {
 		return root
 	}
@@ -65,7 +63,7 @@ func alone[T any](src *source, check func(*document, *T)) (v T, origins map[stri
 	if ps.failed() {
 		return *new(T), nil, nil, ps
 	}
-	return v, d.origins(reflect.TypeFor[T]()), ps, nil
+	return v, d.origins(reflect.TypeFor[T]()).All(), ps, nil
 }
 
 // span is where a key and its value stand.

@@ -122,8 +122,8 @@ func TestTheBytesOfAFile(t *testing.T) {
 	plain := "version = 1\n[agent]\ncommand = [\"x\"]\nenv = { A = '''a\nb''' }\n"
 	for what, text := range map[string]string{"LF": plain, "CRLF": strings.ReplaceAll(plain, "\n", "\r\n"), "BOM": "\xef\xbb\xbf" + plain} {
 		l, err := Parse("x", []byte(text), "x.toml")
-		if err != nil || strings.ReplaceAll(l.Profile.Agent.Env["A"], "\r\n", "\n") != "a\nb" || l.Profile.Origins["agent.env.A"] != (Place{User, "x.toml", 4, 9}) || l.Profile.Origins["version"] != (Place{User, "x.toml", 1, 1}) {
-			t.Errorf("%s: %v, %+v", what, err, l.Profile.Origins)
+		if err != nil || strings.ReplaceAll(l.Profile.Agent.Env["A"], "\r\n", "\n") != "a\nb" || l.Profile.Origins.All()["agent.env.A"] != (Place{User, "x.toml", 4, 9}) || l.Profile.Origins.All()["version"] != (Place{User, "x.toml", 1, 1}) {
+			t.Errorf("%s: %v, %+v", what, err, l.Profile.Origins.All())
 		}
 	}
 	for text, want := range map[string]string{

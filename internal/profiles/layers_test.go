@@ -84,8 +84,8 @@ func TestLayersLieInTheirOrder(t *testing.T) {
 		"workspace.hide[6]":    {User, "~/.config/agentbox/profiles/billing.toml", 4, 16},
 		"network.rule[0].host": {Grants, "grants/x.toml", 5, 1},
 	} {
-		if p.Origins[path] != want {
-			t.Errorf("%s: got %+v", path, p.Origins[path])
+		if got := p.Origins.All()[path]; got != want {
+			t.Errorf("%s: got %+v", path, got)
 		}
 	}
 	if p.Network.Rules[0].Origin != "grants/x.toml:3" {
@@ -266,7 +266,7 @@ func TestGrants(t *testing.T) {
 	wantTold(t, "a", f, `g.toml:2:8: [bad-value] "rel/./x" is not the absolute path of a repository`, `g.toml:3:1: [unknown-key] unknown key "workspace"`,
 		`g.toml:6:1: [unknown-key] unknown key "default"`, `g.toml:7:1: [unknown-key] unknown key "use"`)
 	f.Grants = []byte("version = 1\nrepo = \"/r\"\n[[git]]\nremote = \"github.com/a/b\"\npush = [\"refs/heads/x\"]\n[[network.rule]]\naction = \"allow\"\nhost = \"github.com\"\n")
-	if p := loaded(t, "a", f); len(p.Git) != 1 || p.Git[0].Origin != "g.toml:3" || p.Origins["git[0].push"].Level != Grants {
+	if p := loaded(t, "a", f); len(p.Git) != 1 || p.Git[0].Origin != "g.toml:3" || p.Origins.All()["git[0].push"].Level != Grants {
 		t.Errorf("got %+v", p.Git)
 	}
 }
@@ -291,7 +291,7 @@ func TestNamedSets(t *testing.T) {
 	if !slices.Equal(p.Network.Use, []Name{"one", "origin", "two"}) {
 		t.Errorf("got %q", p.Network.Use)
 	}
-	if at := p.Origins["network.rule[2].host"]; at != (Place{BuiltIn, "built-in/sets/one.toml", 5, 1}) {
+	if at := p.Origins.All()["network.rule[2].host"]; at != (Place{BuiltIn, "built-in/sets/one.toml", 5, 1}) {
 		t.Errorf("got %+v", at)
 	}
 	f.User = nil
@@ -381,6 +381,7 @@ func said(lower, upper reflect.Value) reflect.Value {
 	out := reflect.New(upper.Type()).Elem()
 	out.Set(upper)
 	switch {
+	case upper.Type() == reflect.TypeFor[Origins]():
 	case plainStruct(upper.Type()):
 		for i := range upper.NumField() {
 			out.Field(i).Set(said(lower.Field(i), upper.Field(i)))
@@ -453,7 +454,7 @@ func TestLayersOfRandomProfiles(t *testing.T) {
 
 func checkPlaces(t *testing.T, p Profile, files map[string]string) {
 	t.Helper()
-	for path, at := range p.Origins {
+	for path, at := range p.Origins.All() {
 		lines := strings.Split(files[at.File], "\n")
 		line := lines[at.Line-1]
 		key := path[strings.LastIndexByte(path, '.')+1:]

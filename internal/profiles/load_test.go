@@ -79,12 +79,13 @@ func TestGoodProfile(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := loaded.Profile
+	origins := p.Origins.All()
 	for path, line := range map[string]int{"description": 2, "agent.env.A": 7, "agent.file[0].content": 11, "network.rule[1].host": 24, "credential[0].source.env": 27, "workspace.hide[1]": 14} {
-		if got := p.Origins[path]; got.Line != line || got.File != "somewhere/good.toml" || got.Level != User {
+		if got := origins[path]; got.Line != line || got.File != "somewhere/good.toml" || got.Level != User {
 			t.Errorf("%s is at %+v, want line %d", path, got, line)
 		}
 	}
-	p.Origins = nil
+	p.Origins = Origins{}
 	pattern := func(s string) policy.Pattern {
 		v, err := policy.ParsePattern(s)
 		if err != nil {

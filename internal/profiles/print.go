@@ -19,7 +19,7 @@ import (
 func Print(p Profile, origins bool) []byte {
 	w := printer{d: newDocument()}
 	if origins {
-		w.origins = p.Origins
+		w.origins = p.Origins.All()
 	}
 	if p.Extends != "" {
 		fmt.Fprintf(&w.out, "# what it extends is in here: %s\n", comment(strings.Join(p.Chain, " → ")))

@@ -137,7 +137,7 @@ func (d dice) credential(i int) Credential {
 // bare leaves out where things were written, which differs between a profile and its printed form, and the rules of
 // named sets, which are loaded anew.
 func placeless(p Profile) Profile {
-	p.Name, p.Origin, p.Chain, p.Origins, p.Extends = "", "", nil, nil, ""
+	p.Name, p.Origin, p.Chain, p.Origins, p.Extends = "", "", nil, Origins{}, ""
 	p.Network.Rules, p.Git, p.Credentials, p.Servers, p.Agent.Files = slices.Clone(p.Network.Rules), slices.Clone(p.Git), slices.Clone(p.Credentials), slices.Clone(p.Servers), slices.Clone(p.Agent.Files)
 	for i := range p.Network.Rules {
 		p.Network.Rules[i].Origin = ""

@@ -11,25 +11,25 @@ import (
 // Profile is one profile, all its layers merged and checked. Zero values are what no layer said; defaults that the
 // format promises are filled in by what uses them (internal/plan), because a tier changes them.
 type Profile struct {
-	Name        string           `toml:"-"`
-	Origin      string           `toml:"-"`
-	Chain       []string         `toml:"-"` // what it extends, the root first, itself last
-	Origins     map[string]Place `toml:"-"` // of every value, by its path: "workspace.mode", "network.rule[0].host"
-	Version     int              `toml:"version,required"`
-	Extends     Name             `toml:"extends"`
-	Description string           `toml:"description"`
-	Tier        Tier             `toml:"tier"`
-	Agent       Agent            `toml:"agent,required"`
-	Workspace   Workspace        `toml:"workspace"`
-	Network     Network          `toml:"network"`
-	Git         []GitRule        `toml:"git"`
-	Credentials []Credential     `toml:"credential"`
-	Budget      Budget           `toml:"budget"`
-	Limits      Limits           `toml:"limits"`
-	Isolation   Isolation        `toml:"isolation"`
-	Servers     []Server         `toml:"mcp"`
-	Memory      Memory           `toml:"memory"`
-	Telemetry   Telemetry        `toml:"telemetry"`
+	Name        string       `toml:"-"`
+	Origin      string       `toml:"-"`
+	Chain       []string     `toml:"-"` // what it extends, the root first, itself last
+	Origins     Origins      `toml:"-"`
+	Version     int          `toml:"version,required"`
+	Extends     Name         `toml:"extends"`
+	Description string       `toml:"description"`
+	Tier        Tier         `toml:"tier"`
+	Agent       Agent        `toml:"agent,required"`
+	Workspace   Workspace    `toml:"workspace"`
+	Network     Network      `toml:"network"`
+	Git         []GitRule    `toml:"git"`
+	Credentials []Credential `toml:"credential"`
+	Budget      Budget       `toml:"budget"`
+	Limits      Limits       `toml:"limits"`
+	Isolation   Isolation    `toml:"isolation"`
+	Servers     []Server     `toml:"mcp"`
+	Memory      Memory       `toml:"memory"`
+	Telemetry   Telemetry    `toml:"telemetry"`
 }
 
 // Level says whose a layer is. Later ones lie on top.

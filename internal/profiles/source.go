@@ -14,7 +14,6 @@ type source struct {
 	data  []byte
 	text  string
 	large bool    // too large to be looked at
-	nodes int     // how many values it holds, once parsed
 	lines []int32 // where each line begins, once asked for
 	last  int     // the line asked for last, from 0
 	seen  struct{ line, offset, col int }

@@ -146,7 +146,6 @@ func parse(src *source) (*node, *fault) {
 	if err := g.parser.Error(); err != nil {
 		return nil, g.fault(err)
 	}
-	src.nodes = g.count
 	return g.root, nil
 }
 
