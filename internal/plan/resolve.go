@@ -102,7 +102,7 @@ func Resolve(in Inputs) (Plan, error) {
 	if err != nil {
 		return Plan{}, err
 	}
-	if err := refuse(in, g); err != nil {
+	if err := refuse(g); err != nil {
 		return Plan{}, err
 	}
 	b, err := binding(in, g)
@@ -112,6 +112,9 @@ func Resolve(in Inputs) (Plan, error) {
 	p := Plan{Version: 1, Hash: g.Hash(), Manifest: in.Manifest, Grants: g, Binding: b}
 	if gaps := gapsError(g); gaps != nil {
 		return p, gaps
+	}
+	if err := refuseRuntime(in, g); err != nil {
+		return Plan{}, err
 	}
 	if in.Host.Program == "" {
 		return p, &NotFound{Command: g.Agent.Command[0], Install: g.Agent.Install}
@@ -127,12 +130,7 @@ func (p Plan) Network() policy.Set {
 }
 
 // refuse finds what this machine or this version cannot carry out. It never weakens what was asked for.
-func refuse(in Inputs, g Grants) error {
-	e := in.Host.Engine
-	if g.Isolation.Runtime == "gvisor" && e.GVisor == "" {
-		return &Refusal{Text: "the profile asks for gvisor, which cannot be used here" + after(": ", e.GVisorProblem),
-			Tip: `install runsc and see "agentbox doctor", or choose runtime = "container" in a profile of your own`}
-	}
+func refuse(g Grants) error {
 	for name := range g.Agent.Env {
 		if reserved(name) {
 			return &Refusal{Text: fmt.Sprintf("profile %q sets %s, which agentbox sets itself", g.Profile, name), Tip: "take it out of [agent] env"}
@@ -142,6 +140,15 @@ func refuse(in Inputs, g Grants) error {
 		if reserved(c.Env) {
 			return &Refusal{Text: fmt.Sprintf("credential %q is to appear in %s, which agentbox sets itself", c.Name, c.Env), Tip: "choose another env"}
 		}
+	}
+	return nil
+}
+
+// refuseRuntime finds an isolation that this machine does not have.
+func refuseRuntime(in Inputs, g Grants) error {
+	if e := in.Host.Engine; g.Isolation.Runtime == "gvisor" && e.GVisor == "" {
+		return &Refusal{Text: "the profile asks for gvisor, which cannot be used here" + after(": ", e.GVisorProblem),
+			Tip: `install runsc and see "agentbox doctor", or choose runtime = "container" in a profile of your own`}
 	}
 	return nil
 }
