@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -160,16 +159,22 @@ func (a *app) trustList(asJSON bool) error {
 		a.say("no repository's layers were accepted yet")
 		return nil
 	}
-	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "REPOSITORY\tPROFILES\tFILES\tASKED\tACCEPTED")
 	for _, r := range rows {
-		asked := "no: nothing was wider"
+		how := "it widened nothing"
 		if r.Asked {
-			asked = "yes"
+			how = "you were asked"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", escaped(r.Repo), listed(r.Profiles), escaped(listed(r.Files)), asked, r.Accepted.Local().Format("2006-01-02 15:04"))
+		fmt.Fprintf(a.out, "%s\n  accepted %s (%s): %s\n  for %s\n", escaped(r.Repo), r.Accepted.Local().Format("2006-01-02 15:04"), how,
+			escaped(orNone(listed(r.Files))), listed(r.Profiles))
 	}
-	return w.Flush()
+	return nil
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "no files"
+	}
+	return s
 }
 
 // trustRows puts the records of one repository with the same content in one row.
