@@ -107,7 +107,7 @@ func (x *execution) note(e event.Event) { _ = x.Log.Emit(e) }
 
 func (x *execution) opening() event.Event {
 	return event.Event{Kind: event.RunStart, Detail: map[string]string{
-		"plan": x.Plan.Hash, "profile": x.Plan.Grants.Profile, "repo": x.Plan.Binding.Repo,
+		"plan": x.Plan.Hash, "manifest": x.Plan.Manifest, "profile": x.Plan.Grants.Profile, "repo": x.Plan.Binding.Repo,
 		"workspace": string(x.Plan.Grants.Workspace.Mode),
 		"runtime":   x.Plan.Binding.Engine.Runtime, "transport": x.Plan.Binding.Engine.Transport,
 	}}
