@@ -17,7 +17,8 @@ func (d *document) check(p *Profile) {
 	d.checkWorkspace(p)
 	checkTwice(d, p.Network.Use, "network", "use")
 	d.checkRules(p.Network.Rules, "network", "rule")
-	d.checkCredentials(p)
+	all := newSettlers(p.Network.Rules, func(i int) Level { return d.ruleLevel(p.Network, i) })
+	d.checkCredentials(p, all)
 	for i, s := range p.Servers {
 		d.checkServer(s, []string{"mcp", index(i)})
 	}
@@ -25,8 +26,8 @@ func (d *document) check(p *Profile) {
 	d.checkBudget(p.Budget)
 	d.checkLimits(p.Limits)
 	d.checkMemory(p.Memory)
-	d.checkGit(p)
-	d.checkEffects(p.Network)
+	d.checkGit(p, all)
+	d.checkEffects(p.Network, all)
 }
 
 // levelOf is whose layer the value of a path is from, or that of the nearest table.
@@ -234,8 +235,8 @@ func (d *document) checkFilled(at []string, hint, text string) {
 	}
 }
 
-func (d *document) checkCredentials(p *Profile) {
-	seen, r := mentioned(p.Agent), newReach(p.Network)
+func (d *document) checkCredentials(p *Profile, all *settlers) {
+	seen, r := mentioned(p.Agent), newReach(p.Network, all)
 	for i, c := range p.Credentials {
 		at := []string{"credential", index(i)}
 		d.checkSource(c, join(at, "source"))
@@ -424,11 +425,11 @@ func (d *document) checkMemory(m Memory) {
 }
 
 // checkGit knows nothing of the repo's own remote: where the set origin allows it, any remote may be that one.
-func (d *document) checkGit(p *Profile) {
+func (d *document) checkGit(p *Profile, all *settlers) {
 	if slices.Contains(p.Network.Use, originSet) {
 		return
 	}
-	r := newReach(p.Network)
+	r := newReach(p.Network, all)
 	for i, g := range p.Git {
 		if _, why := r.unreached(g.Remote.Host()); why != "" {
 			d.warnValue([]string{"git", index(i), "remote"}, "unreached-remote", `add a [[network.rule]] with action = "allow" for its host`, "%s cannot be reached: %s", g.Remote, why)
@@ -437,13 +438,12 @@ func (d *document) checkGit(p *Profile) {
 }
 
 // checkEffects warns of rules that change nothing.
-func (d *document) checkEffects(n Network) {
-	level := func(i int) Level { return d.ruleLevel(n, i) }
-	for _, s := range findSettled(n.Rules, level) {
+func (d *document) checkEffects(n Network, all *settlers) {
+	for _, s := range all.findSettled() {
 		d.reportSettled(n.Rules[s.rule], n.Rules[s.by], s)
 	}
 	if n.Default == Action(policy.Allow) {
-		d.checkIdle(n, level)
+		d.checkIdle(n, all.level)
 	}
 }
 

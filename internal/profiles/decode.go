@@ -341,8 +341,8 @@ func (d *document) structure(n *node, dst reflect.Value) {
 		d.mismatch(n, "a table")
 		return
 	}
-	if n.done.IsValid() && n.done.Type() == dst.Type() {
-		dst.Set(n.done)
+	if done := reflect.ValueOf(n.done); done.IsValid() && done.Type().Elem() == dst.Type() {
+		dst.Set(done.Elem())
 		return
 	}
 	found := 0
@@ -421,17 +421,24 @@ func (d *document) slice(n *node, dst reflect.Value) {
 	if len(items) == 0 && plainStruct(dst.Type().Elem()) {
 		return // no tables, as if the key were left out
 	}
-	out := reflect.MakeSlice(dst.Type(), len(items), len(items))
 	d.down("")
 	defer d.up()
+	if rules, ok := dst.Addr().Interface().(*[]Rule); ok {
+		*rules = d.rules(items)
+		return
+	}
+	out := reflect.MakeSlice(dst.Type(), len(items), len(items))
 	for i, item := range items {
 		d.decode(item, out.Index(i))
 		if item.kind == tableKind && dst.Type().Elem().Kind() == reflect.Struct {
-			item.done = out.Index(i)
+			item.done = out.Index(i).Addr().Interface()
 		}
 	}
 	dst.Set(out)
 }
+
+// maxWithin is how many elements a list may have within an element of another.
+const maxWithin = 256
 
 // most is how many elements a list may have, so that what compares them with each other stays quick.
 func (d *document) most(t reflect.Type) int {
@@ -439,7 +446,7 @@ func (d *document) most(t reflect.Type) int {
 	case t.Elem() == reflect.TypeFor[Rule]():
 		return 50_000
 	case d.inEntry() || plainStruct(t.Elem()):
-		return 256
+		return maxWithin
 	}
 	return 1000
 }

@@ -99,7 +99,7 @@ func (l level) read(name string) (*source, error) {
 	if _, err := data.ReadFrom(io.LimitReader(file, maxFile+1)); err != nil {
 		return nil, fmt.Errorf("reading %s: %w", label, bare(err))
 	}
-	return newSource(label, l.Level, data.Bytes()), nil
+	return ownSource(label, l.Level, data.Bytes()), nil
 }
 
 // bare leaves out the path that the message names already.
@@ -292,7 +292,7 @@ func (l *loader) whole(p *Profile, layers []layer, name string) error {
 
 // place tells each entry of a list where it was written.
 func (l *loader) place(p *Profile) {
-	origin := func(list []*node, i int) string { return list[i].src.place(int(list[i].key)).String() }
+	origin := func(list []*node, i int) string { return list[i].src.origin(int(list[i].key)) }
 	each := func(n int, set func(list []*node, i int), at ...string) {
 		list, ok := l.d.find(at)
 		for i := 0; ok && list.list != nil && i < min(n, len(list.items)); i++ {

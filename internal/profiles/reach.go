@@ -15,7 +15,7 @@ type reach struct {
 
 const maxReach = 1 << 20
 
-func newReach(n Network) *reach { return &reach{network: n, rules: newSettlers(n.Rules, nil)} }
+func newReach(n Network, all *settlers) *reach { return &reach{network: n, rules: all} }
 
 // unreached says why no request to h can be let through and looked at, or ""; rule is the one at fault, or -1.
 func (r *reach) unreached(h policy.Host) (rule int, why string) {

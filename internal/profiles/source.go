@@ -20,12 +20,16 @@ type source struct {
 }
 
 func newSource(file string, level Level, data []byte) *source {
+	return ownSource(file, level, bytes.Clone(data))
+}
+
+// ownSource keeps data, which nobody else has.
+func ownSource(file string, level Level, data []byte) *source {
 	if len(data) > maxFile {
 		return &source{file: file, level: level, large: true}
 	}
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
-	own := bytes.Clone(data)
-	return &source{file: file, level: level, data: own, text: string(own)}
+	return &source{file: file, level: level, data: data, text: string(data)}
 }
 
 // line is the line of an offset, from 1. Questions in the file's order are answered without a search.
@@ -69,6 +73,9 @@ func (s *source) place(offset int) Place {
 	line := s.line(offset)
 	return Place{Level: s.level, File: s.file, Line: line, Col: s.column(line, offset)}
 }
+
+// origin is the place of an offset without its column.
+func (s *source) origin(offset int) string { return Place{File: s.file, Line: s.line(offset)}.String() }
 
 // column counts from the place asked for last when that is nearer than the line's beginning: a file may be one line.
 func (s *source) column(line, offset int) int {

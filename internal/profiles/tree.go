@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"reflect"
 	"regexp"
 	"strconv"
 	"strings"
@@ -61,7 +60,7 @@ type list struct {
 	names []string // of a table: the key of each item
 	items []*node
 	index map[string]int32 // of a table with many keys
-	done  reflect.Value    // an element of an array of tables, once decoded
+	done  any              // of an element of an array of tables: points to what it was decoded to
 }
 
 func (n *node) integer() int64 { return int64(n.bits) } //nolint:gosec // stored so
@@ -175,6 +174,9 @@ func excess(src *source) *fault {
 func tooDeep(data []byte) int {
 	depth := 0
 	for i := 0; i < len(data); i++ {
+		if !marks[data[i]] {
+			continue // by far the most
+		}
 		switch data[i] {
 		case '[', '{':
 			if depth++; depth > maxDepth {
@@ -190,6 +192,9 @@ func tooDeep(data []byte) int {
 	}
 	return -1
 }
+
+// marks are the characters that tooDeep looks at.
+var marks = [256]bool{'[': true, '{': true, ']': true, '}': true, '#': true, '"': true, '\'': true}
 
 func lineEnd(data []byte) int {
 	if i := bytes.IndexByte(data, '\n'); i >= 0 {

@@ -24,10 +24,9 @@ const (
 
 // findSettled finds the rules that can never decide: allow where deny or ask holds, ask where deny holds, and rules
 // that are written twice. Restrictions of a later layer are not held against the rules below it, which they are there
-// to tighten; level tells the layer of a rule. Rules of named sets are never reported: nobody can change them.
-func findSettled(rules []Rule, level func(int) Level) (found []settled) {
-	x := newSettlers(rules, level)
-	for i, r := range rules {
+// to tighten. Rules of named sets are never reported: nobody can change them.
+func (x *settlers) findSettled() (found []settled) {
+	for i, r := range x.rules {
 		if r.Action == Action(policy.Deny) || r.Set != "" {
 			continue
 		}
@@ -38,7 +37,7 @@ func findSettled(rules []Rule, level func(int) Level) (found []settled) {
 	return append(found, x.findTwice()...)
 }
 
-// settlers is all rules by the pattern of their host.
+// settlers is all rules by the pattern of their host. level tells the layer of a rule.
 type settlers struct {
 	rules        []Rule
 	level        func(int) Level
@@ -76,7 +75,7 @@ func pathsOf(pattern string) paths {
 }
 
 func newSettlers(rules []Rule, level func(int) Level) *settlers {
-	x := &settlers{rules: rules, level: level, exact: make(map[string]int, len(rules)), below: map[string]int{}, next: make([]int, len(rules))}
+	x := &settlers{rules: rules, level: level, exact: make(map[string]int, len(rules)), below: map[string]int{}, next: make([]int, len(rules)), groups: make([]group, 0, len(rules))}
 	for i, r := range rules {
 		x.next[i] = -1
 		by, name := x.at(r.Host)

@@ -51,7 +51,7 @@ func TestASettledRuleDecidesNothing(t *testing.T) {
 			n.Rules = append(n.Rules, randomRule(r, i))
 		}
 		before := n.Set()
-		for _, s := range findSettled(n.Rules, func(int) Level { return User }) {
+		for _, s := range newSettlers(n.Rules, func(int) Level { return User }).findSettled() {
 			found[s.twice]++
 			without := Network{Default: n.Default, Rules: slices.Delete(slices.Clone(n.Rules), s.rule, s.rule+1)}
 			after := without.Set()
@@ -118,13 +118,13 @@ func TestEverySettledRuleOfThisShapeIsFound(t *testing.T) {
 		{rule("deny", "a.test.org", ports, nil, "/x/**"), rule("allow", "a.test.org", ports, nil, "/xy"), false},
 	} {
 		for _, order := range [][]Rule{{c.strong, c.weak}, {c.weak, c.strong}} {
-			found := findSettled(order, func(int) Level { return User })
+			found := newSettlers(order, func(int) Level { return User }).findSettled()
 			if got := len(found) == 1 && !found[0].twice && order[found[0].rule].Action == c.weak.Action; got != c.settled || len(found) > 1 {
 				t.Errorf("%d: %+v", i, found)
 			}
 		}
 		lower := func(i int) Level { return []Level{Repo, BuiltIn}[i] } // the strong one is of a layer above
-		if found := findSettled([]Rule{c.strong, c.weak}, lower); len(found) != 0 {
+		if found := newSettlers([]Rule{c.strong, c.weak}, lower).findSettled(); len(found) != 0 {
 			t.Errorf("%d: a restriction of a later layer is held against a rule below it: %+v", i, found)
 		}
 	}
@@ -159,7 +159,7 @@ func benchmarkSettled(b *testing.B, host func(i int) string, action func(i int) 
 		})
 	}
 	for b.Loop() {
-		findSettled(rules, func(int) Level { return User })
+		newSettlers(rules, func(int) Level { return User }).findSettled()
 	}
 }
 
