@@ -53,6 +53,9 @@ func (h *Host) UnmarshalText(text []byte) error {
 
 // asciiName lowers s and, where it is not plain ASCII, maps it by IDNA's lookup rules.
 func asciiName(s string) (string, error) {
+	if isPlainName(s) {
+		return s, nil // by far the most
+	}
 	if s == "" {
 		return "", errors.New("a host name is empty")
 	}
@@ -76,6 +79,16 @@ func asciiName(s string) (string, error) {
 	return name, nil
 }
 
+// isPlainName reports a name that needs no mapping.
+func isPlainName(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c != '.' && !isLDH(c) {
+			return false
+		}
+	}
+	return s != "" && len(s) <= 4*maxHost && !strings.Contains(s, "xn--")
+}
+
 func isControl(r rune) bool { return r <= ' ' || r >= 0x7f && r < 0xa0 }
 
 func isASCII(s string) bool {
@@ -90,12 +103,11 @@ func checkName(name string) error {
 	if strings.Contains(name, ":") {
 		return fmt.Errorf("host %q holds a colon: ports and addresses are not part of a name", name)
 	}
-	labels := strings.Split(name, ".")
-	last := labels[len(labels)-1]
+	last := name[strings.LastIndexByte(name, '.')+1:]
 	if isNumber(last) {
 		return fmt.Errorf("host %q is an address: only names can be allowed", name)
 	}
-	for _, label := range labels {
+	for label := range strings.SplitSeq(name, ".") {
 		if err := checkLabel(name, label); err != nil {
 			return err
 		}
@@ -103,7 +115,7 @@ func checkName(name string) error {
 	if last == "localhost" {
 		return fmt.Errorf("host %q is this machine itself", name)
 	}
-	if len(labels) < 2 {
+	if last == name {
 		return fmt.Errorf("host %q is a single label: only full names can be allowed", name)
 	}
 	return nil
@@ -117,15 +129,23 @@ func checkLabel(name, label string) error {
 		return fmt.Errorf("host %q has a label longer than 63 bytes", name)
 	case label[0] == '-' || label[len(label)-1] == '-':
 		return fmt.Errorf("host %q has a label that begins or ends with a hyphen", name)
-	case strings.IndexFunc(label, notLDH) >= 0:
+	case !isLabel(label):
 		return fmt.Errorf("host %q holds something else than letters, digits and hyphens", name)
 	}
 	return nil
 }
 
-func notLDH(r rune) bool {
-	return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-'
+func isLabel(label string) bool {
+	for i := range len(label) {
+		if !isLDH(label[i]) {
+			return false
+		}
+	}
+	return true
 }
+
+// isLDH reports a letter, a digit or a hyphen.
+func isLDH(c byte) bool { return c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-' }
 
 // isNumber reports whether a last label makes resolvers read the whole name as an IPv4 address: decimal, octal
 // or 0x hex, as inet_aton and the URL standard do.

@@ -42,7 +42,8 @@ func ParsePathPattern(s string) (PathPattern, error) {
 	case s[0] != '/':
 		return PathPattern{}, fmt.Errorf(`path %q does not begin with "/"`, s)
 	}
-	units := make([]byte, 0, len(s))
+	var buf [maxPathPattern]byte
+	units := buf[:0]
 	for rest := s; rest != ""; {
 		unit, width, err := patternUnit(rest)
 		if err != nil {
