@@ -43,9 +43,12 @@ type verdicts struct {
 	best      rank  // of all
 	unlimited rank  // of those with neither methods nor paths
 	anyPath   []hit // those with methods alone
-	root      *segment
-	patterns  []tail // every pattern of those with paths, as a list
+	patterns  []tail   // every pattern of those with paths
+	root      *segment // all of them, once there are many
 }
+
+// crowd is the number of patterns from which a tree is quicker than going through them.
+const crowd = 4
 
 // rank orders the rules of a spot: by place in the set, but those that allow and inspect before those that do not.
 type rank int64
@@ -190,11 +193,16 @@ func (v *verdicts) add(rule Rule, i int) {
 		if p.units == "" {
 			continue
 		}
-		if v.root == nil {
-			v.root = &segment{}
-		}
 		v.patterns = append(v.patterns, tail{h, p.units})
-		v.root.add(p.units[1:], h, v.wide)
+		switch {
+		case len(v.patterns) > crowd:
+			v.root.add(p.units[1:], h, v.wide)
+		case len(v.patterns) == crowd:
+			v.root = &segment{}
+			for _, t := range v.patterns {
+				v.root.add(t.units[1:], t.hit, v.wide)
+			}
+		}
 	}
 }
 
@@ -325,9 +333,8 @@ func (v *verdicts) heard(q *question) int {
 	l := listening{question: q, wide: v.wide, best: v.unlimited}
 	l.hear(v.anyPath)
 	switch {
-	case v.root == nil || q.path == nil:
-	case v.wide && hasEscapedSlash(q.path):
-		// A segment has several ends here, so the tree cannot be followed.
+	case q.path == nil:
+	case v.root == nil || v.wide && hasEscapedSlash(q.path): // a segment has several ends then: no tree can be followed
 		l.hearTails(v.patterns, q.path)
 	default:
 		l.follow(v.root, q.path[1:])

@@ -11,6 +11,9 @@ func TestTableAnswersLikeItsSet(t *testing.T) {
 	for seed := range uint64(1000) {
 		r := newRandom(t, seed)
 		set := r.set(12)
+		if seed%10 == 0 {
+			set = r.set(120) // whose hosts have very many paths
+		}
 		table := set.Compile()
 		for range 60 {
 			q := r.request()
