@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -65,23 +67,30 @@ func (l layers) consentTo(p profiles.Profile, floors profiles.Floors, fl flags, 
 	if c.known {
 		before.Repo = trust.FS(c.record.Files)
 	}
-	c.wider = plan.Widenings(plan.Diff(baseline(p, before, floors, fl), now))
-	c.wider = union(c.wider, l.masked(p.Name, before))
+	c.wider = l.wider(p, before, floors, fl, now)
 	return c, nil
 }
 
-// masked is what the repository's layers widen under something that holds now and may not tomorrow: flags, the
-// organisation's policy, the person's own layers. The record outlives them, so that what they hide is asked about too.
-func (l layers) masked(name string, before profiles.Files) (wider []plan.Change) {
-	now := l.files
+// wider is what the repository's layers widen in this run, and under what holds now and may not tomorrow: flags, the
+// organisation's policy, the person's own layers. The record outlives those, so that what they hide is asked about too.
+func (l layers) wider(p profiles.Profile, before profiles.Files, floors profiles.Floors, fl flags, now plan.Grants) []plan.Change {
+	type view struct{ was, now plan.Grants }
+	views := []view{{baseline(p, before, floors, fl), now}}
+	files := l.files
 	for range 2 {
-		if loaded, err := profiles.Load(name, now); err == nil {
+		if loaded, err := profiles.Load(p.Name, files); err == nil {
 			if g, err := plan.Grant(plan.GrantInputs{Profile: loaded.Profile}); err == nil {
-				was := baseline(loaded.Profile, before, profiles.Floors{}, flags{})
-				wider = union(wider, plan.Widenings(plan.Diff(was, g)))
+				views = append(views, view{baseline(loaded.Profile, before, profiles.Floors{}, flags{}), g})
 			}
 		}
-		now.User, now.Grants, before.User, before.Grants = nil, nil, nil, nil
+		files.User, files.Grants, before.User, before.Grants = nil, nil, nil, nil
+	}
+	var wider []plan.Change
+	for i, v := range views {
+		same := func(other view) bool { return reflect.DeepEqual(v, other) }
+		if !slices.ContainsFunc(views[:i], same) { // mostly nothing is hidden, and a comparison may take its time
+			wider = union(wider, plan.Widenings(plan.Diff(v.was, v.now)))
+		}
 	}
 	return wider
 }
@@ -143,9 +152,11 @@ func (a *app) dropped(c consent) {
 
 // askConsent shows what is wider and asks. An error says that the answer was no, or that there is nobody to ask.
 func (a *app) askConsent(cs []consent, orRun bool) error {
-	writeConsents(a.err, cs)
+	var about strings.Builder
+	writeConsents(&about, cs)
+	_, _ = io.WriteString(a.err, about.String()) // talk; the question shows it where it matters
 	refusal := untrusted(orRun)
-	yes, err := a.ask("Trust this, for this repository?")
+	yes, err := a.ask(about.String(), "Trust this, for this repository?")
 	if errors.Is(err, errNobody) {
 		refusal.Text += "; there is no terminal to ask at"
 		return refusal
@@ -167,6 +178,20 @@ func untrusted(orRun bool) *run.Failure {
 		f.Hint += "\n--no-repo-profile runs without them, with your own and the built-in layers alone"
 	}
 	return f
+}
+
+const (
+	screenful  = 20  // lines that a small terminal shows at once
+	longestAsk = 600 // bytes of a line: no text may push the others off the screen
+)
+
+// short shows a line whole, or says how much of it is missing.
+func short(text string) string {
+	shown := escaped(text)
+	if len(shown) <= longestAsk {
+		return shown
+	}
+	return fmt.Sprintf("%s … and %d characters more, which only the file shows", strings.ToValidUTF8(shown[:longestAsk], ""), len(shown)-longestAsk)
 }
 
 // writeConsents says in plain words what is wider, each thing once.
@@ -200,11 +225,14 @@ func writeConsents(w io.Writer, cs []consent) {
 			fmt.Fprintf(&b, "  %s\n", heading)
 			last = heading
 		}
-		fmt.Fprintf(&b, "  + %s", escaped(it.text))
+		fmt.Fprintf(&b, "  + %s", short(it.text))
 		if it.origin != "" {
 			fmt.Fprintf(&b, "  (%s)", escaped(it.origin))
 		}
 		fmt.Fprintln(&b)
+	}
+	if len(order) > screenful {
+		fmt.Fprintf(&b, "These are %d lines: read those that have scrolled away too.\n", len(order))
 	}
 	_, _ = io.Copy(w, &b) // talk; nothing depends on it
 }

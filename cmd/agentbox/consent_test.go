@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -106,4 +108,52 @@ func TestNothingIsAskedTwice(t *testing.T) {
 	c.asks(c.wider("version = 1\n[[network.rule]]\naction = \"allow\"\nhost = \"a.example.com\"\n", profiles.Floors{}, flags{}), "a.example.com")
 	only := profiles.Floors{Network: profiles.FloorNetwork{Only: []policy.Pattern{}}}
 	c.asks(c.wider(careful, only, flags{}))
+}
+
+// What a repository says is repeated in errors, plans and questions, on a terminal and in the log of a CI runner, which
+// takes a line that begins with "::", behind blanks too, and "##[" anywhere for a command.
+func TestWhatIsSaidIsNoCommand(t *testing.T) {
+	for hostile, want := range map[string]string{
+		"open .agentbox/\x1b[2J\n::error::forged\n\xff.toml": "agentbox: open .agentbox/\\u001b[2J\n\\u003a:error::forged\n\\ufffd.toml\n",
+		"x\n   ::error::y":      "agentbox: x\n   \\u003a:error::y\n",
+		"##[error]x":            "agentbox: ##\\u005berror]x\n",
+		"a\u202eb\u200fc\u2028": "agentbox: a\\u202eb\\u200fc\\u2028\n",
+		"→ “a::b” [##] 1|\ty":   "agentbox: → “a::b” [##] 1|    y\n",
+	} {
+		said, err := os.Create(filepath.Join(t.TempDir(), "said"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		(&app{err: said}).say("%s", hostile)
+		got, err := os.ReadFile(said.Name())
+		if err != nil || string(got) != want {
+			t.Errorf("%q is said as %q (%v), want %q", hostile, got, err, want)
+		}
+		if err := said.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// A repository that asks for a thousand harmless things cannot hide among them the one that is not: that there are more
+// than the screen holds is said last, and no line is longer than a few of a screen.
+func TestNothingScrollsAwayUnsaid(t *testing.T) {
+	c := consent{profile: "shell", repo: "/r", wider: []plan.Change{{Text: "runs evil"}}}
+	for i := range 1000 {
+		c.wider = append(c.wider, plan.Change{Text: fmt.Sprintf("sets V%d to %q", i, strings.Repeat("x", 100_000))})
+	}
+	var b strings.Builder
+	writeConsents(&b, []consent{c})
+	lines := strings.Split(strings.TrimSpace(b.String()), "\n")
+	if last := lines[len(lines)-1]; !strings.Contains(last, "1001 lines") {
+		t.Errorf("the last line is %q", last)
+	}
+	for _, line := range lines {
+		if len(line) > 1000 {
+			t.Fatalf("a line has %d bytes", len(line))
+		}
+	}
+	if !strings.Contains(lines[3], "characters more") {
+		t.Errorf("nothing says that %q is cut", lines[3])
+	}
 }

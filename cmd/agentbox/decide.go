@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"time"
 
@@ -76,6 +75,6 @@ func readFloors(file string) (profiles.Floors, error) {
 // warn shows what is likely a mistake in a profile.
 func (a *app) warn(problems profiles.Problems) {
 	for _, p := range problems {
-		fmt.Fprintln(a.err, "agentbox: warning: "+p.Error())
+		a.say("warning: %s", p.Error())
 	}
 }

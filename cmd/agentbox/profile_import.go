@@ -94,10 +94,10 @@ func (a *app) profileImport(cmd *cobra.Command, o importOptions) error {
 		return err
 	}
 	for _, n := range made.Notes {
-		fmt.Fprintln(a.err, n)
+		fmt.Fprintln(a.err, escapedLines(fmt.Sprint(n)))
 	}
 	for _, w := range checked.Warnings {
-		fmt.Fprintln(a.err, w)
+		fmt.Fprintln(a.err, escapedLines(w.Error()))
 	}
 	if !made.Whole() {
 		a.say("read %s; not all of it could be carried over", made.Format)

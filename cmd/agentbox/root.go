@@ -123,7 +123,7 @@ func (a *app) report(verb *cobra.Command, err error) int {
 	a.say("%s", err)
 	if hint != "" {
 		for _, line := range strings.Split(hint, "\n") {
-			fmt.Fprintf(a.err, "agentbox: hint: %s\n", line)
+			a.say("hint: %s", line)
 		}
 	}
 	return number
@@ -172,7 +172,7 @@ func hintOf(err error) string {
 	return ""
 }
 
-// say is talk: one line on stderr.
+// say is talk: one line on stderr, or several of an error. It may repeat what a repository says.
 func (a *app) say(format string, args ...any) {
-	fmt.Fprintf(a.err, "agentbox: "+format+"\n", args...)
+	fmt.Fprintln(a.err, escapedLines("agentbox: "+fmt.Sprintf(format, args...)))
 }

@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -199,7 +201,7 @@ func (a *app) dryRun(ctx context.Context, c call) error {
 		if err := enc.Encode(w.plan); err != nil {
 			return err
 		}
-	} else if err := plan.WriteText(a.out, w.plan); err != nil {
+	} else if err := a.writePlan(w.plan); err != nil {
 		return err
 	}
 	if !c.consent.settled() && !c.noRepo {
@@ -214,6 +216,15 @@ func showable(err error) bool {
 	var absent *plan.NotFound
 	var refusal *plan.Refusal
 	return errors.As(err, &absent) || errors.As(err, &refusal) && len(refusal.Gaps) > 0
+}
+
+func (a *app) writePlan(p plan.Plan) error {
+	var b strings.Builder
+	if err := plan.WriteText(&b, p); err != nil {
+		return err
+	}
+	_, err := io.WriteString(a.out, escapedLines(b.String()))
+	return err
 }
 
 // work is a decided run.

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"agentbox/internal/event"
 )
@@ -88,15 +90,31 @@ func printable(s string) string {
 	return escaped(s)
 }
 
-// escaped shows what would redraw the screen, or reorder it, as it is written in a program.
+// escaped shows what would redraw the screen, reorder it or pass for a command of a CI runner as it is written in a
+// program.
 func escaped(s string) string {
 	var b strings.Builder
-	for _, r := range s {
-		if r < 0x20 || r == 0x7f || (r >= 0x80 && r < 0xa0) || r == 0xfffd || (r >= 0x202a && r <= 0x202e) || (r >= 0x2066 && r <= 0x2069) {
+	for i, r := range s {
+		switch {
+		case r == utf8.RuneError || !unicode.IsPrint(r), r == '[' && strings.HasSuffix(s[:i], "##"), r == ':' && command(s[:i], s[i:]):
 			fmt.Fprintf(&b, "\\u%04x", r)
-			continue
+		default:
+			b.WriteRune(r)
 		}
-		b.WriteRune(r)
 	}
 	return b.String()
+}
+
+// command reports whether a line begins a command of GitHub's runner, which looks behind blanks.
+func command(before, rest string) bool {
+	return strings.HasPrefix(rest, "::") && strings.TrimLeft(before, " ") == ""
+}
+
+// escapedLines is escaped for text of several lines.
+func escapedLines(s string) string {
+	lines := strings.Split(s, "\n")
+	for i, line := range lines {
+		lines[i] = escaped(strings.ReplaceAll(line, "\t", "    "))
+	}
+	return strings.Join(lines, "\n")
 }
