@@ -15,13 +15,22 @@ import (
 // writeSummary says in a few lines what crossed the boundary. Names that an agent chose are shown escaped.
 func writeSummary(w io.Writer, t *event.Tally, id, reason string, took time.Duration, log string) {
 	fmt.Fprintf(w, "agentbox: %s · %s · run %s\n", reason, round(took), id)
-	hosts := slices.DeleteFunc(t.Hosts(), func(h event.HostCount) bool { return h.Allowed == 0 })
+	all := t.Hosts()
+	hosts := slices.DeleteFunc(slices.Clone(all), func(h event.HostCount) bool { return h.Allowed <= h.Failed })
 	for i, h := range hosts {
 		if i == summaryLines {
 			fmt.Fprintf(w, "  reached     … and %d more hosts\n", len(hosts)-i)
 			break
 		}
-		fmt.Fprintf(w, "  reached     %s  %s, %s up, %s down\n", place(h.HostPort), times(h.Allowed, "request"), size(h.BytesUp), size(h.BytesDown))
+		fmt.Fprintf(w, "  reached     %s  %s, %s up, %s down\n", place(h.HostPort), times(h.Allowed-h.Failed, "request"), size(h.BytesUp), size(h.BytesDown))
+	}
+	failed := slices.DeleteFunc(all, func(h event.HostCount) bool { return h.Failed == 0 })
+	for i, h := range failed {
+		if i == summaryLines {
+			fmt.Fprintf(w, "  failed      … and %d more hosts\n", len(failed)-i)
+			break
+		}
+		fmt.Fprintf(w, "  failed      %s  %s: %s\n", place(h.HostPort), times(h.Failed, "time"), printable(h.Failure))
 	}
 	refused := t.Refused()
 	for i, r := range refused {
@@ -38,7 +47,7 @@ func writeSummary(w io.Writer, t *event.Tally, id, reason string, took time.Dura
 		}
 		fmt.Fprintln(w, line)
 	}
-	if len(hosts)+len(refused) == 0 {
+	if len(hosts)+len(failed)+len(refused) == 0 {
 		fmt.Fprintln(w, "  network     nothing was asked for")
 	}
 	fmt.Fprintf(w, "  log         %s\n", log)

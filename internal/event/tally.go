@@ -31,6 +31,8 @@ type HostPort struct {
 type HostCount struct {
 	HostPort
 	Allowed, Refused   uint64
+	Failed             uint64 // of those allowed, the ones that never got an answer of the host's
+	Failure            string // why, the first time
 	BytesUp, BytesDown int64
 }
 
@@ -64,6 +66,10 @@ func (t *Tally) Add(e Event) {
 		if h := entry(t, &t.hosts, at, HostCount{HostPort: at}); h != nil {
 			h.BytesUp += e.BytesUp
 			h.BytesDown += e.BytesDown
+			if e.Reason != "" { // agentbox's own: an answer of the host has none
+				h.Failed++
+				h.Failure = cmp.Or(h.Failure, e.Reason)
+			}
 		}
 	case NetRefused, DNSRefused:
 		t.refuse(at, e)

@@ -57,3 +57,18 @@ func same(t *testing.T, got, want any) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
 }
+
+// A request that was allowed and got no answer of the host's (its name leads inside, its certificate is wrong) has not
+// reached it.
+func TestWhatFailedIsNotReached(t *testing.T) {
+	var tally Tally
+	for _, e := range []Event{
+		{Kind: NetRequest, Decision: Allow, Host: "a.test", Port: 443}, {Kind: NetResponse, Host: "a.test", Port: 443, Status: 403, Reason: "a.test is 10.0.0.1, which is private"},
+		{Kind: NetRequest, Decision: Allow, Host: "a.test", Port: 443}, {Kind: NetResponse, Host: "a.test", Port: 443, Status: 404},
+	} {
+		tally.Add(e)
+	}
+	if got := tally.Hosts()[0]; got.Allowed != 2 || got.Failed != 1 || got.Failure != "a.test is 10.0.0.1, which is private" {
+		t.Errorf("got %+v", got)
+	}
+}
