@@ -2,8 +2,8 @@ package plan
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"agentbox/internal/policy"
@@ -156,5 +156,9 @@ func onPorts(ports []uint16) string {
 	if len(ports) > 1 {
 		noun = " on ports "
 	}
-	return noun + strings.Trim(strings.ReplaceAll(fmt.Sprint(ports), " ", ", "), "[]")
+	texts := make([]string, len(ports))
+	for i, port := range ports {
+		texts[i] = strconv.Itoa(int(port))
+	}
+	return noun + strings.Join(texts, ", ")
 }

@@ -6,14 +6,14 @@ import (
 )
 
 // Names under which clouds serve a machine's own credentials. No rule can allow them.
-var metadataNames = map[string]bool{
-	"instance-data.ec2.internal":   true,
-	"metadata.azure.internal":      true,
-	"metadata.goog":                true,
-	"metadata.google.internal":     true,
-	"metadata.packet.net":          true,
-	"metadata.platformequinix.com": true,
-	"metadata.tencentyun.com":      true,
+var metadataNames = []string{
+	"instance-data.ec2.internal",
+	"metadata.azure.internal",
+	"metadata.goog",
+	"metadata.google.internal",
+	"metadata.packet.net",
+	"metadata.platformequinix.com",
+	"metadata.tencentyun.com",
 }
 
 // Decide answers a request: built-in denials, then Only, then rules that deny, ask, allow, then the default. A rule
@@ -87,7 +87,7 @@ func (s *Set) find(r Request) findings {
 	if f.barred = barred(r); f.barred == byText && !s.lists(r.Host) {
 		f.barred = byOnly
 	}
-	if f.barred != byText {
+	if f.barred != byText || len(s.Rules) == 0 {
 		return f
 	}
 	var buf [maxPath]byte
@@ -160,13 +160,10 @@ func ask(r Request, buf []byte) (q question, flaw string) {
 }
 
 func isMetadata(h Host) bool {
-	for name := h.name; name != ""; {
-		if metadataNames[name] {
-			return true
-		}
-		_, name, _ = strings.Cut(name, ".")
-	}
-	return false
+	return slices.ContainsFunc(metadataNames, func(name string) bool {
+		above, ok := strings.CutSuffix(h.name, name)
+		return ok && (above == "" || above[len(above)-1] == '.')
+	})
 }
 
 // lists reports whether Only lets h through.

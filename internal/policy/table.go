@@ -39,10 +39,10 @@ type spot struct {
 
 // verdicts holds the rules of one action. Of those that speak, the one of the lowest rank is heard.
 type verdicts struct {
-	wide      bool  // how patterns are read
-	best      rank  // of all
-	unlimited rank  // of those with neither methods nor paths
-	anyPath   []hit // those with methods alone
+	wide      bool     // how patterns are read
+	best      rank     // of all
+	unlimited rank     // of those with neither methods nor paths
+	anyPath   []hit    // those with methods alone
 	patterns  []tail   // every pattern of those with paths
 	root      *segment // all of them, once there are many
 }
@@ -103,7 +103,7 @@ func (s Set) Compile() *Table {
 			at.only = true
 		}
 	}
-	for name := range metadataNames {
+	for _, name := range metadataNames {
 		t.root.at(Host{name}).metadata = true
 	}
 	for i, rule := range s.Rules {

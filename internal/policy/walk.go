@@ -243,6 +243,19 @@ func (w *walk) run(found func(path string) bool) bool {
 	return agreed
 }
 
+// shortest gives the shortest path when nothing but one pattern of `to` lets anything through, and that path is known:
+// the one in which every star is empty.
+func shortest(from, to Set) (path string, ok bool) {
+	if len(from.Rules) > 0 || from.Default.generosity() > 0 || to.Default.generosity() > 0 || len(to.Rules) != 1 ||
+		to.Rules[0].Action != Allow || len(to.Rules[0].Paths) != 1 {
+		return "", false
+	}
+	pattern := to.Rules[0].Paths[0]
+	units := slices.DeleteFunc([]byte(pattern.units), isStar)
+	path = escapeUnits(string(units))
+	return path, pattern.Match(path)
+}
+
 // path gives the escaped path that led to a visit.
 func path(visits []visit, i int) string {
 	var symbols []string

@@ -210,7 +210,7 @@ func (c *comparison) class(at class) {
 		from.only, to.only = from.only && !n.onlyFrom, to.only && !n.onlyTo
 		from.at, to.at = append(from.at, n.from...), append(to.at, n.to...)
 	}
-	if isMetadata(at.host) || to.only || same && !from.only {
+	if isMetadata(at.host) || to.only || same && !from.only || len(to.at) == 0 && to.Default.generosity() == 0 {
 		return
 	}
 	from.take(c.from.Rules)
@@ -386,7 +386,11 @@ func (c *comparison) method(p pair, method, override string) {
 	if override != "" {
 		before = Set{Default: Deny}
 	}
-	if !newWalk(before, Set{Default: p.to.Default, Rules: to}).run(func(path string) bool { return c.try(p, request(path)) }) {
+	after := Set{Default: p.to.Default, Rules: to}
+	if path, ok := shortest(before, after); ok && c.try(p, request(path)) {
+		return
+	}
+	if !newWalk(before, after).run(func(path string) bool { return c.try(p, request(path)) }) {
 		c.unsure(p, method, override, worst)
 	}
 }

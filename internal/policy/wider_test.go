@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 )
 
@@ -101,5 +102,28 @@ func BenchmarkWider(b *testing.B) {
 			}
 			b.ReportMetric(float64(unsure)/float64(b.N), "unsure/op")
 		})
+	}
+}
+
+// The path that needs no walk is the one that a walk finds first.
+func TestShortestIsWhatAWalkFinds(t *testing.T) {
+	known, unknown := 0, 0
+	for seed := range uint64(3000) {
+		r := newRandom(t, seed)
+		to := Set{Default: pick(r, Deny, Deny, Ask), Rules: []Rule{r.rule()}}
+		from := Set{Default: pick(r, Deny, Deny, Deny, Allow), Rules: some(r, 1, r.rule)}
+		path, ok := shortest(from, to)
+		if !ok {
+			unknown++
+			continue
+		}
+		known++
+		var found []string
+		if !newWalk(from, to).run(func(path string) bool { found = append(found, path); return true }) || !slices.Equal(found, []string{path}) {
+			t.Fatalf("seed %d: %q, and a walk from %+v to %+v finds %q", seed, path, from, to, found)
+		}
+	}
+	if known < 50 || unknown < 50 {
+		t.Errorf("%d known, %d not", known, unknown)
 	}
 }
