@@ -173,7 +173,7 @@ func (l *loader) mayExtend(name string, at *node) bool {
 func (l *loader) extends(name string) (said *node) {
 	for _, file := range l.named[name] {
 		n := file.root.get("extends")
-		if n == nil || n.kind != stringKind || !nameForm.MatchString(n.text) {
+		if n == nil || n.kind != stringKind || !nameForm().MatchString(n.text) {
 			continue // what is wrong with it is found when the file is decoded
 		}
 		if said != nil && said.text != n.text {
@@ -190,7 +190,7 @@ func (l *loader) extends(name string) (said *node) {
 
 // of reads the files of one profile, in the order of levels.
 func (f Files) of(name string) (files []*source, err error) {
-	if !nameForm.MatchString(name) {
+	if !nameForm().MatchString(name) {
 		return nil, nil
 	}
 	for _, lv := range f.levels() {
@@ -353,7 +353,7 @@ func (f Files) SetNames() []string {
 func (l level) list(dir string) (names []string) {
 	files, _ := fs.ReadDir(l.FS, dir)
 	for _, f := range files {
-		if n, ok := strings.CutSuffix(f.Name(), ".toml"); ok && nameForm.MatchString(n) {
+		if n, ok := strings.CutSuffix(f.Name(), ".toml"); ok && nameForm().MatchString(n) {
 			names = append(names, n)
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"net/url"
 	"path"
-	"regexp"
 	"strings"
 
 	"agentbox/internal/policy"
@@ -16,8 +15,8 @@ type Image string
 
 // The forms that registries take: a host with a port, if any; a path of lower-case parts; a tag, if any.
 var (
-	imageForm  = regexp.MustCompile(`^(?:[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*(?::[0-9]{1,5})?/)?[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?$`)
-	digestForm = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
+	imageForm  = lazily(`^(?:[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*(?::[0-9]{1,5})?/)?[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?$`)
+	digestForm = lazily(`^sha256:[0-9a-f]{64}$`)
 )
 
 // UnmarshalText checks the form and that the digest is there: a tag alone is another image tomorrow.
@@ -25,11 +24,11 @@ func (i *Image) UnmarshalText(text []byte) error {
 	form := `write it as "registry.example.com/name@sha256:…"; "podman image inspect --format '{{.Digest}}'" shows the digest`
 	name, digest, ok := strings.Cut(string(text), "@")
 	switch {
-	case len(name) > 255 || !imageForm.MatchString(name):
+	case len(name) > 255 || !imageForm().MatchString(name):
 		return hinted{fmt.Sprintf("%q is not an image", text), form}
 	case !ok:
 		return hinted{fmt.Sprintf("image %q has no digest, so that it can change unseen", text), form}
-	case !digestForm.MatchString(digest):
+	case !digestForm().MatchString(digest):
 		return hinted{fmt.Sprintf("the digest of image %q is not sha256 with 64 hexadecimal digits", text), form}
 	}
 	*i = Image(text)
@@ -85,7 +84,7 @@ func plainText(s string) bool {
 type Remote string
 
 // A part must not be read as an option, and a dot in front is for names such as ".github".
-var partForm = regexp.MustCompile(`^[A-Za-z0-9_.~][A-Za-z0-9_.~-]{0,99}$`)
+var partForm = lazily(`^[A-Za-z0-9_.~][A-Za-z0-9_.~-]{0,99}$`)
 
 const maxParts = 20
 
@@ -121,7 +120,7 @@ func (r Remote) Host() policy.Host {
 }
 
 func safePart(s string) bool {
-	return partForm.MatchString(s) && s != "." && s != ".." && !strings.EqualFold(s, ".git")
+	return partForm().MatchString(s) && s != "." && s != ".." && !strings.EqualFold(s, ".git")
 }
 
 // RefPattern names refs of git, "refs/heads/agentbox/*". One "*" stands for any run of characters.
@@ -159,12 +158,12 @@ func validRef(s string) bool {
 // RepoName is OWNER/NAME.
 type RepoName string
 
-var ownerForm = regexp.MustCompile(`^[A-Za-z0-9](?:[A-Za-z0-9-]{0,38})$`)
+var ownerForm = lazily(`^[A-Za-z0-9](?:[A-Za-z0-9-]{0,38})$`)
 
 // UnmarshalText checks the form.
 func (r *RepoName) UnmarshalText(text []byte) error {
 	owner, name, ok := strings.Cut(string(text), "/")
-	if !ok || !ownerForm.MatchString(owner) || !safePart(name) {
+	if !ok || !ownerForm().MatchString(owner) || !safePart(name) {
 		return hinted{fmt.Sprintf("%q is not a repository of GitHub", text), `write it as "owner/name"`}
 	}
 	*r = RepoName(text)

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/net/http/httpguts"
@@ -23,13 +24,13 @@ func (e hinted) Error() string { return e.text }
 // Duration is a positive length of time, "90s", "2h", "1h30m", "30d".
 type Duration time.Duration
 
-var days = regexp.MustCompile(`^([0-9]{1,5})d`)
+var days = lazily(`^([0-9]{1,5})d`)
 
 // UnmarshalText parses time.ParseDuration's form, with days of 24 hours in front.
 func (d *Duration) UnmarshalText(text []byte) error {
 	bad := hinted{fmt.Sprintf("%q is not a length of time", text), `write a number and a unit, such as "90s", "30m", "2h" or "30d"`}
 	rest, sum := string(text), time.Duration(0)
-	if m := days.FindStringSubmatch(rest); m != nil {
+	if m := days().FindStringSubmatch(rest); m != nil {
 		n, _ := strconv.Atoi(m[1])
 		rest, sum = rest[len(m[0]):], time.Duration(n)*24*time.Hour
 	}
@@ -66,12 +67,12 @@ func (d Duration) String() string {
 // ByteSize is a positive number of bytes, "512MiB", "4GiB".
 type ByteSize int64
 
-var byteSize = regexp.MustCompile(`^([0-9]+(?:\.[0-9]+)?) ?(B|[KMGT]i?B)$`)
+var byteSize = lazily(`^([0-9]+(?:\.[0-9]+)?) ?(B|[KMGT]i?B)$`)
 
 // UnmarshalText takes B and the decimal (kB's siblings MB, GB) and binary (MiB, GiB) units.
 func (b *ByteSize) UnmarshalText(text []byte) error {
 	bad := hinted{fmt.Sprintf("%q is not a number of bytes", text), `write a number and a unit, such as "512MiB" or "4GiB"`}
-	m := byteSize.FindStringSubmatch(string(text))
+	m := byteSize().FindStringSubmatch(string(text))
 	if m == nil {
 		return bad
 	}
@@ -147,11 +148,11 @@ func oneOf[T ~string](dst *T, text []byte, words []string) error {
 // Name names a profile or a credential: lower-case letters, digits and hyphens.
 type Name string
 
-var nameForm = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
+var nameForm = lazily(`^[a-z0-9][a-z0-9-]{0,62}$`)
 
 // UnmarshalText checks the form.
 func (n *Name) UnmarshalText(text []byte) error {
-	if !nameForm.Match(text) {
+	if !nameForm().Match(text) {
 		return hinted{fmt.Sprintf("%q is not a name", text), "use lower-case letters, digits and hyphens, and begin with a letter or a digit"}
 	}
 	*n = Name(text)
@@ -161,11 +162,11 @@ func (n *Name) UnmarshalText(text []byte) error {
 // EnvName is the name of an environment variable.
 type EnvName string
 
-var envForm = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+var envForm = lazily(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
 // UnmarshalText checks the form.
 func (n *EnvName) UnmarshalText(text []byte) error {
-	if !envForm.Match(text) {
+	if !envForm().Match(text) {
 		return fmt.Errorf("%q is not a name of an environment variable", text)
 	}
 	*n = EnvName(text)
@@ -177,7 +178,7 @@ type EnvPattern string
 
 // UnmarshalText checks the form.
 func (p *EnvPattern) UnmarshalText(text []byte) error {
-	if !envForm.MatchString(strings.TrimSuffix(string(text), "*")) {
+	if !envForm().MatchString(strings.TrimSuffix(string(text), "*")) {
 		return hinted{fmt.Sprintf("%q is not a name of an environment variable, nor the start of one", text), `write names such as "TERM" or "LC_*"`}
 	}
 	*p = EnvPattern(text)
@@ -226,11 +227,11 @@ func framing(name string) bool {
 // Shape is the start of a placeholder.
 type Shape string
 
-var shapeForm = regexp.MustCompile(`^[A-Za-z0-9_-]{1,40}$`)
+var shapeForm = lazily(`^[A-Za-z0-9_-]{1,40}$`)
 
 // UnmarshalText checks the form.
 func (s *Shape) UnmarshalText(text []byte) error {
-	if !shapeForm.Match(text) {
+	if !shapeForm().Match(text) {
 		return fmt.Errorf("%q is not the start of a token: letters, digits, hyphens and underscores, at most 40", text)
 	}
 	*s = Shape(text)
@@ -306,7 +307,7 @@ func (c *Cache) UnmarshalText(text []byte) error { return oneOf(c, text, Caches(
 // Method is an HTTP method, upper case.
 type Method string
 
-var methodForm = regexp.MustCompile(`^[A-Z][A-Z0-9_-]{0,31}$`)
+var methodForm = lazily(`^[A-Z][A-Z0-9_-]{0,31}$`)
 
 // isMethod is methodForm, without CONNECT, for thousands of rules.
 func isMethod(s string) bool {
@@ -337,11 +338,11 @@ func (m *Method) UnmarshalText(text []byte) error {
 // Permission names a permission of a GitHub App.
 type Permission string
 
-var permissionForm = regexp.MustCompile(`^[a-z][a-z_]{0,62}$`)
+var permissionForm = lazily(`^[a-z][a-z_]{0,62}$`)
 
 // UnmarshalText checks the form.
 func (p *Permission) UnmarshalText(text []byte) error {
-	if !permissionForm.Match(text) {
+	if !permissionForm().Match(text) {
 		return hinted{fmt.Sprintf("%q is not a permission of a GitHub App", text), `write names such as "contents" or "pull_requests"`}
 	}
 	*p = Permission(text)
@@ -414,11 +415,11 @@ func (o *OnLimit) UnmarshalText(text []byte) error { return oneOf(o, text, []str
 // ToolPattern names tools, "read_*".
 type ToolPattern string
 
-var toolForm = regexp.MustCompile(`^[A-Za-z0-9_./*-]{1,128}$`)
+var toolForm = lazily(`^[A-Za-z0-9_./*-]{1,128}$`)
 
 // UnmarshalText checks the form.
 func (t *ToolPattern) UnmarshalText(text []byte) error {
-	if !toolForm.Match(text) {
+	if !toolForm().Match(text) {
 		return hinted{fmt.Sprintf("%q is not a name of a tool, nor a pattern of names", text), `write names such as "read_file" or "read_*"`}
 	}
 	*t = ToolPattern(text)
@@ -431,4 +432,10 @@ type Scope string
 // UnmarshalText takes "none", "session", "profile", "repo" and "user".
 func (s *Scope) UnmarshalText(text []byte) error {
 	return oneOf(s, text, []string{"none", "session", "profile", "repo", "user"})
+}
+
+// lazily makes a regular expression that is compiled when it is first used: compiling all of them would take longer than
+// starting without them.
+func lazily(expression string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expression) })
 }

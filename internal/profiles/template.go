@@ -2,16 +2,15 @@ package profiles
 
 import (
 	"encoding/json"
-	"regexp"
 	"strings"
 )
 
 // A template is {word}, or words with dots between; every other brace is text. "{{word}" is the text "{word}".
-var template = regexp.MustCompile(`\{?\{([a-z][a-z0-9_-]*(?:\.[a-z0-9][a-z0-9_-]*)*)\}`)
+var template = lazily(`\{?\{([a-z][a-z0-9_-]*(?:\.[a-z0-9][a-z0-9_-]*)*)\}`)
 
 // Templates names the templates in s, in order, without their braces.
 func Templates(s string) (names []string) {
-	for _, m := range template.FindAllStringSubmatch(s, -1) {
+	for _, m := range template().FindAllStringSubmatch(s, -1) {
 		if !strings.HasPrefix(m[0], "{{") {
 			names = append(names, m[1])
 		}
@@ -21,7 +20,7 @@ func Templates(s string) (names []string) {
 
 // Substitute puts value(name) in the place of each template of s.
 func Substitute(s string, value func(name string) string) string {
-	return template.ReplaceAllStringFunc(s, func(m string) string {
+	return template().ReplaceAllStringFunc(s, func(m string) string {
 		if strings.HasPrefix(m, "{{") {
 			return m[1:]
 		}
@@ -33,7 +32,7 @@ func Substitute(s string, value func(name string) string) string {
 func PlaceholderName(template string) (name string, last20, ok bool) {
 	rest, ok := strings.CutPrefix(template, "placeholder.")
 	name, last20 = strings.CutSuffix(rest, ".last20")
-	return name, last20, ok && nameForm.MatchString(name)
+	return name, last20, ok && nameForm().MatchString(name)
 }
 
 // validJSON reports whether s is JSON when its templates stand for plain text.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -543,10 +542,10 @@ func grouped(digits string) bool {
 	return digits != "" && digits[0] != '_' && digits[len(digits)-1] != '_' && !strings.Contains(digits, "__")
 }
 
-var floatForm = regexp.MustCompile(`^[+-]?(?:inf|nan|(?:0|[1-9](?:_?[0-9])*)(?:\.[0-9](?:_?[0-9])*)?(?:[eE][+-]?[0-9](?:_?[0-9])*)?)$`)
+var floatForm = lazily(`^[+-]?(?:inf|nan|(?:0|[1-9](?:_?[0-9])*)(?:\.[0-9](?:_?[0-9])*)?(?:[eE][+-]?[0-9](?:_?[0-9])*)?)$`)
 
 func float(s string) (x float64, why string) {
-	if !floatForm.MatchString(s) {
+	if !floatForm().MatchString(s) {
 		return 0, fmt.Sprintf("%q is not a number", s)
 	}
 	if strings.HasSuffix(s, "nan") {
@@ -559,11 +558,11 @@ func float(s string) (x float64, why string) {
 	return x, ""
 }
 
-var timeForm = regexp.MustCompile(`^(?:[0-9]{4}-[0-9]{2}-[0-9]{2})?(?:[Tt ]?[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?(?:[Zz]|[+-][0-9]{2}:[0-9]{2})?)?$`)
+var timeForm = lazily(`^(?:[0-9]{4}-[0-9]{2}-[0-9]{2})?(?:[Tt ]?[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?(?:[Zz]|[+-][0-9]{2}:[0-9]{2})?)?$`)
 
 // validTime takes the four forms of dates and times. No key of the format has one.
 func validTime(s string) bool {
-	if !timeForm.MatchString(s) {
+	if !timeForm().MatchString(s) {
 		return false
 	}
 	plain := strings.NewReplacer("t", "T", " ", "T", "z", "Z").Replace(s)

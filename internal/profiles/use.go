@@ -36,7 +36,7 @@ func (l *loader) expand(root *node) (expansion, error) {
 	var added []*node
 	for i, n := range use.items {
 		again := func(o *node) bool { return o.text == n.text }
-		if n.kind != stringKind || !nameForm.MatchString(n.text) || n.text == originSet || slices.ContainsFunc(use.items[:i], again) {
+		if n.kind != stringKind || !nameForm().MatchString(n.text) || n.text == originSet || slices.ContainsFunc(use.items[:i], again) {
 			continue
 		}
 		rules, set, err := l.set(n)

@@ -1,7 +1,6 @@
 package starter
 
 import (
-	"regexp"
 	"strconv"
 	"strings"
 )
@@ -65,12 +64,12 @@ func (d *draft) image(n node) {
 		return
 	}
 	d.note(n, Dropped, "the agent runs on this machine's own system, read-only; images are not in this version")
-	if plainImage.MatchString(s) {
+	if plainImage().MatchString(s) {
 		d.comments = append(d.comments, "[agent]", "image = "+quote(s), "an image must be named with its digest, NAME@sha256:…")
 	}
 }
 
-var plainImage = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/:@-]{0,200}$`)
+var plainImage = lazily(`^[A-Za-z0-9][A-Za-z0-9._/:@-]{0,200}$`)
 
 func (d *draft) build(n node) {
 	d.unless(n, Dropped, "the agent runs on this machine's own system, read-only; images are not built in this version")
@@ -94,14 +93,14 @@ func (d *draft) runArgs(list node) {
 		if d.limitArg(n, flag, value) || flag == "--init" || flag == "--rm" {
 			continue
 		}
-		if !plainFlag.MatchString(flag) {
+		if !plainFlag().MatchString(flag) {
 			flag = "this option"
 		}
 		d.note(n, Dropped, "%s has no counterpart", flag)
 	}
 }
 
-var plainFlag = regexp.MustCompile(`^--?[a-z][a-z-]{0,40}$`)
+var plainFlag = lazily(`^--?[a-z][a-z-]{0,40}$`)
 
 // takesValue names the options of docker run that stand by themselves; all others take a value.
 func takesValue(flag string) bool {
@@ -113,9 +112,9 @@ func takesValue(flag string) bool {
 }
 
 var (
-	wholeNumber = regexp.MustCompile(`^[0-9]{1,7}$`)
-	decimal     = regexp.MustCompile(`^[0-9]{1,3}(\.[0-9]{1,3})?$`)
-	dockerSize  = regexp.MustCompile(`^([0-9]{1,6})([bkmgBKMG])?[bB]?$`)
+	wholeNumber = lazily(`^[0-9]{1,7}$`)
+	decimal     = lazily(`^[0-9]{1,3}(\.[0-9]{1,3})?$`)
+	dockerSize  = lazily(`^([0-9]{1,6})([bkmgBKMG])?[bB]?$`)
 )
 
 // limitArg takes an option that limits, when its value is one that [limits] takes.
@@ -131,11 +130,11 @@ func (d *draft) limitArg(n node, flag, value string) bool {
 	}
 	switch flag {
 	case "--pids-limit":
-		return set("pids", value, wholeNumber.MatchString(value) && between(value, 8, 4194304))
+		return set("pids", value, wholeNumber().MatchString(value) && between(value, 8, 4194304))
 	case "--cpus":
-		return set("cpus", withPoint(value), decimal.MatchString(value) && between(value, 0.01, 4096))
+		return set("cpus", withPoint(value), decimal().MatchString(value) && between(value, 0.01, 4096))
 	case "--memory", "-m":
-		m := dockerSize.FindStringSubmatch(value)
+		m := dockerSize().FindStringSubmatch(value)
 		if m == nil {
 			return false
 		}

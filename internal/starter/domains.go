@@ -2,7 +2,6 @@ package starter
 
 import (
 	"net/netip"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -71,11 +70,11 @@ func isAddress(s string) bool {
 	return err == nil
 }
 
-var plainDomain = regexp.MustCompile(`^[A-Za-z0-9.*:_\[\]-]{1,253}$`)
+var plainDomain = lazily(`^[A-Za-z0-9.*:_\[\]-]{1,253}$`)
 
 // shown quotes an entry, unless it could hold more than a name: an address with a password in it, say.
 func shown(entry string) string {
-	if plainDomain.MatchString(entry) {
+	if plainDomain().MatchString(entry) {
 		return `"` + entry + `"`
 	}
 	return "this entry"

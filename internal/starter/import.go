@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"agentbox/internal/policy"
 	"agentbox/internal/profiles"
@@ -285,10 +286,10 @@ func absolute(s string, in notation) (string, bool) {
 }
 
 var (
-	secretish = regexp.MustCompile(`(?i)key|token|secret|passw|pwd|credential|auth|cookie|session|dsn|private|cert|url|uri`)
-	harmless  = regexp.MustCompile(`^(true|false|on|off|yes|no|[0-9]{1,6}|development|test|production|staging|debug|info|warn|warning|error|trace|C|C\.UTF-8|en_US\.UTF-8|UTC)$`)
-	envName   = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
-	fromHost  = regexp.MustCompile(`^\$\{(?:localEnv:)?([A-Za-z_][A-Za-z0-9_]*)\}$`)
+	secretish = lazily(`(?i)key|token|secret|passw|pwd|credential|auth|cookie|session|dsn|private|cert|url|uri`)
+	harmless  = lazily(`^(true|false|on|off|yes|no|[0-9]{1,6}|development|test|production|staging|debug|info|warn|warning|error|trace|C|C\.UTF-8|en_US\.UTF-8|UTC)$`)
+	envName   = lazily(`^[A-Za-z_][A-Za-z0-9_]*$`)
+	fromHost  = lazily(`^\$\{(?:localEnv:)?([A-Za-z_][A-Za-z0-9_]*)\}$`)
 )
 
 // reserved are variables that agentbox sets itself.
@@ -303,9 +304,9 @@ func reserved(name string) bool {
 // variable takes one variable of an environment. Its value is never shown, and copied only when it is a plain word.
 func (d *draft) variable(n node, name string) {
 	value, isText := n.text()
-	from := fromHost.FindStringSubmatch(value)
+	from := fromHost().FindStringSubmatch(value)
 	switch {
-	case !envName.MatchString(name) || len(name) > 128:
+	case !envName().MatchString(name) || len(name) > 128:
 		d.note(n, Dropped, "it is not a name of a variable")
 	case d.credential(name):
 		d.note(n, Dropped, "%q hands the agent a placeholder in it; give the value with `agentbox secret set`", d.options.Base)
@@ -313,13 +314,13 @@ func (d *draft) variable(n node, name string) {
 		d.note(n, Dropped, "agentbox sets it itself, or it changes how programs are run")
 	case strings.EqualFold(name, "ANTHROPIC_BASE_URL"):
 		d.note(n, Dropped, "where a model is dialled is yours to say: [upstream.hosts] of ~/.config/agentbox/config.toml")
-	case secretish.MatchString(name):
+	case secretish().MatchString(name):
 		d.note(n, Dropped, "by its name it may be a secret, and its value is not copied; what authenticates is a [[credential]], which the agent never sees")
 	case isText && from != nil && from[1] == name:
 		if !slices.ContainsFunc(d.pass, func(p Fact) bool { return p.What == name }) {
 			d.pass = append(d.pass, Fact{name, where(n)})
 		}
-	case isText && harmless.MatchString(value):
+	case isText && harmless().MatchString(value):
 		d.env[name] = value
 	default:
 		d.note(n, Dropped, "its value is not copied, as it may be a secret; write it below [agent.env] if it is none")
@@ -331,4 +332,10 @@ func (d *draft) credential(name string) bool {
 	return d.options.Merged != nil && slices.ContainsFunc(d.options.Merged.Credentials, func(c profiles.Credential) bool {
 		return string(c.Env) == name || string(c.Source.Env) == name
 	})
+}
+
+// lazily makes a regular expression that is compiled when it is first used: compiling all of them would take longer than
+// starting without them.
+func lazily(expression string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expression) })
 }

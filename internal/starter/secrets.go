@@ -18,12 +18,12 @@ func secretNames() []string {
 }
 
 // samples are endings of files that show what a secret file looks like: those are for everybody.
-var samples = regexp.MustCompile(`(?i)[.\-_](example|sample|template|tmpl|dist|defaults?|schema|tpl)s?$`)
+var samples = lazily(`(?i)[.\-_](example|sample|template|tmpl|dist|defaults?|schema|tpl)s?$`)
 
 // secret notes a file that should be hidden, by the narrowest pattern that cannot be misread.
 func (s *surveyor) secret(name, base string) {
 	for _, pattern := range secretNames() {
-		if ok, err := path.Match(pattern, base); err == nil && ok && !samples.MatchString(base) {
+		if ok, err := path.Match(pattern, base); err == nil && ok && !samples().MatchString(base) {
 			s.hideFile(name, base, pattern)
 			return
 		}
@@ -32,7 +32,7 @@ func (s *surveyor) secret(name, base string) {
 	switch {
 	case (ext == ".pem" || ext == ".key") && strings.Contains(s.content(name), "PRIVATE KEY-----"):
 		s.hideFile(name, base, "*"+ext)
-	case tokenFile(base) && literalToken.MatchString(s.content(name)):
+	case tokenFile(base) && literalToken().MatchString(s.content(name)):
 		s.hideFile(name, base, base)
 	}
 }
@@ -55,7 +55,7 @@ func tokenFile(base string) bool {
 }
 
 // literalToken finds a token or a password that stands in the file itself, not as the name of a variable.
-var literalToken = regexp.MustCompile(`(?im)(_authToken|_password|_auth|npmAuthToken|npmAuthIdent|cleartextpassword)["']?\s*[:=]\s*["']?[^"'\s$]|://[^/\s:@]+:[^/\s$@]+@`)
+var literalToken = lazily(`(?im)(_authToken|_password|_auth|npmAuthToken|npmAuthIdent|cleartextpassword)["']?\s*[:=]\s*["']?[^"'\s$]|://[^/\s:@]+:[^/\s$@]+@`)
 
 // registryLines find the lines in which settings of package managers name registries. The first group is the URL.
 func registryLines(base string) *regexp.Regexp {
