@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -155,5 +156,24 @@ func TestNothingScrollsAwayUnsaid(t *testing.T) {
 	}
 	if !strings.Contains(lines[3], "characters more") {
 		t.Errorf("nothing says that %q is cut", lines[3])
+	}
+}
+
+// An archive can hold a repository whose configuration is a FIFO: git would wait for somebody to write to it.
+func TestARemoteIsNotWaitedFor(t *testing.T) {
+	root := t.TempDir()
+	for _, dir := range []string{".git/objects", ".git/refs"} {
+		if err := os.MkdirAll(filepath.Join(root, dir), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(root, ".git/HEAD"), []byte("ref: refs/heads/main\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mkfifo(filepath.Join(root, ".git/config"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if r := originRemote(t.Context(), root); r != (plan.Remote{}) {
+		t.Errorf("the remote is %v", r)
 	}
 }

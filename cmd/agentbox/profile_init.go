@@ -162,6 +162,8 @@ func lookAt(ctx context.Context, repo workspace.Repo) (starter.Facts, error) {
 // remotes gives the addresses of the repository's remotes, origin's first ("" without one). Git reads that
 // one file, from a directory that is nobody's repository, so that nothing in it is obeyed.
 func remotes(ctx context.Context, repo workspace.Repo) []string {
+	ctx, cancel := context.WithTimeout(ctx, gitTime)
+	defer cancel()
 	git := exec.CommandContext(ctx, "git", "config", "--file", filepath.Join(repo.Git, "config"), "--no-includes", "--get-regexp", `^remote\..*\.url$`)
 	git.Dir = "/"
 	git.Env = []string{"PATH=" + os.Getenv("PATH"), "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null", "LC_ALL=C"}

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"agentbox/internal/layerfiles"
 	"agentbox/internal/plan"
@@ -174,9 +175,14 @@ func isLayer(file string) bool {
 	return file == repoFile || strings.HasPrefix(file, repoDir+"/")
 }
 
+// gitTime is how long git may take to read a file: one that is a FIFO it would wait for without end.
+const gitTime = 2 * time.Second
+
 // originRemote is where the repository was cloned from, as its configuration says; zero when it does not say. Git only
 // reads a file for it.
 func originRemote(ctx context.Context, root string) plan.Remote {
+	ctx, cancel := context.WithTimeout(ctx, gitTime)
+	defer cancel()
 	cmd := exec.CommandContext(ctx, "git", "config", "--local", "--no-includes", "--get", "remote.origin.url")
 	cmd.Dir = root
 	ofGit := func(e string) bool { return strings.HasPrefix(e, "GIT_") } // a hook's would lead elsewhere
