@@ -78,29 +78,47 @@ func (f Files) levels() []level {
 
 // read is nil for a file that is not there, and for a name that no level has.
 func (l level) read(name string) (*source, error) {
-	info, err := fs.Stat(l.FS, name)
+	label := path.Join(l.label, name)
+	file, size, err := l.open(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	label := path.Join(l.label, name)
-	if err == nil && !info.Mode().IsRegular() {
-		err = errors.New("it is not a regular file")
-	}
-	if err != nil {
-		return nil, fmt.Errorf("reading %s: %w", label, bare(err))
-	}
-	file, err := l.Open(name)
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", label, bare(err))
 	}
 	defer func() { _ = file.Close() }()
 	var data bytes.Buffer
-	data.Grow(int(min(info.Size(), maxFile)) + bytes.MinRead)
+	data.Grow(int(min(size, maxFile)) + bytes.MinRead)
 	if _, err := data.ReadFrom(io.LimitReader(file, maxFile+1)); err != nil {
 		return nil, fmt.Errorf("reading %s: %w", label, bare(err))
 	}
 	return ownSource(label, l.Level, data.Bytes()), nil
 }
+
+// open opens a regular file. Where asking what it is means opening it, it is asked only once.
+func (l level) open(name string) (file fs.File, size int64, err error) {
+	if s, ok := l.FS.(fs.StatFS); ok { // opening a pipe could wait
+		if info, err := s.Stat(name); err != nil {
+			return nil, 0, err
+		} else if !info.Mode().IsRegular() {
+			return nil, 0, errNotRegular
+		}
+	}
+	if file, err = l.Open(name); err != nil {
+		return nil, 0, err
+	}
+	info, err := file.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = errNotRegular
+	}
+	if err != nil {
+		_ = file.Close()
+		return nil, 0, err
+	}
+	return file, info.Size(), nil
+}
+
+var errNotRegular = errors.New("it is not a regular file")
 
 // bare leaves out the path that the message names already.
 func bare(err error) error {
