@@ -101,6 +101,7 @@ type use struct {
 }
 
 func (a *app) check(ctx context.Context, o checkOptions) error {
+	defer uncollected()()
 	root, err := here()
 	if err != nil {
 		return err

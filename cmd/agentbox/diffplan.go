@@ -104,6 +104,7 @@ type side struct {
 }
 
 func (a *app) diffPlan(cmd *cobra.Command, one, other string, o diffOptions) error {
+	defer uncollected()()
 	from, to, err := parseEnds(cmd, one, other)
 	if err != nil {
 		return err

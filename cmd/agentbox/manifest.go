@@ -64,6 +64,7 @@ Exit codes: 0 fine, 1 a profile can't be used, 2 usage.`,
 }
 
 func (a *app) manifest(names []string, asJSON bool, file string) error {
+	defer uncollected()()
 	root, err := here()
 	if err != nil {
 		return err

@@ -168,6 +168,7 @@ type filledIn struct {
 }
 
 func (a *app) showProfile(name string, origin, asJSON bool) error {
+	defer uncollected()()
 	root, err := here()
 	if err != nil {
 		return err

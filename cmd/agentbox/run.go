@@ -113,7 +113,9 @@ func (a *app) run(ctx context.Context, o runOptions) error {
 	if err != nil {
 		return err
 	}
+	collected := uncollected()
 	d, err := a.decide(o, paths, repo)
+	collected()
 	if err != nil {
 		return err
 	}
@@ -186,6 +188,7 @@ func isNotFound(err error) bool { return errors.Is(err, rootfs.ErrNotFound) }
 
 // dryRun decides and shows. It makes nothing, and fails as the run would.
 func (a *app) dryRun(ctx context.Context, c call) error {
+	defer uncollected()()
 	dir, err := os.MkdirTemp("", "agentbox-")
 	if err != nil {
 		return err

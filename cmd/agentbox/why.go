@@ -76,6 +76,7 @@ type answer struct {
 }
 
 func (a *app) why(cmd *cobra.Command, o whyOptions) error {
+	defer uncollected()()
 	question, err := o.question(cmd)
 	if err != nil {
 		return err
