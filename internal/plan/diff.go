@@ -257,7 +257,7 @@ func (d *differ) workspace() {
 	if a.Backend != b.Backend {
 		d.add(Other, "workspace.backend", "keeps its changes by %s%s", cmp.Or(clean(b.Backend), "whatever suits"), d.instead(" instead of %s", a.Backend))
 	}
-	d.items("workspace.hide", a.Hide, b.Hide, Tighter, Wider, "hides %s", "shows %s, which was hidden")
+	d.hide()
 	d.items("workspace.caches", a.Caches, b.Caches, Wider, Tighter, "shares the cache of %s with other runs", "no longer shares the cache of %s")
 }
 

@@ -132,13 +132,8 @@ func (d *document) checkWorkspace(p *Profile) {
 
 func (d *document) checkHide(hide []string, at ...string) {
 	for i, h := range hide {
-		at := join(at, index(i))
-		_, err := path.Match(strings.ReplaceAll(h, "**", "*"), "x")
-		switch clean := path.Clean(h); {
-		case h == "" || err != nil:
-			d.value(at, "bad-value", "", "%q is not a pattern", h)
-		case path.IsAbs(h) || clean == ".." || strings.HasPrefix(clean, "../") || strings.HasPrefix(h, "~"):
-			d.value(at, "bad-value", `patterns are relative to the repo, such as ".env*" or "secrets/**"`, "%q points out of the repo", h)
+		if text, hint := hideFlaw(h); text != "" {
+			d.value(join(at, index(i)), "bad-value", hint, "%q %s", h, text)
 		}
 	}
 }

@@ -187,13 +187,13 @@ func compile(patterns []string) ([]glob, error) {
 func compileOne(pattern string) (glob, error) {
 	p := strings.TrimSuffix(pattern, "/")
 	g := glob{dirOnly: p != pattern}
+	if strings.HasPrefix(p, "!") {
+		return g, errors.New("exceptions are not supported")
+	}
 	if rest, ok := strings.CutSuffix(p, "/**"); ok && rest != "" && rest != "**" {
 		p, g.dirOnly = rest, true
 		g.base = false
 		p = "/" + strings.TrimPrefix(p, "/")
-	}
-	if strings.HasPrefix(p, "!") {
-		return g, errors.New("exceptions are not supported")
 	}
 	g.base = !strings.Contains(p, "/")
 	g.segments = strings.Split(strings.TrimPrefix(p, "/"), "/")
