@@ -9,8 +9,12 @@ import (
 	"unicode/utf8"
 )
 
-// maxVisits bounds the states of one walk.
-const maxVisits = 4000
+// The states of one walk are bounded, and so is what they hold together, in words: it takes long to go through the
+// states of very many patterns.
+const (
+	maxVisits = 4000
+	maxWords  = 1 << 19
+)
 
 // walk follows every path in normal form at once through the patterns of two sets, whose rules are all for one host,
 // port and method. Its state is where in which pattern a path can have come to, and what the normal form needs to know
@@ -74,10 +78,12 @@ func (w *walk) newSet() []uint64 { return make([]uint64, len(w.units)>>6+1) }
 func (w *walk) mask() masks {
 	m := masks{w.newSet(), w.newSet(), w.newSet(), w.newSet(), w.newSet()}
 	for side, j := range w.sides {
+		others := map[string]bool{}
+		for _, r := range w.sides[1-side].Rules {
+			others[r.said()] = true
+		}
 		for i, r := range j.Rules {
-			shared := slices.ContainsFunc(w.sides[1-side].Rules, func(other Rule) bool {
-				return r.Action == other.Action && slices.Equal(r.Paths, other.Paths)
-			})
+			shared := others[r.said()]
 			for _, span := range j.spans[i] {
 				for at := span.begin; at <= span.end; at++ {
 					switch {
@@ -97,6 +103,15 @@ func (w *walk) mask() masks {
 		}
 	}
 	return m
+}
+
+// said is the same for rules of one action with the same paths.
+func (r Rule) said() string {
+	said := []string{string(r.Action)}
+	for _, p := range r.Paths {
+		said = append(said, p.text)
+	}
+	return strings.Join(said, " ")
 }
 
 // settled reports whether the second side can't become more generous than the first any more, whatever follows.
@@ -213,7 +228,7 @@ func (w *walk) run(found func(path string) bool) bool {
 	visits := []visit{{at: w.begin(), form: form{}, before: none, symbol: "/"}}
 	known := map[string]bool{visits[0].key(): true}
 	said := map[[2]int]bool{}
-	agreed := true
+	agreed, most := true, min(maxVisits, maxWords/len(visits[0].at))
 	for i := 0; i < len(visits); i++ {
 		v := visits[i]
 		if v.form.ends() {
@@ -232,7 +247,7 @@ func (w *walk) run(found func(path string) bool) bool {
 			if !ok || known[next.key()] {
 				continue
 			}
-			if len(visits) == maxVisits {
+			if len(visits) == most {
 				return false
 			}
 			known[next.key()] = true

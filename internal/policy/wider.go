@@ -215,8 +215,9 @@ func (c *comparison) class(at class) {
 	}
 	from.take(c.from.Rules)
 	to.take(c.to.Rules)
+	fromOn, toOn := from.byPort(), to.byPort()
 	for _, port := range portsToTry(from, to) {
-		c.port(at, port, from.on(port), to.on(port))
+		c.port(at, port, from.on(fromOn[port]), to.on(toOn[port]))
 	}
 }
 
@@ -238,13 +239,24 @@ func (s *side) take(rules []Rule) {
 	}
 }
 
-// on keeps what a side says about one port.
-func (s *side) on(port uint16) side {
-	out := side{Set: Set{Default: s.Default}, only: s.only}
+// byPort gives the rules for each port, as places among the side's.
+func (s *side) byPort() map[uint16][]int {
+	out := make(map[uint16][]int, 1)
 	for i, r := range s.Rules {
-		if slices.Contains(r.Ports, port) {
-			out.Rules, out.at = append(out.Rules, r), append(out.at, s.at[i])
+		for _, port := range r.Ports {
+			if on := out[port]; len(on) == 0 || on[len(on)-1] != i { // a rule may name a port twice
+				out[port] = append(on, i)
+			}
 		}
+	}
+	return out
+}
+
+// on keeps what a side says about one port, for which are the rules at these places.
+func (s *side) on(rules []int) side {
+	out := side{Set: Set{Default: s.Default}, only: s.only}
+	for _, i := range rules {
+		out.Rules, out.at = append(out.Rules, s.Rules[i]), append(out.at, s.at[i])
 	}
 	return out
 }

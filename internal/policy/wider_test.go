@@ -127,3 +127,22 @@ func TestShortestIsWhatAWalkFinds(t *testing.T) {
 		t.Errorf("%d known, %d not", known, unknown)
 	}
 }
+
+// Thousands of patterns for one host are not followed to the end: something was changed, and so it is reported.
+func TestWiderGivesUpOnCrowds(t *testing.T) {
+	crowd := func(path string) (s Set) {
+		s.Default = Deny
+		for i := range 3000 {
+			s.Rules = append(s.Rules, Rule{Action: Allow, Host: pattern(t, "a.example.org"), Ports: []uint16{443, uint16(1000 + i)}, Inspect: true,
+				Paths: []PathPattern{pathPattern(t, fmt.Sprintf(path, i))}})
+		}
+		return s
+	}
+	unsure := false
+	for _, w := range Wider(crowd("/a/%d/**"), crowd("/*/%d/**")) {
+		unsure = unsure || w.Unsure
+	}
+	if !unsure {
+		t.Error("nothing is reported")
+	}
+}
