@@ -92,6 +92,7 @@ type checker struct {
 	names []string
 	found []findings.Finding
 	uses  map[string]*use
+	crowd crowd
 }
 
 // use is a profile that can be used, and what it may do.
@@ -229,7 +230,7 @@ func (c *checker) profile(name string) (use, bool) {
 }
 
 func (c *checker) look(name string) *use {
-	loaded, g, err := granted(name, c.now, profiles.Floors{})
+	loaded, g, err := c.crowd.granted(name, c.now)
 	c.problems(name, loaded.Warnings)
 	if err != nil {
 		c.failure(name, err)

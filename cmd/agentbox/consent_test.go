@@ -177,3 +177,24 @@ func TestARemoteIsNotWaitedFor(t *testing.T) {
 		t.Errorf("the remote is %v", r)
 	}
 }
+
+// A few megabytes of rules that lie under hundreds of small profiles are gigabytes once all of them are known.
+func TestManyProfilesWithManyRulesAreBounded(t *testing.T) {
+	text := "version = 1\n" + strings.Repeat("[[network.rule]]\naction = \"deny\"\nhost = \"a.example.com\"\n", 45_000)
+	files := map[string][]byte{"agentbox.toml": []byte(text)}
+	f := builtInFiles()
+	f.Repo = trust.FS(files)
+	all, looked := crowd{}, 0
+	for range 50 {
+		if _, _, err := all.granted("shell", f); err != nil {
+			if hintOf(err) == "" {
+				t.Errorf("%v has no hint", err)
+			}
+			break
+		}
+		looked++
+	}
+	if looked < 6 || looked > 10 { // all the built-in ones, and not many more
+		t.Errorf("%d profiles were looked at", looked)
+	}
+}

@@ -17,7 +17,6 @@ import (
 	"agentbox/internal/atomicfile"
 	"agentbox/internal/findings"
 	"agentbox/internal/plan"
-	"agentbox/internal/profiles"
 )
 
 // manifests is the file that agentbox manifest writes: what profiles may do, whoever runs them wherever.
@@ -76,8 +75,9 @@ func (a *app) manifest(names []string, asJSON bool, file string) error {
 	if len(names) == 0 {
 		return &usageError{fmt.Errorf("this repository has neither %s nor %s: name the profiles", repoFile, repoDir), "agentbox manifest claude"}
 	}
+	all := crowd{}
 	m, err := manifestOf(names, func(name string) (plan.Grants, error) {
-		_, g, err := granted(name, f, profiles.Floors{})
+		_, g, err := all.granted(name, f)
 		return g, err
 	})
 	if err != nil {

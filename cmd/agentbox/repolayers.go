@@ -19,6 +19,7 @@ import (
 	"agentbox/internal/plan"
 	"agentbox/internal/profiles"
 	"agentbox/internal/session"
+	"agentbox/internal/trust"
 	builtin "agentbox/profiles"
 )
 
@@ -138,6 +139,32 @@ func granted(name string, f profiles.Files, floors profiles.Floors) (profiles.Lo
 		return loaded, plan.Grants{}, err
 	}
 	g, err := plan.Grant(plan.GrantInputs{Profile: loaded.Profile, Floors: floors})
+	return loaded, g, err
+}
+
+// mostRules is how many rules the profiles of one repository may have together: each has all that agentbox.toml has, and
+// what is known of one is kept until all are done.
+const mostRules = 400_000
+
+// crowd counts them.
+type crowd struct{ rules int }
+
+// full is the error that there is no room for another.
+func (c *crowd) full(name string) error {
+	if c.rules <= mostRules {
+		return nil
+	}
+	return &trust.Problem{Err: fmt.Errorf("the profiles here have more than %d rules together: %q was not looked at", mostRules, name),
+		Hint: "keep fewer rules in " + repoFile + ", which lies under every profile, or name the profiles"}
+}
+
+// granted is granted for one profile of many, as long as there is room.
+func (c *crowd) granted(name string, f profiles.Files) (profiles.Loaded, plan.Grants, error) {
+	if err := c.full(name); err != nil {
+		return profiles.Loaded{}, plan.Grants{}, err
+	}
+	loaded, g, err := granted(name, f, profiles.Floors{})
+	c.rules += len(loaded.Profile.Network.Rules)
 	return loaded, g, err
 }
 

@@ -104,11 +104,16 @@ func (a *app) consents(names []string, paths session.Paths, l layers) (all, open
 	if err != nil {
 		return nil, nil, err
 	}
+	many := crowd{}
 	for _, name := range names {
+		if err := many.full(name); err != nil {
+			return nil, nil, err
+		}
 		d, err := l.decide(name, floors, flags{})
 		if err != nil {
 			return nil, nil, err
 		}
+		many.rules += len(d.profile.Network.Rules)
 		if !d.consent.changed() {
 			continue
 		}
