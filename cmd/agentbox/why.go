@@ -14,6 +14,7 @@ import (
 
 	"agentbox/internal/plan"
 	"agentbox/internal/policy"
+	"agentbox/internal/profiles"
 )
 
 type whyOptions struct {
@@ -29,9 +30,11 @@ func newWhy(a *app) *cobra.Command {
 its file and line, the reason, and what would change it. All layers count, your own and the organisation's too. Nothing
 is asked, run or reached.
 
-A URL without a scheme is https. Its query plays no part. A PATH is relative to the repository's root, or absolute.
+A URL without a scheme is https. Its query plays no part. A PATH is relative to the repository's root, or absolute, or
+begins with ~/.
 
-Exit codes: 0 allowed, of a path: seen; 1 denied, hidden, asked about first, or the profile can't be used; 2 usage.`,
+Exit codes: 0 allowed, of a path: seen; 1 denied, hidden, not there, asked about first, or the profile can't be used;
+2 usage.`,
 		Example: `  agentbox why claude api.anthropic.com
   agentbox why claude https://registry.npmjs.org/left-pad --method PUT
   agentbox why billing --tool files.write_file
@@ -42,7 +45,7 @@ Exit codes: 0 allowed, of a path: seen; 1 denied, hidden, asked about first, or 
 	f := cmd.Flags()
 	f.StringVar(&o.method, "method", "GET", "the request's method")
 	f.StringVar(&o.tool, "tool", "", "a tool of a server, SERVER.TOOL, in place of a URL")
-	f.StringVar(&o.path, "path", "", "a path in the repository, in place of a URL")
+	f.StringVar(&o.path, "path", "", "a path, in place of a URL")
 	f.BoolVar(&o.json, "json", false, "print JSON")
 	return cmd
 }
@@ -85,14 +88,11 @@ func (a *app) why(cmd *cobra.Command, o whyOptions) error {
 	if err != nil {
 		return err
 	}
-	d, err := a.decided(o.profile, root)
+	d, l, err := a.decided(o.profile, root)
 	if err != nil {
 		return err
 	}
-	asked, e, err := question(bound(cmd.Context(), d.grants, root), root)
-	if err != nil {
-		return usage(cmd, err)
-	}
+	asked, e := question(knowledge{bound(cmd.Context(), d.grants, root), root, a.getenv("HOME"), l.files.NamedSets})
 	if !d.consent.settled() {
 		a.say("this repository's layers widen %s, and you have not accepted that: agentbox run asks first (agentbox trust)", o.profile)
 	}
@@ -106,20 +106,21 @@ func (a *app) why(cmd *cobra.Command, o whyOptions) error {
 }
 
 // decided is what agentbox run would decide, with this repository's layers as they are.
-func (a *app) decided(name, root string) (decision, error) {
+func (a *app) decided(name, root string) (decision, layers, error) {
 	paths, err := a.paths()
 	if err != nil {
-		return decision{}, err
+		return decision{}, layers{}, err
 	}
 	l, err := a.layers(paths, root)
 	if err != nil {
-		return decision{}, err
+		return decision{}, layers{}, err
 	}
 	floors, err := readFloors(policyFile)
 	if err != nil {
-		return decision{}, err
+		return decision{}, layers{}, err
 	}
-	return l.decide(name, floors, flags{})
+	d, err := l.decide(name, floors, flags{})
+	return d, l, err
 }
 
 // bound adds what "origin" means in this repository.
@@ -131,8 +132,15 @@ func bound(ctx context.Context, g plan.Grants, root string) plan.Grants {
 	return g
 }
 
+// knowledge is what the answer depends on.
+type knowledge struct {
+	grants     plan.Grants
+	root, home string
+	sets       func() []profiles.NamedSet
+}
+
 // question is what is asked, once the grants are known.
-type question func(g plan.Grants, root string) (asked string, e plan.Explanation, err error)
+type question func(knowledge) (asked string, e plan.Explanation)
 
 func (o whyOptions) question(cmd *cobra.Command) (question, error) {
 	switch {
@@ -141,24 +149,23 @@ func (o whyOptions) question(cmd *cobra.Command) (question, error) {
 		if err != nil {
 			return nil, usage(cmd, err)
 		}
-		return func(g plan.Grants, _ string) (string, plan.Explanation, error) {
-			return method + " " + u.String(), g.WhyURL(method, u), nil
+		return func(k knowledge) (string, plan.Explanation) {
+			return method + " " + u.String(), k.grants.WhyURL(method, u, k.sets()...)
 		}, nil
 	case cmd.Flags().Changed("tool"):
 		server, tool, ok := strings.Cut(o.tool, ".")
 		if !ok || server == "" || tool == "" {
 			return nil, usage(cmd, fmt.Errorf("--tool takes SERVER.TOOL, not %q", o.tool))
 		}
-		return func(g plan.Grants, _ string) (string, plan.Explanation, error) {
-			return "tool " + o.tool, g.WhyTool(o.tool), nil
+		return func(k knowledge) (string, plan.Explanation) {
+			return "tool " + o.tool, k.grants.WhyTool(o.tool)
 		}, nil
+	case o.path == "":
+		return nil, usage(cmd, errors.New("--path takes a path, and is empty"))
 	}
-	return func(g plan.Grants, root string) (string, plan.Explanation, error) {
-		rel, err := inside(root, o.path)
-		if err != nil {
-			return "", plan.Explanation{}, err
-		}
-		return "path " + rel, g.WhyPath(rel), nil
+	return func(k knowledge) (string, plan.Explanation) {
+		rel := inside(k.root, k.home, o.path)
+		return "path " + rel, k.grants.WhyPath(rel)
 	}, nil
 }
 
@@ -183,20 +190,38 @@ func target(method, text string) (string, *url.URL, error) {
 	return method, &url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}, nil
 }
 
-// inside is a path as the repository's patterns see it.
-func inside(root, path string) (string, error) {
-	rel := path
-	if filepath.IsAbs(path) {
-		var err error
-		if rel, err = filepath.Rel(root, filepath.Clean(path)); err != nil {
-			return "", fmt.Errorf("%q is not in the repository", path)
+// inside is a path as the repository's patterns see it; of one that lies outside, the absolute path, or "~/…" in the
+// home directory.
+func inside(root, home, path string) string {
+	if rest, ok := strings.CutPrefix(path, "~"); ok && (rest == "" || rest[0] == '/') && filepath.IsAbs(home) {
+		path = home + rest
+	}
+	abs := path
+	if !filepath.IsAbs(path) {
+		abs = filepath.Join(root, path)
+	}
+	abs = filepath.Clean(abs)
+	for _, p := range []string{abs, followed(abs)} {
+		if rel, err := filepath.Rel(root, p); err == nil && filepath.IsLocal(rel) {
+			if strings.HasPrefix(rel, "~/") {
+				rel = "./" + rel // a directory of that name
+			}
+			return rel
 		}
 	}
-	rel = filepath.ToSlash(filepath.Clean(rel))
-	if path == "" || !filepath.IsLocal(rel) {
-		return "", fmt.Errorf("%q is not in the repository", path)
+	if rel, err := filepath.Rel(home, abs); err == nil && filepath.IsLocal(rel) {
+		return "~/" + rel
 	}
-	return rel, nil
+	return abs
+}
+
+// followed is a path whose directories are real: of the repository the real path is known.
+func followed(abs string) string {
+	dir, err := filepath.EvalSymlinks(filepath.Dir(abs))
+	if err != nil {
+		return abs
+	}
+	return filepath.Join(dir, filepath.Base(abs))
 }
 
 func (a *app) explain(w answer, asJSON bool) error {
@@ -204,6 +229,9 @@ func (a *app) explain(w answer, asJSON bool) error {
 		return encodeJSON(a.out, w)
 	}
 	said := map[string]string{"allow": "allowed", "ask": "asked about first", "deny": "denied", "read": "can be read", "write": "can be changed", "hidden": "hidden"}[w.Decision]
+	if w.Decision == "hidden" && (strings.HasPrefix(w.Asked, "path /") || strings.HasPrefix(w.Asked, "path ~/")) {
+		said = "not there"
+	}
 	fmt.Fprintf(a.out, "%s: %s\n", said, escaped(w.Asked))
 	for _, line := range [][2]string{{"rule", w.Rule}, {"reason", w.Reason}} {
 		if line[1] != "" {

@@ -4,12 +4,12 @@ import (
 	"cmp"
 	"fmt"
 	"net/url"
-	"path"
 	"slices"
 	"strconv"
 	"strings"
 
 	"agentbox/internal/policy"
+	"agentbox/internal/profiles"
 )
 
 // Explanation is one answer with its grounds.
@@ -17,12 +17,12 @@ type Explanation struct {
 	Decision string `json:"decision"` // "allow", "ask", "deny"; of a path "write", "read", "hidden"
 	Rule     string `json:"rule"`     // where what decided it stands, or "built-in"
 	Reason   string `json:"reason"`   // one plain sentence
-	Change   string `json:"change"`   // what would change it: a sentence, and below it lines of TOML that can be copied
+	Change   string `json:"change"`   // what would change it: sentences, and below them lines of TOML that can be copied
 }
 
 // WhyURL explains what a request is answered. What "origin" means is not in the grants: add the rules of OriginRules to
-// Network first, where the repository is known.
-func (g Grants) WhyURL(method string, u *url.URL) Explanation {
+// Network first, where the repository is known. The sets are those that the profile could use.
+func (g Grants) WhyURL(method string, u *url.URL, sets ...profiles.NamedSet) Explanation {
 	r, err := request(method, u)
 	if err != nil {
 		return Explanation{Decision: string(policy.Deny), Rule: "built-in", Reason: err.Error(), Change: "no rule can name it"}
@@ -35,7 +35,7 @@ func (g Grants) WhyURL(method string, u *url.URL) Explanation {
 	case d.Rule == "only":
 		e.Change = "only whoever keeps " + file(e.Rule) + " can change that"
 	case d.Rule == fromDefault:
-		e.Change = g.allowing(r)
+		e.Change = g.allowing(r, sets)
 	case i < 0:
 		e.Change = "nothing changes that: it holds for every profile"
 	default:
@@ -87,20 +87,89 @@ func (g Grants) beside(r policy.Request, d policy.Decision) string {
 	return out
 }
 
-// allowing is the narrowest rule that allows a request, or asks for it where the tier wants that.
-func (g Grants) allowing(r policy.Request) string {
-	action := policy.Allow
+// allowing says how a request is allowed, or asked for where the tier wants that: by a named set that has it, by a grant
+// of the person's, by a rule.
+func (g Grants) allowing(r policy.Request, sets []profiles.NamedSet) string {
+	action, read := policy.Allow, writing([]string{r.Method}) == ""
 	f := floors{}
 	f.tier(g.Tier, g.Origins["tier"])
-	if f[pathWrites].word == string(policy.Ask) && writing([]string{r.Method}) != "" {
+	if f[pathWrites].word == string(policy.Ask) && !read {
 		action = policy.Ask
 	}
-	return fmt.Sprintf("to %s it, add to ~/.config/agentbox/profiles/%s.toml (for you; it begins with version = 1), or to .agentbox/%s.toml (for the team, which each person is asked to trust):\n\n%s",
-		action, g.Profile, g.Profile, rule(action, r))
+	files := fmt.Sprintf("~/.config/agentbox/profiles/%s.toml (for you; it begins with version = 1), or to .agentbox/%s.toml (for the team, which each person is asked to trust)", g.Profile, g.Profile)
+	rule := rule(action, widened(r))
+	if action == policy.Ask { // a grant only allows
+		return fmt.Sprintf("to ask it, add to %s:\n\n%s", files, rule)
+	}
+	grant := "agentbox grants add " + grantArgs(widened(r))
+	if set, ok := g.having(r, sets); ok {
+		return fmt.Sprintf("to allow it, take the named set %s (%s): add to %s:\n\n[network]\nuse = [\"...\", %q]\n\nor, for you and this repository alone: %s\nor a rule in one of these files:\n\n%s",
+			set.Name, set.Description, files, set.Name, grant, rule)
+	}
+	return fmt.Sprintf("to allow it for you and this repository alone: %s\nor add to %s:\n\n%s", grant, files, rule)
+}
+
+// having is the first of the sets that are not in use yet whose rules alone allow a request.
+func (g Grants) having(r policy.Request, sets []profiles.NamedSet) (profiles.NamedSet, bool) {
+	i := slices.IndexFunc(sets, func(s profiles.NamedSet) bool {
+		set := policy.Set{Default: policy.Deny, Rules: rules(s.Rules)}
+		return !slices.Contains(g.Use, s.Name) && set.Decide(r).Allowed()
+	})
+	if i < 0 {
+		return profiles.NamedSet{}, false
+	}
+	return sets[i], true
+}
+
+// wanted is a request with what the rule for it is to say.
+type wanted struct {
+	policy.Request
+	methods []string
+	anyPath bool
+}
+
+// widened is what a person wants who asks about one request: who may read one page of a host reads the others too.
+// What may change something there is to be said for each path.
+func widened(r policy.Request) wanted {
+	if r.Method == "GET" || r.Method == "HEAD" {
+		return wanted{r, []string{"GET", "HEAD"}, true}
+	}
+	return narrow(r)
+}
+
+func narrow(r policy.Request) wanted {
+	if r.Method == "" {
+		return wanted{Request: r}
+	}
+	return wanted{Request: r, methods: []string{r.Method}}
+}
+
+// path is the pattern for the path; "" when no pattern names it alone, or none is wanted.
+func (a wanted) path() string {
+	p, err := policy.ParsePathPattern(a.Path)
+	if a.anyPath || err != nil || !p.Match(a.Path) || strings.Contains(a.Path, "*") || !policy.CanonicalPath(a.Path) {
+		return ""
+	}
+	return a.Path
+}
+
+// grantArgs are the arguments of "agentbox grants add" for a rule.
+func grantArgs(a wanted) string {
+	out := a.Host.String()
+	if a.Port != 443 {
+		out += fmt.Sprintf(" --port %d", a.Port)
+	}
+	for _, m := range a.methods {
+		out += " --method " + m
+	}
+	if p := a.path(); p != "" {
+		out += " --path '" + strings.ReplaceAll(p, "'", `'\''`) + "'"
+	}
+	return out
 }
 
 func (g Grants) denying(r policy.Request) string {
-	return fmt.Sprintf("to deny it, add to .agentbox/%s.toml (it begins with version = 1); deny goes before allow:\n\n%s", g.Profile, rule(policy.Deny, r))
+	return fmt.Sprintf("to deny it, add to .agentbox/%s.toml (it begins with version = 1); deny goes before allow:\n\n%s", g.Profile, rule(policy.Deny, narrow(r)))
 }
 
 // lifting says what becomes of a rule that denies or asks: nothing that is added goes before it.
@@ -117,17 +186,17 @@ func (g Grants) lifting(r policy.Request, by policy.Rule) string {
 }
 
 // rule writes the rule for one request.
-func rule(action policy.Action, r policy.Request) string {
+func rule(action policy.Action, r wanted) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "[[network.rule]]\naction = %q\nhost = %q\n", action, r.Host)
 	if r.Port != 443 {
 		fmt.Fprintf(&b, "ports = [%d]\n", r.Port)
 	}
-	if r.Method != "" {
-		fmt.Fprintf(&b, "methods = [%s]\n", quoted(r.Method))
+	if len(r.methods) > 0 {
+		fmt.Fprintf(&b, "methods = %s\n", quotedList(r.methods))
 	}
-	if p, err := policy.ParsePathPattern(r.Path); err == nil && p.Match(r.Path) && !strings.Contains(r.Path, "*") && policy.CanonicalPath(r.Path) {
-		fmt.Fprintf(&b, "paths = [%s]\n", quoted(r.Path))
+	if p := r.path(); p != "" {
+		fmt.Fprintf(&b, "paths = [%s]\n", quoted(p))
 	}
 	return b.String()
 }
@@ -174,38 +243,4 @@ func matchTool(pattern, name string) bool {
 		rest = rest[i+len(part):]
 	}
 	return ok && strings.HasSuffix(rest, parts[len(parts)-1])
-}
-
-// WhyPath explains what may be done with a path of the repository, relative to its top.
-func (g Grants) WhyPath(rel string) Explanation {
-	rel = path.Clean(strings.TrimPrefix(rel, "./"))
-	if rel == ".." || strings.HasPrefix(rel, "../") || path.IsAbs(rel) {
-		return Explanation{Decision: "hidden", Rule: "built-in", Reason: rel + " is not in the repository: nothing of this machine outside it is seen but its tools", Change: "nothing changes that"}
-	}
-	for i, pattern := range g.Workspace.Hide {
-		if hides(pattern, rel) {
-			at := origin(g, "workspace.hide", i)
-			return Explanation{Decision: "hidden", Rule: at, Reason: fmt.Sprintf("%q in workspace.hide names %s", pattern, rel), Change: g.showing(pattern, at)}
-		}
-	}
-	e := Explanation{Rule: "workspace.mode" + wrapped(" (", g.Origins["workspace.mode"], ")"),
-		Change: fmt.Sprintf("to hide it, add to .agentbox/%s.toml (it begins with version = 1):\n\n[workspace]\nhide = [\"...\", %q]\n", g.Profile, rel)}
-	switch g.Workspace.Mode {
-	case Direct:
-		e.Decision, e.Reason = "write", "nothing hides it, and mode = \"direct\" lets the agent change your files as it goes"
-	case Review:
-		e.Decision, e.Reason = "write", "nothing hides it, and mode = \"review\" lets the agent change a copy of it"
-	default:
-		e.Decision, e.Reason = "read", "nothing hides it, and mode = \"readonly\" lets the agent change nothing"
-	}
-	return e
-}
-
-func (g Grants) showing(pattern, at string) string {
-	if strings.HasPrefix(at, organisationFile) {
-		return "only whoever keeps " + organisationFile + " can change that"
-	}
-	kept := slices.DeleteFunc(slices.Clone(g.Workspace.Hide), func(p string) bool { return p == pattern })
-	return fmt.Sprintf("take it out of the list at %s, or put another list over it in ~/.config/agentbox/profiles/%s.toml (it begins with version = 1):\n\n[workspace]\nhide = %s\n",
-		at, g.Profile, quotedList(kept))
 }

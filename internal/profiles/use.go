@@ -136,6 +136,24 @@ func (e expansion) mark(p *Profile) {
 	}
 }
 
+// NamedSets gives the sets that a profile could use, by their names, but for "origin". One that can't be read is left
+// out: whoever uses it is told.
+func (f Files) NamedSets() []NamedSet {
+	var out []NamedSet
+	for _, name := range f.SetNames() {
+		src, err := f.set(name)
+		if src == nil || err != nil {
+			continue
+		}
+		d := newDocument()
+		root, set := d.readSet(src, name)
+		if root != nil && !d.problems.failed() {
+			out = append(out, set)
+		}
+	}
+	return out
+}
+
 // LoadSet reads the file of one named set. The error is Problems.
 func LoadSet(name string, data []byte, file string) (NamedSet, error) {
 	d := newDocument()

@@ -1,0 +1,129 @@
+package plan
+
+import (
+	"net/url"
+	"strings"
+	"testing"
+
+	"agentbox/internal/profiles"
+)
+
+// Somebody asks about the paths that would hurt most: what git obeys, and what is not theirs to show.
+func TestWhyTellsTheGuardsOfTheRepository(t *testing.T) {
+	g := granted(t, asked) // direct, and hides "*.pem" and others
+	g.Workspace.Hide = append(g.Workspace.Hide, "config", "HEAD")
+	for _, tc := range []struct{ path, decision, reason string }{
+		{".git/config", "read", "a filtered copy"},
+		{".git/config.worktree", "read", "a filtered copy"},
+		{".git/hooks", "read", "read-only"},
+		{".git/hooks/pre-commit", "read", "your own git obeys"},
+		{".git/worktrees/x/gitdir", "read", "read-only"},
+		{".git/commondir", "read", "read-only"},
+		{".git/modules/lib/hooks/x", "read", "read-only"},
+		{".git/modules/lib/config", "read", "a filtered copy"},
+		{".git/config.bak", "hidden", "copy of git's configuration"},
+		{".git/.git-credentials", "hidden", "copy of git's configuration"},
+		{"./.git/hooks/../config", "read", "a filtered copy"},
+		{"lib/.git", "read", "below the top are read-only"},
+		{"lib/.git/hooks/x", "read", "below the top are read-only"},
+		{"lib/.git/config", "read", "a filtered copy"},
+		{".git/HEAD", "write", "git works inside"},
+		{".git/refs/heads/main", "write", "git works inside"},
+		{"~/.ssh/id_rsa", "hidden", "home directory, which is not there"},
+		{"~", "hidden", "home directory, which is not there"},
+		{"/etc/shadow", "hidden", "not in the repository"},
+		{"../x", "hidden", "not in the repository"},
+		{"a/../../x", "hidden", "not in the repository"},
+		{"/usr/bin/git", "read", "/usr are shown read-only"},
+		{"config", "hidden", "workspace.hide"},
+	} {
+		e := g.WhyPath(tc.path)
+		if e.Decision != tc.decision || !strings.Contains(e.Reason, tc.reason) || e.Rule == "" || e.Change == "" || tc.decision != "write" && strings.Contains(e.Change, "to hide it") {
+			t.Errorf("%s: %+v", tc.path, e)
+		}
+	}
+	g.Workspace.Mode = ReadOnly
+	if e := g.WhyPath(".git/HEAD"); e.Decision != "read" || e.Change == "" {
+		t.Errorf("readonly: %+v", e)
+	}
+}
+
+// What is told to hide a path is a pattern that the reader takes, and that names it.
+func TestThePatternOfWhyHidesThePath(t *testing.T) {
+	for _, rel := range []string{"main.go", "a/b", "!a", "~x", "a[b", "a*b/c?", `back\slash`, "...", "**", "[a]/**", "x y", `it's "quoted"`, "*", "a/!b"} {
+		g := granted(t, asked)
+		g.Workspace.Hide = nil
+		_, snippet, ok := strings.Cut(g.WhyPath(rel).Change, "\n\n")
+		if !ok {
+			t.Errorf("%q: nothing is told", rel)
+			continue
+		}
+		f, err := profiles.LoadFloors([]byte("version = 1\n"+strings.Replace(snippet, `"...", `, "", 1)), "x.toml")
+		if err != nil {
+			t.Errorf("%q: %v", rel, err)
+			continue
+		}
+		g.Workspace.Hide = f.Workspace.Hide
+		if g.WhyPath(rel).Decision != "hidden" || g.WhyPath("other").Decision == "hidden" {
+			t.Errorf("%q is not hidden by %q alone", rel, f.Workspace.Hide)
+		}
+	}
+	for _, rel := range []string{".", "", "a\x1b[2J", "a\xff"} {
+		if e := granted(t, asked).WhyPath(rel); strings.Contains(e.Change, "[workspace]") {
+			t.Errorf("%q: %+v", rel, e)
+		}
+	}
+}
+
+// Two patterns hide a path: taking out one of them shows nothing.
+func TestWhatShowsAPathTakesOutAllThatHideIt(t *testing.T) {
+	g := granted(t, asked)
+	g.Workspace.Hide = []string{".env", "key", ".env*"}
+	if e := g.WhyPath(".env"); !strings.HasSuffix(e.Change, "hide = [\"key\"]\n") {
+		t.Errorf("%+v", e)
+	}
+}
+
+func npmSet(t *testing.T) profiles.NamedSet {
+	t.Helper()
+	set, err := profiles.LoadSet("npm", []byte("version = 1\ndescription = 'Packages'\n[[rule]]\naction = 'allow'\nhost = 'registry.npmjs.org'\nmethods = ['GET', 'HEAD']\n"), "npm.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return set
+}
+
+// npm install fails at the registry: the first answer is the set made for it, then a grant, then the rule.
+func TestWhyNamesTheSetThatHasAHost(t *testing.T) {
+	set, g := npmSet(t), granted(t, asked)
+	ask := func(method, address string) string {
+		u, err := url.Parse(address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return g.WhyURL(method, u, set).Change
+	}
+	change, at := ask("GET", "https://registry.npmjs.org/left-pad"), 0
+	for _, part := range []string{`use = ["...", "npm"]`, "agentbox grants add registry.npmjs.org --method GET --method HEAD\n", "[[network.rule]]", `methods = ["GET", "HEAD"]`} {
+		i := strings.Index(change[at:], part)
+		if i < 0 {
+			t.Fatalf("%q is not in its place in:\n%s", part, change)
+		}
+		at += i
+	}
+	if strings.Contains(change, "left-pad") {
+		t.Errorf("one page is allowed:\n%s", change)
+	}
+	for _, other := range []string{ask("PUT", "https://registry.npmjs.org/left-pad"), ask("GET", "https://registry.npmjs.org:8443/"), ask("GET", "https://other.test/")} {
+		if strings.Contains(other, "npm\"") || !strings.Contains(other, "agentbox grants add ") {
+			t.Errorf("the set does not allow it:\n%s", other)
+		}
+	}
+	if put := ask("PUT", "https://registry.npmjs.org/it's"); !strings.Contains(put, `--method PUT --path '/it'\''s'`) {
+		t.Errorf("got:\n%s", put)
+	}
+	g.Use = append(g.Use, "npm")
+	if change := ask("GET", "https://registry.npmjs.org/"); strings.Contains(change, "use = ") {
+		t.Errorf("it is in use:\n%s", change)
+	}
+}
