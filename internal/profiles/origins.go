@@ -8,16 +8,16 @@ import (
 
 // Origins tells where each value of a profile was written, by its path: "workspace.mode", "network.rule[0].host". There
 // are as many as values, so they are worked out when they are asked for. The zero value knows none.
-type Origins struct{ of *written }
+type Origins struct{ of *mergedTree }
 
-// written is the tree that a profile was made of.
-type written struct {
+// mergedTree is the tree that a profile was made of.
+type mergedTree struct {
 	sync.Mutex // files remember the place that was asked for last
 	root       *node
 	table      reflect.Type
 }
 
-func (d *document) origins(t reflect.Type) Origins { return Origins{&written{root: d.root, table: t}} }
+func (d *document) origins(t reflect.Type) Origins { return Origins{&mergedTree{root: d.root, table: t}} }
 
 // All is every place.
 func (o Origins) All() map[string]Place { return o.walk(true) }
