@@ -17,7 +17,9 @@ type mergedTree struct {
 	table      reflect.Type
 }
 
-func (d *document) origins(t reflect.Type) Origins { return Origins{&mergedTree{root: d.root, table: t}} }
+func (d *document) origins(t reflect.Type) Origins {
+	return Origins{&mergedTree{root: d.root, table: t}}
+}
 
 // All is every place.
 func (o Origins) All() map[string]Place { return o.walk(true) }
