@@ -34,7 +34,7 @@ type flags struct {
 func (l layers) decide(name string, floors profiles.Floors, fl flags) (decision, error) {
 	loaded, err := profiles.Load(name, l.files)
 	if err != nil {
-		return decision{}, err
+		return decision{}, wayOut(err, l.files)
 	}
 	d := decision{profile: loaded.Profile, warnings: loaded.Warnings, floors: floors}
 	if d.grants, err = plan.Grant(plan.GrantInputs{Profile: d.profile, Floors: floors, Timeout: fl.timeout, Mode: fl.mode}); err != nil {

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"agentbox/internal/plan"
 	"agentbox/internal/trust"
 )
 
@@ -112,12 +114,13 @@ func writeGrants(w io.Writer, rows []grantRow, all bool) error {
 }
 
 func newGrantsAdd(a *app) *cobra.Command {
-	var r trust.Rule
+	var methods, patterns []string
 	var ports []uint
 	cmd := &cobra.Command{
 		Use: "add HOST", Short: "Allow a host in this repository",
 		Long: `Allows requests to HOST for every profile that is run in this repository, until you revoke it. Say no more than is needed:
---method, --path and --port narrow it.
+--method, --path and --port narrow it. HOST may also be "example.com:8443", as the summary of a run prints it, or an address
+such as https://example.com/api, of which host, port and path count.
 
 Exit codes: 0 allowed, 1 the rule can't be written, 2 usage.`,
 		Example: "  agentbox grants add docs.example.com --method GET --method HEAD\n  agentbox grants add \"*.example.com\" --path \"/api/**\" --port 8443",
@@ -131,31 +134,56 @@ Exit codes: 0 allowed, 1 the rule can't be written, 2 usage.`,
 			if err != nil {
 				return err
 			}
-			r.Host = args[0]
-			for _, p := range ports {
-				if p == 0 || p > 65535 {
-					return &usageError{fmt.Errorf("%d is not a port", p), "ports are 1 to 65535"}
-				}
-				r.Ports = append(r.Ports, uint16(p))
-			}
-			g := trust.GrantsOf(paths.Config, repo.Root)
-			added, err := g.AddRule(r, time.Now())
+			r, err := grantRule(args[0], ports, methods, patterns)
 			if err != nil {
 				return err
 			}
-			if !added {
-				a.say("%s allows that already", a.tilde(g.Path))
-				return nil
-			}
-			a.say("allowed in %s; \"agentbox grants revoke %s\" takes it back", escaped(repo.Root), r.Host)
-			return nil
+			return a.grant(trust.GrantsOf(paths.Config, repo.Root), r)
 		},
 	}
 	f := cmd.Flags()
-	f.StringArrayVar(&r.Methods, "method", nil, "only this HTTP method; may be given again")
-	f.StringArrayVar(&r.Paths, "path", nil, "only paths of this pattern, \"/api/**\"; may be given again")
+	f.StringArrayVar(&methods, "method", nil, "only this HTTP method; may be given again")
+	f.StringArrayVar(&patterns, "path", nil, "only paths of this pattern, \"/api/**\"; may be given again")
 	f.UintSliceVar(&ports, "port", nil, "another port than 443; may be given again")
 	return cmd
+}
+
+// grant adds a rule, and takes it back when the file is no layer then.
+func (a *app) grant(g trust.Grants, r trust.Rule) error {
+	floors, err := readFloors(policyFile)
+	if err != nil {
+		return err
+	}
+	name := a.tilde(g.Path)
+	if _, err := loads(g, name, floors); err != nil {
+		return err
+	}
+	added, err := g.AddRule(r, time.Now())
+	if err != nil {
+		return err
+	}
+	what, granted := describe(r), plan.Grants{}
+	if granted, err = loads(g, name, floors); err != nil && added {
+		return errors.Join(fmt.Errorf("allowing %s, which is taken back: %w", what, err), takeBack(g))
+	}
+	if !added {
+		a.say("allowed already: %s", what)
+	} else {
+		a.say("allowed in %s: %s; \"agentbox grants revoke %s\" takes it back", escaped(g.Repo), what, quoteWord(r.Host))
+	}
+	if by := overruled(granted, r); by != "" {
+		a.say("warning: the organisation's policy goes before it, so that it is denied all the same (%s)", by)
+	}
+	return nil
+}
+
+// takeBack removes the rule that was added last.
+func takeBack(g trust.Grants) error {
+	rules, err := g.ListRules()
+	if err == nil && len(rules) > 0 {
+		_, err = g.RemoveRule(strconv.Itoa(len(rules)))
+	}
+	return err
 }
 
 func newGrantsRevoke(a *app) *cobra.Command {

@@ -136,7 +136,7 @@ func (a *app) mine(root string) (profiles.Files, profiles.Floors, error) {
 func granted(name string, f profiles.Files, floors profiles.Floors) (profiles.Loaded, plan.Grants, error) {
 	loaded, err := profiles.Load(name, f)
 	if err != nil {
-		return loaded, plan.Grants{}, err
+		return loaded, plan.Grants{}, wayOut(err, f)
 	}
 	g, err := plan.Grant(plan.GrantInputs{Profile: loaded.Profile, Floors: floors})
 	return loaded, g, err
