@@ -19,7 +19,7 @@ type Pattern struct {
 // "*.github.io") and stars anywhere else.
 func ParsePattern(s string) (Pattern, error) {
 	if s == "*" || s == "*." {
-		return Pattern{}, errors.New(`host "*" would match every name: use default = "allow" if that is meant`)
+		return Pattern{}, errors.New(`host "*" would match every name`)
 	}
 	rest, wild := strings.CutPrefix(s, "*.")
 	if strings.Contains(rest, "*") {

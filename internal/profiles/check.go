@@ -4,6 +4,7 @@ import (
 	"math"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"agentbox/internal/policy"
@@ -109,7 +110,7 @@ func (d *document) checkTemplates(p *Profile, s string, at []string) {
 		case t == "repo" || t == "home" || t == "user":
 		case placeholder && slices.ContainsFunc(p.Credentials, known):
 		case placeholder:
-			d.value(at, "unknown-template", "", "template {%s} names no [[credential]]", t)
+			d.value(at, "unknown-template", "add a [[credential]] with name = "+strconv.Quote(name), "template {%s} names no [[credential]]", t)
 		default:
 			d.value(at, "unknown-template", "there are {repo}, {home}, {user}, {placeholder.NAME} and {placeholder.NAME.last20}; write {{"+t+"} for the text itself", "unknown template {%s}", t)
 		}
@@ -142,7 +143,7 @@ func (d *document) checkHide(hide []string, at ...string) {
 func checkTwice[T ~string](d *document, words []T, at ...string) {
 	for i, w := range words {
 		if w != "" && slices.Contains(words[:i], w) {
-			d.value(join(at, index(i)), "duplicate", "", "%q stands here already", w)
+			d.value(join(at, index(i)), "duplicate", "leave it out", "%q stands here already", w)
 		}
 	}
 }
@@ -159,7 +160,7 @@ func (d *document) checkUnique(n int, name func(int) string, key string, at ...s
 	first := map[string]int{}
 	for i := range n {
 		if j, ok := first[name(i)]; ok && name(i) != "" {
-			d.value(join(join(at, index(i)), key), "duplicate", "", "%q is at %s already", name(i), d.spoken(join(at, index(j))...))
+			d.value(join(join(at, index(i)), key), "duplicate", "give it another "+key+", or keep one of them", "%q is at %s already", name(i), d.spoken(join(at, index(j))...))
 			continue
 		}
 		first[name(i)] = i
@@ -200,7 +201,7 @@ func (d *document) checkRule(r Rule, at []string) {
 	}
 	for i, p := range r.Ports {
 		if p != 0 && slices.Contains(r.Ports[:i], p) {
-			d.value(join(join(at, "ports"), index(i)), "duplicate", "", "port %d stands here already", p)
+			d.value(join(join(at, "ports"), index(i)), "duplicate", "leave it out", "port %d stands here already", p)
 		}
 	}
 }
@@ -300,11 +301,11 @@ func (d *document) ruleLevel(n Network, i int) Level {
 
 // checkHandedIn sees that the agent gets the placeholder somewhere, and the real value nowhere.
 func (d *document) checkHandedIn(p *Profile, c Credential, mentioned map[string]bool, at []string) {
-	if c.Env == "" && !mentioned[string(c.Name)] {
+	if c.Name != "" && !d.has(join(at, "env")...) && !mentioned[string(c.Name)] {
 		d.key(at, "unseen-placeholder", `add env = "NAME", or {placeholder.`+string(c.Name)+`} to a file`, "the agent never gets the placeholder of credential %q", c.Name)
 	}
 	if _, ok := p.Agent.Env[c.Env]; ok && c.Env != "" {
-		d.value(join(at, "env"), "env-conflict", "", "agent.env sets %s too", c.Env)
+		d.value(join(at, "env"), "env-conflict", "keep one of them", "agent.env sets %s too, at %s", c.Env, d.spoken("agent", "env", string(c.Env)))
 	}
 	for i, pass := range p.Agent.Pass {
 		for _, name := range []EnvName{c.Env, c.Source.Env} {
@@ -341,25 +342,25 @@ func (d *document) checkShared(credentials []Credential) {
 		host   policy.Host
 		header string
 	}
-	vars, slots := map[EnvName]Name{}, map[slot]Name{}
+	vars, slots := map[EnvName]int{}, map[slot]int{}
 	for i, c := range credentials {
 		at := []string{"credential", index(i)}
 		if first, ok := vars[c.Env]; ok && c.Env != "" {
-			d.value(join(at, "env"), "env-conflict", "", "%s holds the placeholder of credential %q already", c.Env, first)
+			d.value(join(at, "env"), "env-conflict", "give one of them another env", "%s holds the placeholder of credential %q already, at %s", c.Env, credentials[first].Name, d.spoken("credential", index(first), "env"))
 		} else {
-			vars[c.Env] = c.Name
+			vars[c.Env] = i
 		}
-		clash, taken := Name(""), false
+		clash, taken := 0, false
 		for _, h := range c.Hosts {
 			s := slot{h, strings.ToLower(c.Header.Name())}
-			if first, ok := slots[s]; ok && !taken && first != c.Name {
+			if first, ok := slots[s]; ok && !taken && credentials[first].Name != c.Name {
 				clash, taken = first, true
 			} else if !ok {
-				slots[s] = c.Name
+				slots[s] = i
 			}
 		}
 		if taken && c.Header != "" {
-			d.value(join(at, "header"), "header-conflict", "", "credential %q uses header %s for the same host already", clash, c.Header.Name())
+			d.value(join(at, "header"), "header-conflict", "keep one of them for that host", "credential %q uses header %s for the same host already, at %s", credentials[clash].Name, c.Header.Name(), d.spoken("credential", index(clash), "header"))
 		}
 	}
 }
@@ -368,7 +369,7 @@ func (d *document) checkServer(s Server, at []string) {
 	if d.has(join(at, "command")...) {
 		d.checkCommand(s.Command, join(at, "command"), `write the program first, such as ["mcp-server-filesystem"]`)
 	}
-	if len(s.Allow)+len(s.Ask) == 0 {
+	if s.Name != "" && len(s.Allow)+len(s.Ask) == 0 {
 		d.warnKey(at, "no-tools", `add allow = ["read_*"] or ask = ["*"]`, "no tool of server %q may be called", s.Name)
 	}
 	lists := []struct {

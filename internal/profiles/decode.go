@@ -44,7 +44,7 @@ func (d *document) read(src *source) *node {
 	}
 	// What is missing at the end of a file is missing behind its last word.
 	offset := min(f.offset, len(bytes.TrimRight(src.data, "\r\n")))
-	d.report(src, offset, Problem{Code: f.code, Text: f.text})
+	d.report(src, offset, Problem{Code: f.code, Text: f.text, Hint: tomlHint(src, f)})
 	return nil
 }
 
@@ -201,18 +201,18 @@ func (d *document) decode(n *node, dst reflect.Value) {
 
 func (d *document) text(n *node, dst encoding.TextUnmarshaler) {
 	if n.kind != stringKind {
-		d.mismatch(n, "a string")
+		d.mismatch(n, reflect.TypeOf(dst).Elem(), "a string")
 		return
 	}
 	if err := dst.UnmarshalText([]byte(n.text)); err != nil {
-		d.at(n, "bad-value", hintOf(err), "%s", err)
+		d.at(n, "bad-value", d.textHint(dst, n.text, err), "%s", err)
 	}
 }
 
 func (d *document) plain(n *node, dst *string) {
 	switch {
 	case n.kind != stringKind:
-		d.mismatch(n, "a string")
+		d.mismatch(n, reflect.TypeFor[string](), "a string")
 	case strings.ContainsRune(n.text, 0):
 		d.at(n, "bad-value", "", "a string holds a NUL byte")
 	default:
@@ -228,7 +228,7 @@ func (d *document) number(n *node, dst reflect.Value) {
 	case n.kind == boolKind && dst.Kind() == reflect.Bool:
 		dst.SetBool(n.bits != 0)
 	default:
-		d.mismatch(n, wanted(dst))
+		d.mismatch(n, dst.Type(), wanted(dst))
 	}
 }
 
@@ -338,7 +338,7 @@ func classOf(t reflect.Type) (class, reflect.Type) {
 
 func (d *document) structure(n *node, dst reflect.Value) {
 	if n.kind != tableKind {
-		d.mismatch(n, "a table")
+		d.mismatch(n, dst.Type(), "a table")
 		return
 	}
 	if done := reflect.ValueOf(n.done); done.IsValid() && done.Type().Elem() == dst.Type() {
@@ -369,7 +369,7 @@ func (d *document) elsewhere(t reflect.Type, name string) bool {
 
 // missing reports at the table. The root stands where everything without a place does, which is not wrong for that.
 func (d *document) missing(n *node) {
-	d.atKey(n, "missing-key", "", "%s is missing", d.describe())
+	d.atKey(n, "missing-key", d.missingHint(), "%s is missing", d.describe())
 	if len(d.steps) == 1 {
 		delete(d.wrong, spot{n.src, int(n.key)})
 	}
@@ -388,11 +388,7 @@ func (d *document) unknown(n *node, fields []field) {
 		if len(d.problems) >= maxProblems {
 			return
 		}
-		hint := "the keys here are " + strings.Join(known, ", ")
-		if near := nearest(name, known); near != "" {
-			hint = fmt.Sprintf("did you mean %q?", near)
-		}
-		d.atKey(n.items[i], "unknown-key", hint, "unknown key %q", name)
+		d.atKey(n.items[i], "unknown-key", d.unknownHint(name, known), "unknown key %q", name)
 	}
 }
 
@@ -407,7 +403,7 @@ func shortened(s string) string {
 
 func (d *document) slice(n *node, dst reflect.Value) {
 	if n.kind != arrayKind {
-		d.mismatch(n, "an array")
+		d.mismatch(n, dst.Type(), "an array")
 		return
 	}
 	if most := d.most(dst.Type()); len(n.items) > most {
@@ -464,7 +460,7 @@ func (d *document) ellipsis(n *node) (rest []*node) {
 		case !d.layer || d.inEntry():
 			d.at(item, "ellipsis", "write all elements here", `"..." stands for the same list in the layers below, and %s is not merged with one`, d.describe())
 		case i != first:
-			d.at(item, "ellipsis", "", `"..." stands here a second time`)
+			d.at(item, "ellipsis", "leave it out", `"..." stands here a second time`)
 		}
 	}
 	return rest
@@ -477,7 +473,7 @@ func (d *document) inEntry() bool { return slices.Contains(d.steps, "") }
 
 func (d *document) mapping(n *node, dst reflect.Value) {
 	if n.kind != tableKind {
-		d.mismatch(n, "a table")
+		d.mismatch(n, dst.Type(), "a table")
 		return
 	}
 	if most := 1000; len(n.names) > most {
@@ -490,7 +486,7 @@ func (d *document) mapping(n *node, dst reflect.Value) {
 		key, value := reflect.New(dst.Type().Key()).Elem(), reflect.New(dst.Type().Elem()).Elem()
 		before := len(d.problems)
 		if err := key.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(name)); err != nil {
-			d.atKey(item, "bad-value", hintOf(err), "%s", err)
+			d.atKey(item, "bad-value", keyHint(key.Addr().Interface(), err), "%s", err)
 		}
 		d.down(name)
 		d.decode(item, value)
@@ -503,12 +499,12 @@ func (d *document) mapping(n *node, dst reflect.Value) {
 	dst.Set(out)
 }
 
-func (d *document) mismatch(n *node, want string) {
+func (d *document) mismatch(n *node, t reflect.Type, want string) {
 	got := n.kind.String()
 	if got == want || got == "a whole number" && want == "a number" {
 		got = "another kind of number"
 	}
-	d.at(n, "wrong-type", "", "%s must be %s, and is %s", d.describe(), want, got)
+	d.at(n, "wrong-type", d.typeHint(n, t), "%s must be %s, and is %s", d.describe(), want, got)
 }
 
 func (k kind) String() string {

@@ -175,7 +175,7 @@ func (l *loader) step(name string, at *node) (next *node, err error) {
 func (l *loader) mayExtend(name string, at *node) bool {
 	switch {
 	case name == l.names[len(l.names)-1]:
-		l.d.at(at, "extends-cycle", "leave it out: your file lies on the built-in one of the same name anyway", "profile %q extends itself", name)
+		l.d.at(at, "extends-cycle", l.itselfHint(name), "profile %q extends itself", name)
 	case slices.Contains(l.names, name):
 		l.d.at(at, "extends-cycle", "", "profile %q extends itself: %s", name, strings.Join(append(l.names[slices.Index(l.names, name):], name), " → "))
 	case len(l.names) > maxExtends:
@@ -185,6 +185,14 @@ func (l *loader) mayExtend(name string, at *node) bool {
 	}
 	l.broken = true
 	return false
+}
+
+// itselfHint knows whether something lies below the file anyway.
+func (l *loader) itselfHint(name string) string {
+	if files := l.named[name]; len(files) > 1 && files[0].level == BuiltIn {
+		return "leave it out: your file lies on the built-in one of the same name anyway"
+	}
+	return "leave it out, or name another profile; there is no built-in one of this name"
 }
 
 // extends finds what a profile's files say that it extends; they must agree.

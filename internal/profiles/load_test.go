@@ -214,7 +214,7 @@ func TestColumnsCountCharactersAndNothingRedrawsTheScreen(t *testing.T) {
 	text := "version = 1\r\n[agent]\r\ncommand = [\"x\"]\r\nenv = { A = \"äö😀\", B-C = \"\" } # \u202e\u200f \u00a0end\r\n"
 	_, err := Parse("x", []byte(text), "x.toml")
 	want := "x.toml:4:20: \"B-C\" is not a name of an environment variable\n" +
-		"     4 | env = { A = \"äö😀\", B-C = \"\" } # \ufffd\ufffd \ufffdend\n       |                    ^"
+		"     4 | env = { A = \"äö😀\", B-C = \"\" } # \ufffd\ufffd \ufffdend\n       |                    ^\n  hint: use letters, digits and underscores, such as \"API_TOKEN\""
 	if err == nil || err.Error() != want {
 		t.Errorf("got %v", err)
 	}

@@ -153,10 +153,20 @@ var nameForm = lazily(`^[a-z0-9][a-z0-9-]{0,62}$`)
 // UnmarshalText checks the form.
 func (n *Name) UnmarshalText(text []byte) error {
 	if !nameForm().Match(text) {
-		return hinted{fmt.Sprintf("%q is not a name", text), "use lower-case letters, digits and hyphens, and begin with a letter or a digit"}
+		return hinted{fmt.Sprintf("%q is not a name", text), nameHint(string(text))}
 	}
 	*n = Name(text)
 	return nil
+}
+
+// nameHint says which names there are, and offers the one that is nearest to s.
+func nameHint(s string) string {
+	hint := "use lower-case letters, digits and hyphens, and begin with a letter or a digit"
+	other := func(r rune) bool { return (r < 'a' || r > 'z') && (r < '0' || r > '9') }
+	if near := strings.Join(strings.FieldsFunc(strings.ToLower(s), other), "-"); !strings.Contains(s, "/") && nameForm().MatchString(near) {
+		hint += fmt.Sprintf(": %q", near)
+	}
+	return hint
 }
 
 // EnvName is the name of an environment variable.
@@ -167,7 +177,7 @@ var envForm = lazily(`^[A-Za-z_][A-Za-z0-9_]*$`)
 // UnmarshalText checks the form.
 func (n *EnvName) UnmarshalText(text []byte) error {
 	if !envForm().Match(text) {
-		return fmt.Errorf("%q is not a name of an environment variable", text)
+		return hinted{fmt.Sprintf("%q is not a name of an environment variable", text), `use letters, digits and underscores, such as "API_TOKEN"`}
 	}
 	*n = EnvName(text)
 	return nil
@@ -199,16 +209,26 @@ func (h *Header) UnmarshalText(text []byte) error {
 	name, value, ok := strings.Cut(string(text), ":")
 	name, value = strings.TrimSpace(name), strings.TrimSpace(value)
 	form := `write it as "Authorization: Bearer {token}"`
+	if !ok && httpguts.ValidHeaderFieldName(name) && !framing(name) {
+		form = fmt.Sprintf("write it as %q", headerForm(name))
+	}
 	switch {
 	case !ok || !httpguts.ValidHeaderFieldName(name) || !httpguts.ValidHeaderFieldValue(value):
 		return hinted{fmt.Sprintf("%q is not a header", text), form}
 	case strings.Count(value, "{token}") != 1:
 		return hinted{fmt.Sprintf("header %q must hold {token} once", text), form}
 	case framing(name):
-		return fmt.Errorf("header %q is not one that can carry a credential", name)
+		return hinted{fmt.Sprintf("header %q is not one that can carry a credential", name), `name the one that the service reads it from, such as "Authorization: Bearer {token}"`}
 	}
 	*h = Header(name + ": " + value)
 	return nil
+}
+
+func headerForm(name string) string {
+	if strings.EqualFold(name, "Authorization") {
+		return name + ": Bearer {token}"
+	}
+	return name + ": {token}"
 }
 
 // Name is the header's name as written.
@@ -232,7 +252,7 @@ var shapeForm = lazily(`^[A-Za-z0-9_-]{1,40}$`)
 // UnmarshalText checks the form.
 func (s *Shape) UnmarshalText(text []byte) error {
 	if !shapeForm().Match(text) {
-		return fmt.Errorf("%q is not the start of a token: letters, digits, hyphens and underscores, at most 40", text)
+		return hinted{fmt.Sprintf("%q is not the start of a token: letters, digits, hyphens and underscores, at most 40", text), `write it such as "sk-ant-"`}
 	}
 	*s = Shape(text)
 	return nil
