@@ -74,6 +74,9 @@ var setRule = regexp.MustCompile(`^(.+), ([a-z0-9-]+)\.toml:[0-9]+$`)
 // setOf is the named set that a rule comes from, and where that is used: "npm" and "agentbox.toml:3" for
 // "agentbox.toml:3, npm.toml:4". It is "" for a rule of a profile's own.
 func setOf(origin string) (name, used string) {
+	if !strings.Contains(origin, ", ") {
+		return "", "" // by far the most
+	}
 	if m := setRule.FindStringSubmatch(origin); m != nil {
 		return m[2], m[1]
 	}
