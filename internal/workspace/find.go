@@ -99,7 +99,7 @@ func isDir(path string) bool {
 }
 
 func refuseGitFile(at, git string) error {
-	text, err := os.ReadFile(git)
+	text, err := readRegular(git, maxText)
 	if err != nil {
 		return fmt.Errorf("finding the repository: %w", err)
 	}
@@ -196,7 +196,7 @@ func checkWorktree(root string, _ Person) error {
 
 // readConfig parses a configuration file; one that is not there is empty.
 func readConfig(path string) ([]entry, error) {
-	data, err := os.ReadFile(path)
+	data, err := readRegular(path, maxText)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

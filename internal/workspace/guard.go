@@ -121,7 +121,7 @@ func (b *builder) mountPoints() error {
 			return fmt.Errorf("guarding the repository's configuration: %w", err)
 		}
 	}
-	text, err := os.ReadFile(filepath.Join(b.repo.Git, "commondir"))
+	text, err := readRegular(filepath.Join(b.repo.Git, "commondir"), maxText)
 	if err != nil {
 		return fmt.Errorf("guarding the repository's configuration: %w", err)
 	}
@@ -247,7 +247,7 @@ func (b *builder) looseConfigs() error {
 }
 
 func (b *builder) alternates() {
-	text, err := os.ReadFile(filepath.Join(b.repo.Git, "objects", "info", "alternates"))
+	text, err := readRegular(filepath.Join(b.repo.Git, "objects", "info", "alternates"), maxText)
 	if err != nil || strings.TrimSpace(string(text)) == "" {
 		return
 	}

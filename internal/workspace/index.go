@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 )
 
@@ -21,7 +20,7 @@ var errIndex = errors.New("not an index that can be read")
 
 // readIndex gives the entries of a git directory's index (versions 2 to 4), in its order: by path.
 func readIndex(git string) ([]indexEntry, error) {
-	data, err := os.ReadFile(filepath.Join(git, "index"))
+	data, err := readRegular(filepath.Join(git, "index"), maxIndex)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

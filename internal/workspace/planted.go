@@ -70,12 +70,14 @@ func look(repo Repo, nested []string) (State, error) {
 // content notes what a file or directory holds that decides what git shows, so that a change of it is seen.
 func (st State) content(path string) {
 	var sum string
-	if data, err := os.ReadFile(path); err == nil {
+	if data, err := readRegular(path, maxText); err == nil {
 		sum = fmt.Sprintf("%x", sha256.Sum256(data))
 	} else if entries, err := os.ReadDir(path); err == nil {
 		for _, e := range entries {
 			sum += "/" + e.Name()
 		}
+	} else if _, err := os.Lstat(path); err == nil {
+		sum = "not readable"
 	}
 	if sum != "" {
 		st.note("content "+path+" "+sum, "%s is not what it was: it decides what git shows", path)

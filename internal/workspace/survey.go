@@ -219,21 +219,28 @@ func (g glob) match(rel string, dir bool) bool {
 	return matchSegments(g.segments, strings.Split(rel, "/"))
 }
 
+// matchSegments goes back to the last "**" only: what an earlier one could take instead, that one can take too. So its
+// time is bounded by the product of the lengths.
 func matchSegments(pattern, name []string) bool {
-	if len(pattern) == 0 {
-		return len(name) == 0
-	}
-	if pattern[0] == "**" {
-		for i := range len(name) + 1 {
-			if matchSegments(pattern[1:], name[i:]) {
-				return true
-			}
+	star, from := -1, 0
+	for p, n := 0, 0; ; {
+		switch {
+		case p < len(pattern) && pattern[p] == "**":
+			star, from, p = p, n, p+1
+		case p < len(pattern) && n < len(name) && matchSegment(pattern[p], name[n]):
+			p, n = p+1, n+1
+		case p == len(pattern) && n == len(name):
+			return true
+		case star < 0 || from == len(name):
+			return false
+		default:
+			from++
+			p, n = star+1, from
 		}
-		return false
 	}
-	if len(name) == 0 {
-		return false
-	}
-	ok, _ := path.Match(pattern[0], name[0])
-	return ok && matchSegments(pattern[1:], name[1:])
+}
+
+func matchSegment(pattern, name string) bool {
+	ok, _ := path.Match(pattern, name)
+	return ok
 }
