@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"agentbox/internal/layerfiles"
 	"agentbox/internal/plan"
 	"agentbox/internal/profiles"
 	"agentbox/internal/rootfs"
@@ -120,13 +121,32 @@ func (a *app) report(verb *cobra.Command, err error) int {
 	if verb.Name() == "run" && number == exitUsage {
 		number = run.CodeRefused
 	}
-	a.say("%s", err)
+	for _, one := range statements(err) {
+		a.say("%s", one)
+	}
 	if hint != "" {
 		for _, line := range strings.Split(hint, "\n") {
 			a.say("hint: %s", line)
 		}
 	}
 	return number
+}
+
+// statements takes apart an error that is several problems or refusals, each of which is told by itself.
+func statements(err error) (each []string) {
+	var problems profiles.Problems
+	var refusals *plan.Refusals
+	switch whole := err.Error(); {
+	case errors.As(err, &problems) && problems.Error() == whole:
+		for _, p := range problems {
+			each = append(each, p.Error())
+		}
+	case errors.As(err, &refusals) && refusals.Error() == whole:
+		each = strings.Split(whole, "\n")
+	default:
+		each = []string{whole}
+	}
+	return each
 }
 
 func classify(err error) (code int, hint string) {
@@ -137,6 +157,7 @@ func classify(err error) (code int, hint string) {
 		absent   *plan.NotFound
 		problems profiles.Problems
 		unknown  *profiles.NotFound
+		layer    *layerfiles.Problem
 		word     *usageError
 	)
 	switch {
@@ -148,7 +169,7 @@ func classify(err error) (code int, hint string) {
 		return run.CodeRefused, planned.Hint()
 	case errors.As(err, &absent):
 		return run.CodeNotFound, absent.Hint()
-	case errors.As(err, &problems), errors.As(err, &unknown):
+	case errors.As(err, &problems), errors.As(err, &unknown), errors.As(err, &layer):
 		return run.CodeRefused, hintOf(err)
 	case errors.Is(err, rootfs.ErrNotFound):
 		return run.CodeNotFound, hintOf(err)
