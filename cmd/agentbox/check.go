@@ -39,7 +39,9 @@ keyring is needed; without --against, not even git.
 
 --against REF compares each profile with what it was at a commit, branch or tag, and fails when anything is wider:
 a profile that is new, with the one it extends; a deleted profile, the other way round.
---manifest FILE fails when FILE is not what agentbox manifest gives now.
+--manifest FILE fails when FILE is not what agentbox manifest gives now, with one finding for each profile that differs.
+Where only words differ, as after an upgrade of agentbox, it warns.
+A profile of .agentbox that is looser than agentbox.toml, over which it lies, is a warning.
 
 Findings go to standard output in the --format text, json, sarif (SARIF 2.1.0, for code scanning) or github
 (annotations; the default when GITHUB_ACTIONS is "true"), the summary to standard error. JSON is one object: version,
@@ -47,7 +49,7 @@ agentbox, profiles, counts (errors, warnings, widenings, stale) and findings, ea
 known, hint, file, line, col, profile and snippet. A finding without a profile is about several, or about a file.
 
 Exit codes: 0 nothing found, or warnings alone; 1 an error, a widening or a stale manifest, with --strict a warning
-too; 2 usage, or REF or FILE can't be read.`,
+too; 2 usage, REF or FILE can't be read, or the directory is in no repository and has no layer files.`,
 		Example: `  agentbox check
   agentbox check --against origin/main
   agentbox check --manifest agentbox.manifest.json
@@ -120,6 +122,10 @@ func (a *app) check(ctx context.Context, o checkOptions) error {
 	if !c.named {
 		c.files()
 	}
+	if len(c.found) == 0 && c.nowhere() {
+		return &usageError{fmt.Errorf("nothing to check: %s is in no git repository, and neither %s nor %s is there or in a directory above it",
+			printable(c.root), repoFile, repoDir), "change to the repository first"}
+	}
 	for _, name := range c.names {
 		c.profile(name)
 	}
@@ -132,6 +138,11 @@ func (a *app) check(ctx context.Context, o checkOptions) error {
 		}
 	}
 	return a.tell(c, o)
+}
+
+// nowhere reports a directory that nobody meant: no repository, and no layer in it.
+func (c *checker) nowhere() bool {
+	return !slices.ContainsFunc([]string{".git", repoFile, repoDir}, func(name string) bool { return exists(filepath.Join(c.root, name)) })
 }
 
 // shallow adds to a hint what ails most clones of CI.
@@ -237,9 +248,16 @@ func (c *checker) look(name string) *use {
 		return nil
 	}
 	for _, gap := range g.Unsupported() {
-		c.add(c.placed(findings.Finding{Code: codeNotCarriedOut, Severity: findings.Warning, Profile: name,
-			Message: gap.What + " is not carried out by this version: agentbox run refuses the profile", Hint: gap.Instead}, gap.Origin))
+		f := findings.Finding{Code: codeNotCarriedOut, Severity: findings.Warning, Profile: name,
+			Message: gap.What + " is not carried out by this version: agentbox run refuses the profile", Hint: gap.Instead}
+		at := gap.Origin
+		if strings.HasPrefix(at, "tier ") {
+			f.Message += " (" + at + ")"
+			at = g.Origins["tier"]
+		}
+		c.add(c.placed(f, at))
 	}
+	c.looser(loaded.Profile, g)
 	return &use{loaded.Profile, g}
 }
 
@@ -285,7 +303,9 @@ func (c *checker) problems(name string, ps profiles.Problems) {
 // that is there no more) is named in the message, and the profile's own file is the place.
 func (c *checker) placed(f findings.Finding, origin string) findings.Finding {
 	was := strings.TrimPrefix(origin, "was ")
-	file, line := splitOrigin(was)
+	line := 0
+	file, _, _ := strings.Cut(was, " at ")
+	file, line = splitOrigin(file)
 	if isLayer(file) && was == origin {
 		f.File, f.Line = file, line
 		if set := ofSet.FindString(origin); set != "" {
@@ -326,12 +346,31 @@ func merged(fs []findings.Finding) []findings.Finding {
 		switch {
 		case len(names) == 1:
 			f.Profile = names[0]
+			if ofProfiles(f) && names[0] != "" && f.File != repoDir+"/"+names[0]+".toml" {
+				f.Message += " (for " + names[0] + ")"
+			}
+		case ofProfiles(f):
+			f.Message += " (for " + few(names) + ")"
 		case f.Severity == findings.Widening:
 			f.Message += ": " + times(uint64(len(names)), "profile") + ", " + strings.Join(names, ", ")
 		}
 		out = append(out, f)
 	}
 	return findings.Sort(out)
+}
+
+// ofProfiles reports the warnings that are about profiles rather than about a file.
+func ofProfiles(f findings.Finding) bool {
+	return f.Code == codeNotCarriedOut || f.Code == codeLooser
+}
+
+// few names the first of several profiles: "claude, codex and 4 more".
+func few(names []string) string {
+	const shown = 3
+	if len(names) <= shown {
+		return strings.Join(names[:len(names)-1], ", ") + " and " + names[len(names)-1]
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:shown-1], ", "), len(names)-shown+1)
 }
 
 // misread are names at the top of a repository that look like agentbox.toml.

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"agentbox/internal/findings"
 	"agentbox/internal/plan"
@@ -15,10 +16,12 @@ const (
 	codeUnreadable    = "unreadable-file"
 	codeUnusable      = "unusable-profile"
 	codeFloor         = "looser-than-floor"
+	codeLooser        = "looser-than-shared"
 	codeNotCarriedOut = "not-carried-out"
 	codeWider         = "wider"
 	codeDeleted       = "deleted-profile"
 	codeStale         = "stale-manifest"
+	codeReworded      = "reworded-manifest"
 )
 
 // rules explains every code.
@@ -31,12 +34,15 @@ func rules() []findings.Rule {
 		{Code: codeUnusable, Summary: "A profile that cannot be used.", Help: "The message says why."},
 		{Code: codeFloor, Summary: "A value is looser than the floor of its tier.",
 			Help: "A tier sets floors that a profile may tighten and not loosen. Write what the hint says, or choose a lower tier."},
+		{Code: codeLooser, Summary: "A profile is looser than what agentbox.toml says for every profile.",
+			Help: "A profile's own file lies on top of agentbox.toml. Leave out of it what the team's file says, and begin lists with \"...\"."},
 		{Code: codeNotCarriedOut, Summary: "The profile asks for something that this version of agentbox cannot do.",
 			Help: "agentbox run refuses such a profile rather than run it without. Write what the hint says, or use a newer agentbox."},
 		{Code: codeWider, Summary: "A profile allows more than before.",
 			Help: "Review the change as you would review code that gets a new permission. agentbox diff-plan shows all differences."},
 		{Code: codeDeleted, Summary: "A profile was deleted.", Help: "Who ran it will run another one. Make sure that the other is no wider."},
 		{Code: codeStale, Summary: "The committed manifest does not say what the profiles say.", Help: "Run agentbox manifest -o FILE, review the difference and commit it."},
+		{Code: codeReworded, Summary: "The committed manifest says the same in other words than this agentbox.", Help: "Run agentbox manifest -o FILE and commit it, so that reviewers read what this agentbox says."},
 	}
 	for _, code := range profiles.Codes() {
 		out = append(out, findings.Rule{Code: code.Code, Summary: code.Summary, Help: code.Summary})
@@ -73,7 +79,7 @@ func (c *checker) compare(name, ref string, then profiles.Files) {
 	if slices.Contains(then.Names(), name) {
 		why = "could not be used at " + ref
 	}
-	c.widenings(name, before, now.grants, then, func(text string) string {
+	c.widenings(name, ref, before, now.grants, then, func(text string) string {
 		switch what {
 		case name:
 			return text
@@ -109,7 +115,7 @@ func (c *checker) deleted(name, ref string, then profiles.Files) {
 			continue
 		}
 		if now, ok := c.profile(heir); ok {
-			c.widenings(name, before, now.grants, then, func(text string) string {
+			c.widenings(name, ref, before, now.grants, then, func(text string) string {
 				return fmt.Sprintf("%s (%q was deleted since %s: %q, which it extended, is what is left of it)", text, name, ref, heir)
 			})
 			return
@@ -117,16 +123,33 @@ func (c *checker) deleted(name, ref string, then profiles.Files) {
 	}
 }
 
-func (c *checker) widenings(name string, before, now plan.Grants, then profiles.Files, word func(text string) string) {
+func (c *checker) widenings(name, ref string, before, now plan.Grants, then profiles.Files, word func(text string) string) {
 	for _, change := range plan.Diff(before, now) {
 		if change.Kind != plan.Wider {
 			continue
 		}
-		f := c.placed(findings.Finding{Code: codeWider, Severity: findings.Widening, Profile: name, Message: change.Text}, change.Origin)
+		origin, gone := change.Origin, strings.HasPrefix(change.Origin, "was ")
+		if gone {
+			origin += " at " + ref
+		}
+		f := c.placed(findings.Finding{Code: codeWider, Severity: findings.Widening, Profile: name, Message: change.Text}, origin)
 		f.Message = word(f.Message)
+		if gone {
+			f = c.nearest(f, originOf(now, change.Path))
+		}
 		if f.File == "" {
 			f.File = layerFile(then, name)
 		}
 		c.add(f)
 	}
+}
+
+// nearest places what is there no more: where the same thing is said now, or at the head of the file that said it.
+func (c *checker) nearest(f findings.Finding, now string) findings.Finding {
+	if file, line := splitOrigin(now); isLayer(file) && line > 0 {
+		f.File, f.Line = file, line
+	} else if f.File != "" && isThere(c.now.Repo, f.File) {
+		f.Line = 1
+	}
+	return f
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -169,18 +170,20 @@ func (c *checker) manifest(o checkOptions) error {
 	if err != nil {
 		return nil // what cannot be used has been reported, and has no manifest
 	}
-	stale := func(message string) {
-		c.add(findings.Finding{Code: codeStale, Severity: findings.Stale, File: c.inRepo(o.manifest), Line: 1, Message: message, Hint: "renew it: " + renew(o)})
+	add := func(d drift, hint string) {
+		c.add(findings.Finding{Code: d.code(), Severity: d.severity(), File: c.inRepo(o.manifest), Line: 1, Message: d.text, Profile: d.profile, Hint: hint})
 	}
+	hint := "renew it: " + renew(o)
 	var was manifests
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&was); err != nil || was.Version != manifestVersion || dec.More() {
-		stale("this is not a manifest of this version of agentbox")
+		add(drift{text: "this is not a manifest of this version of agentbox"}, hint)
 		return nil
 	}
-	for _, line := range staleness(was, now) {
-		stale(line)
+	for _, d := range staleness(was, now) {
+		add(d, hint)
+		hint = "" // said once
 	}
 	return nil
 }
@@ -235,30 +238,48 @@ func (c *checker) inRepo(path string) string {
 	return filepath.ToSlash(rel)
 }
 
-// staleness says how two documents differ, a line for each grant.
-func staleness(was, now manifests) (lines []string) {
+// drift is how a committed manifest differs in one profile, or as a whole.
+type drift struct {
+	profile, text string
+	words         bool // of nothing but the words
+}
+
+func (d drift) code() string {
+	if d.words {
+		return codeReworded
+	}
+	return codeStale
+}
+
+func (d drift) severity() findings.Severity {
+	if d.words {
+		return findings.Warning
+	}
+	return findings.Stale
+}
+
+// staleness says how two documents differ, at most once for each profile, in the order in which findings are shown.
+func staleness(was, now manifests) (out []drift) {
 	before, after := byProfile(was), byProfile(now)
-	for _, p := range was.Profiles {
-		if _, there := after[p.Profile]; !there {
-			lines = append(lines, fmt.Sprintf("it has the profile %q, which is not checked here any more", p.Profile))
+	if len(before) != len(was.Profiles) {
+		out = append(out, drift{text: "it has a profile twice"})
+	}
+	for name := range before {
+		if _, there := after[name]; !there {
+			out = append(out, drift{profile: name, text: fmt.Sprintf("it has the profile %q, which is not checked here any more", name)})
 		}
 	}
 	for _, p := range now.Profiles {
 		old, there := before[p.Profile]
-		if !there {
-			lines = append(lines, fmt.Sprintf("it lacks the profile %q", p.Profile))
-			continue
+		switch {
+		case !there:
+			out = append(out, drift{profile: p.Profile, text: fmt.Sprintf("it lacks the profile %q", p.Profile)})
+		case !sameManifest(old, p):
+			out = append(out, differs(old, p))
 		}
-		changes := grantChanges(old, p)
-		if len(changes) == 0 && !sameManifest(old, p) {
-			changes = []string{fmt.Sprintf("%s may do the same, and what restricts it changed", p.Profile)}
-		}
-		lines = append(lines, changes...)
 	}
-	if len(lines) == 0 && len(was.Profiles) != len(now.Profiles) {
-		lines = append(lines, "it has a profile twice")
-	}
-	return lines
+	slices.SortFunc(out, func(a, b drift) int { return cmp.Or(cmp.Compare(a.profile, b.profile), cmp.Compare(a.text, b.text)) })
+	return out
 }
 
 func byProfile(m manifests) map[string]plan.Manifest {
@@ -269,22 +290,100 @@ func byProfile(m manifests) map[string]plan.Manifest {
 	return out
 }
 
-// grantChanges says which grants one has and the other has not.
-func grantChanges(was, now plan.Manifest) (lines []string) {
-	tell := func(verb string, in, out plan.Manifest) {
-		for _, g := range in.Grants {
-			if !slices.Contains(out.Grants, g) {
-				lines = append(lines, fmt.Sprintf("%s %s: %s: %s", now.Profile, verb, g.Kind, escaped(describe(g))))
-			}
-		}
+// differs says how one profile's part differs, in one line.
+func differs(was, now plan.Manifest) drift {
+	more, less := beyond(now, was), beyond(was, now)
+	if was.Hash == now.Hash && was.Tier == now.Tier && was.Version == now.Version && sameShape(was, now) {
+		return drift{now.Profile, fmt.Sprintf("%s: %s worded otherwise by this agentbox, and the hash is the same", now.Profile, areWorded(len(more))), true}
 	}
-	tell("has, and the manifest has not", now, was)
-	tell("has no more", was, now)
-	return lines
+	var parts []string
+	if n := max(len(more), len(less)); n > 0 {
+		parts = append(parts, differ(n))
+	}
+	if a, b := usualEnd(was.Grants), usualEnd(now.Grants); a != b {
+		parts = append(parts, fmt.Sprintf("it ends %s instead of %s", b, strings.TrimPrefix(escaped(a), "after ")))
+	}
+	if was.Tier != now.Tier {
+		parts = append(parts, fmt.Sprintf("its tier is %s instead of %s", now.Tier, escaped(was.Tier)))
+	}
+	room := mostGrants
+	parts = append(parts, someGrants("now also ", more, &room)...)
+	parts = append(parts, someGrants("no longer ", less, &room)...)
+	if len(parts) == 0 {
+		parts = []string{"it may do the same, and what restricts it changed"}
+	}
+	return drift{profile: now.Profile, text: now.Profile + ": " + strings.Join(parts, "; ")}
 }
 
-func describe(g plan.ManifestItem) string {
-	return fmt.Sprintf("%s (%s, ends %s)", g.What, g.Origin, g.Expires)
+// mostGrants is how many grants a finding shows.
+const mostGrants = 5
+
+func differ(n int) string {
+	if n == 1 {
+		return "1 grant differs"
+	}
+	return fmt.Sprintf("%d grants differ", n)
+}
+
+func areWorded(n int) string {
+	if n == 1 {
+		return "1 grant is"
+	}
+	return fmt.Sprintf("%d grants are", n)
+}
+
+// someGrants shows grants as far as there is room, and says how many are left out.
+func someGrants(verb string, grants []plan.ManifestItem, room *int) []string {
+	if len(grants) == 0 {
+		return nil
+	}
+	n := min(len(grants), *room)
+	*room -= n
+	shown := make([]string, 0, n+1)
+	for _, g := range grants[:n] {
+		shown = append(shown, escaped(g.What)+" ("+escaped(g.Origin)+")")
+	}
+	if left := len(grants) - n; left > 0 {
+		shown = append(shown, fmt.Sprintf("%d more", left))
+	}
+	return []string{verb + strings.Join(shown, ", ")}
+}
+
+// beyond lists the grants of one that the other has not. That all end at another time is no difference of each.
+func beyond(in, out plan.Manifest) (only []plan.ManifestItem) {
+	there := map[plan.ManifestItem]bool{}
+	for _, g := range withoutEnd(out) {
+		there[g] = true
+	}
+	for _, g := range withoutEnd(in) {
+		if !there[g] {
+			only = append(only, g)
+		}
+	}
+	return only
+}
+
+func withoutEnd(m plan.Manifest) []plan.ManifestItem {
+	usual, out := usualEnd(m.Grants), slices.Clone(m.Grants)
+	for i := range out {
+		if out[i].Expires == usual {
+			out[i].Expires = ""
+		}
+	}
+	return out
+}
+
+// sameShape reports manifests whose grants are as many, of the same kinds, files and ends: only words differ.
+func sameShape(a, b plan.Manifest) bool {
+	bare := func(m plan.Manifest) []string {
+		var out []string
+		for _, g := range m.Grants {
+			out = append(out, g.Kind+"\n"+g.Origin+"\n"+g.Expires)
+		}
+		slices.Sort(out)
+		return out
+	}
+	return slices.Equal(bare(a), bare(b))
 }
 
 func sameManifest(a, b plan.Manifest) bool {

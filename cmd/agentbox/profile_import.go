@@ -28,8 +28,10 @@ func newProfileImport(a *app) *cobra.Command {
 		Use: "import FILE", Short: "Make a profile of another tool's settings",
 		Long: `Reads Claude Code's settings.json, the settings of srt (~/.srt-settings.json) or a devcontainer.json, and prints the
 profile that comes closest. On stderr stands, line by line, what was not carried over and why, and what became
-narrower or wider. Where something cannot be said exactly, it is said more narrowly. Values of variables are not
-copied unless they are plain words, and none is printed.
+narrower or wider. Where something cannot be said exactly, it is said more narrowly. Of variables
+only values that cannot be secrets are copied: numbers of up to six digits; true, false, on, off, yes and no; development,
+test, staging and production; the log levels from trace to error; C, C.UTF-8, en_US.UTF-8 and UTC. None is printed in
+messages. A summary of it all stands at the end.
 
 Exit codes: 0 everything was carried over, 1 something was not, 2 usage, or the file is not one of these.`,
 		Example: "  agentbox profile import .claude/settings.json\n  agentbox profile import ~/.srt-settings.json --name sandboxed -o .agentbox/sandboxed.toml",
@@ -99,12 +101,35 @@ func (a *app) profileImport(cmd *cobra.Command, o importOptions) error {
 	for _, w := range checked.Warnings {
 		fmt.Fprintln(a.err, escapedLines(w.Error()))
 	}
+	a.sumImport(o, made)
 	if !made.Whole() {
-		a.say("read %s; not all of it could be carried over", made.Format)
 		return exitCode(exitFinding)
 	}
-	a.say("read %s", made.Format)
 	return nil
+}
+
+// sumImport says in one place, after the notes, what was written and what it came to.
+func (a *app) sumImport(o importOptions, made starter.Imported) {
+	if o.output != "" {
+		a.say("wrote %s", o.output)
+	}
+	text := "read " + string(made.Format)
+	for _, k := range []struct {
+		kind       starter.Kind
+		one, other string
+	}{
+		{starter.Dropped, "was not carried over", "were not carried over"},
+		{starter.Wider, "became wider", "became wider"}, {starter.Narrower, "became narrower", "became narrower"},
+	} {
+		switch n := made.Count(k.kind); n {
+		case 0:
+		case 1:
+			text += "; " + starter.Things(n) + " " + k.one
+		default:
+			text += "; " + starter.Things(n) + " " + k.other
+		}
+	}
+	a.say("%s", text)
 }
 
 // importName is what the profile is checked as: its own name, or one that nothing has.

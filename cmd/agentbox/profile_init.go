@@ -34,7 +34,7 @@ func newProfileInit(a *app) *cobra.Command {
 allowed on the word of a file alone: hosts that the repository names stand in it commented out. NAME is the name of
 the repository's directory when it is left out. Nothing is run, and nothing is asked of the network.
 
-Exit codes: 0 written, 1 it could not be written, 2 usage.`,
+Exit codes: 0 written, 1 it could not be written, 2 usage, or the file is there already and --force was not given.`,
 		Example: "  agentbox profile init\n  agentbox profile init review --extends codex\n  agentbox profile init --stdout",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 1 {
@@ -73,7 +73,6 @@ func (a *app) profileInit(cmd *cobra.Command, o initOptions) error {
 	if err != nil {
 		return err
 	}
-	own := !slices.Contains(profiles.Files{BuiltIn: builtin.Files()}.Names(), o.extends)
 	l, err := a.layers(paths, repo.Root)
 	if err != nil {
 		return err
@@ -91,7 +90,7 @@ func (a *app) profileInit(cmd *cobra.Command, o initOptions) error {
 	}
 	facts = facts.Spare(tracked(repo))
 	data := starter.Profile(facts, starter.Options{
-		Name: o.name, Base: o.extends, Reach: reach(base.Profile), Own: own, Personal: o.user,
+		Name: o.name, Base: o.extends, Reach: reach(base.Profile), Time: timeOf(base.Profile), Personal: o.user,
 		Sets: slices.DeleteFunc(l.files.SetNames(), func(s string) bool { return s == "origin" }),
 	})
 	if _, err := starter.Check(data, o.name, o.user, l.files); err != nil {
@@ -147,6 +146,15 @@ func reach(p profiles.Profile) string {
 		return agents[filepath.Base(p.Agent.Command[0])]
 	}
 	return ""
+}
+
+// timeOf is the time limit that the base has here, by its own file or by an agentbox.toml, and the file that sets it.
+func timeOf(p profiles.Profile) starter.Fact {
+	at, said := p.Origins.Outline()["budget.time"]
+	if !said || p.Budget.Time == 0 {
+		return starter.Fact{}
+	}
+	return starter.Fact{What: p.Budget.Time.String(), File: at.File}
 }
 
 // lookAt surveys the repository. Its files are opened below its top, wherever links lead.

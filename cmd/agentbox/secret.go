@@ -12,6 +12,7 @@ import (
 
 	"agentbox/internal/profiles"
 	"agentbox/internal/secrets"
+	"agentbox/internal/starter"
 )
 
 func newSecret(a *app) *cobra.Command {
@@ -77,7 +78,11 @@ func newSecretRm(a *app) *cobra.Command {
 func checkName(cmd *cobra.Command, name string) error {
 	var n profiles.Name
 	if err := n.UnmarshalText([]byte(name)); err != nil {
-		return usage(cmd, err)
+		offer := ""
+		if near := starter.NameFrom(name); near != "" {
+			offer = ": " + near
+		}
+		return &usageError{err, "names are of lower-case letters, digits and hyphens, and begin with a letter or a digit" + offer + "\n" + cmd.CommandPath() + " --help"}
 	}
 	return nil
 }

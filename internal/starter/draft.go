@@ -17,13 +17,14 @@ func (d *draft) finish(format Format, file string) Imported {
 		d.notes = append(d.notes, Note{At: clean(file), Key: "(others)", Kind: Dropped, Text: fmt.Sprintf("and %d more, which are not listed", d.lost)})
 	}
 	w := &writer{}
-	w.text(fmt.Sprintf("Imported from %s (%s) by `agentbox profile import`. Behind a # stands the line that a value comes from.", clean(file), format))
+	w.text(fmt.Sprintf("Imported from %s (%s) by `agentbox profile import`.", clean(file), format),
+		"What stands behind a value is the line that it comes from.")
 	if open := len(slices.DeleteFunc(slices.Clone(d.notes), func(n Note) bool { return n.Kind == Narrower })); open > 0 {
-		w.text(fmt.Sprintf("Not all of it has a counterpart here: importing it again names %d things.", open))
+		w.text(fmt.Sprintf("Not all of it has a counterpart here: importing it again names %s.", Things(open)))
 	}
 	w.gap()
 	w.line("version = 1", "")
-	w.line("extends = "+quote(d.options.Base), "the agent, its model's API and its credential")
+	w.line("extends = "+quote(d.options.Base), given(d.options.Base))
 	w.line("description = "+quote(strings.TrimPrefix(d.options.Name+", ", ", ")+"imported from "+clean(file)), "")
 	d.agent(w)
 	d.workspace(w)
@@ -35,6 +36,14 @@ func (d *draft) finish(format Format, file string) Imported {
 		w.text(d.comments...)
 	}
 	return Imported{Format: format, Profile: []byte(w.String()), Notes: d.notes}
+}
+
+// Things counts them: "1 thing", "2 things".
+func Things(n int) string {
+	if n == 1 {
+		return "1 thing"
+	}
+	return fmt.Sprintf("%d things", n)
 }
 
 func (d *draft) agent(w *writer) {

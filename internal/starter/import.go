@@ -63,8 +63,16 @@ type Imported struct {
 }
 
 // Whole reports that nothing was lost and nothing became wider.
-func (i Imported) Whole() bool {
-	return !slices.ContainsFunc(i.Notes, func(n Note) bool { return n.Kind != Narrower })
+func (i Imported) Whole() bool { return i.Count(Dropped)+i.Count(Wider) == 0 }
+
+// Count says how many notes are of a kind.
+func (i Imported) Count(k Kind) (n int) {
+	for _, note := range i.Notes {
+		if note.Kind == k {
+			n++
+		}
+	}
+	return n
 }
 
 // maxRules bounds what is taken from lists, and maxNotes what is said about them.

@@ -1,6 +1,7 @@
 package starter
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -11,7 +12,7 @@ type Options struct {
 	Name     string   // the profile's name
 	Base     string   // what it extends: "claude"
 	Reach    string   // what the base is, for the description: "Claude Code"; "" for the base's name
-	Own      bool     // the base is a profile of the person's or the repository's, which may be stricter than this one
+	Time     Fact     // the time limit that an agentbox.toml or the base sets already, "1h", and the file; zero: none
 	Sets     []string // the named sets that exist
 	Personal bool     // for the person's own configuration, not for the repository
 }
@@ -23,7 +24,7 @@ func Profile(f Facts, o Options) []byte {
 	w.head(f, o)
 	w.workspace(f, o)
 	w.network(f, o)
-	w.limits()
+	w.limits(o)
 	w.later(f)
 	return []byte(w.String())
 }
@@ -31,22 +32,43 @@ func Profile(f Facts, o Options) []byte {
 // writer writes TOML with comments behind what they are about.
 type writer struct{ strings.Builder }
 
-// commentColumn is where comments begin when what is before them leaves room.
-const commentColumn = 34
+// commentColumn is where comments begin when what is before them leaves room, and mostColumns how wide a line is with them.
+const (
+	commentColumn = 34
+	mostColumns   = 100
+)
 
+// line writes code with a comment behind it, or above it where both are too wide.
 func (w *writer) line(code, comment string) {
 	code = strings.TrimRight(code, " ")
 	if comment != "" {
-		pad := max(2, commentColumn-utf8.RuneCountInString(code))
-		code += strings.Repeat(" ", pad) + "# " + clean(comment)
+		behind := strings.Repeat(" ", max(2, commentColumn-utf8.RuneCountInString(code))) + "# " + clean(comment)
+		if utf8.RuneCountInString(code+behind) > mostColumns {
+			w.folded(code[:len(code)-len(strings.TrimLeft(code, " "))]+"# ", clean(comment))
+		} else {
+			code += behind
+		}
 	}
 	w.WriteString(code + "\n")
 }
 
 func (w *writer) text(lines ...string) {
 	for _, l := range lines {
-		w.WriteString(strings.TrimRight("# "+clean(l), " ") + "\n")
+		w.folded("# ", clean(l))
 	}
+}
+
+// folded writes a comment on as many lines as its words need.
+func (w *writer) folded(mark, text string) {
+	for utf8.RuneCountInString(mark+text) > mostColumns {
+		at := strings.LastIndexByte(string([]rune(text)[:mostColumns-utf8.RuneCountInString(mark)+1]), ' ')
+		if strings.TrimSpace(text[:max(at, 0)]) == "" {
+			break // a word that is wider than a line
+		}
+		w.WriteString(mark + text[:at] + "\n")
+		text = strings.TrimLeft(text[at:], " ")
+	}
+	w.WriteString(strings.TrimRight(mark+text, " ") + "\n")
 }
 
 func (w *writer) gap() { w.WriteByte('\n') }
@@ -54,22 +76,22 @@ func (w *writer) gap() { w.WriteByte('\n') }
 func (w *writer) head(f Facts, o Options) {
 	what := o.Reach
 	if what == "" {
-		what = o.Base
+		what = "What " + o.Base + " runs"
 	}
-	w.text("What `agentbox run "+o.Name+"` may do. Written by `agentbox profile init` from what it found here; change it as you like.",
-		"", "    agentbox run "+o.Name+" --dry-run    shows what it comes to, before anything runs")
+	if o.Base == "shell" {
+		what = "Commands"
+	}
+	w.text("What `agentbox run "+o.Name+"` may do. Written by `agentbox profile init` from what it found here;",
+		"change it as you like.", "",
+		step("agentbox run "+o.Name+" --dry-run", "shows what it comes to, before anything runs"))
 	if !o.Personal {
-		w.text("    agentbox trust                 accepts it on this machine; each change that allows more asks again")
+		w.text(step("agentbox trust", "accepts it on this machine; what allows more asks again"))
 	}
 	w.gap()
 	w.line("version = 1", "")
-	w.line("extends = "+quote(o.Base), "the agent, its model's API and its credential")
+	w.line("extends = "+quote(o.Base), given(o.Base))
 	w.line("description = "+quote(what+" in "+o.Name), "")
-	tier := `tier = "low"`
-	if o.Own {
-		tier = "# " + tier
-	}
-	w.line(tier, "how risky the work is; medium, high and critical set floors that nothing below can loosen")
+	w.line(`# tier = "low"`, "how risky the work is; medium, high, critical set floors")
 	if len(f.Languages) > 0 {
 		w.gap()
 		w.text("Found: " + strings.Join(f.Languages, ", ") + ".")
@@ -77,16 +99,30 @@ func (w *writer) head(f Facts, o Options) {
 	w.gap()
 }
 
+// step is a command and what it does, one column under the other in the lines of a header.
+func step(command, what string) string {
+	return fmt.Sprintf("    %-*s  %s", stepColumn, command, what)
+}
+
+const stepColumn = 34
+
+// given says what a profile has from the one that it extends.
+func given(base string) string {
+	if base == "shell" {
+		return "a shell, which reaches nothing by itself"
+	}
+	return "the agent, its model's API and its credential"
+}
+
 func (w *writer) workspace(f Facts, o Options) {
 	w.line("[workspace]", "")
-	mode := `mode = "direct"`
-	if o.Own {
-		mode = "# " + mode
-	}
-	w.line(mode, `the agent changes your files as it goes; "readonly": it only reads them`)
+	w.line(`# mode = "direct"`, `the agent changes your files; "readonly": it only reads them`)
 	w.gap()
 	w.text("Shown to the agent as empty. Patterns are as in .gitignore; \"...\" stands for what "+quote(o.Base)+" hides.",
 		"Hide files that git does not track: a tracked one can be read from its history all the same.")
+	if f.Partial {
+		w.text("The repository is larger than what was looked at: secrets deeper in it may be missing here.")
+	}
 	w.line("hide = [", "")
 	w.line(`  "...",`, "")
 	for _, h := range f.Hide {
@@ -113,7 +149,7 @@ func because(h Fact) string {
 func (w *writer) network(f Facts, o Options) {
 	sets, rest := chosen(f, o.Sets)
 	w.line("[network]", "")
-	w.text("Named sets of hosts, read-only where they are registries; `agentbox profile show " + o.Name + "` lists their rules.")
+	w.text("Named sets of hosts, read-only where they are registries;", "`agentbox profile show "+o.Name+"` lists their rules.")
 	w.line("use = [", "")
 	w.line(`  "...",`, "what "+quote(o.Base)+" uses")
 	for _, s := range sets {
@@ -180,7 +216,7 @@ func (w *writer) origin(f Facts) {
 func (w *writer) hosting(f Facts, o Options) {
 	for _, h := range []Fact{{"github", "github.com"}, {"gitlab", "gitlab.com"}} {
 		if slices.Contains(o.Sets, h.What) && mentions(f, h.File) {
-			w.line("  # "+quote(h.What)+",", "read anything on "+h.File+": other repositories, releases, issues")
+			w.line("  # "+quote(h.What)+",", "read anything on "+h.File+": other repositories, releases")
 		}
 	}
 }
@@ -228,10 +264,15 @@ func (w *writer) asked(f Facts) {
 	}
 }
 
-func (w *writer) limits() {
+func (w *writer) limits(o Options) {
 	w.gap()
-	w.line("[budget]", "")
-	w.line(`time = "2h"`, "the run ends then, with exit code 124")
+	if o.Time.What != "" {
+		w.line("# [budget]", "")
+		w.line("# time = "+quote(o.Time.What), o.Time.What+" by "+o.Time.File+"; the run ends then, with exit code 124")
+	} else {
+		w.line("[budget]", "")
+		w.line(`time = "2h"`, "the run ends then, with exit code 124")
+	}
 	w.gap()
 	w.text("Limits of memory and processors need cgroup v2; `agentbox doctor` says whether they hold here.")
 	w.line("# [limits]", "")
@@ -243,10 +284,11 @@ func (w *writer) limits() {
 // later shows what the format has and this version does not carry out, so that nobody looks for it in vain.
 func (w *writer) later(f Facts) {
 	w.gap()
-	w.text("Not in this version yet, and refused where it is written: mode = \"review\" (you accept the changes at the end),",
-		"usd, tokens and requests of [budget], caches of [workspace], [[git]] for pushing, [[mcp]] for tool servers.")
+	w.text("Not in this version yet, and refused where it is written: mode = \"review\" (you accept the",
+		"changes at the end), usd, tokens and requests of [budget], caches of [workspace], [[git]] for",
+		"pushing, [[mcp]] for tool servers.")
 	if f.Devcontainer != "" {
-		w.text("", f.Devcontainer+": `agentbox profile import` says what of it has a counterpart here. The agent runs on this",
-			"machine's own system, read-only, not in that image.")
+		w.text("", f.Devcontainer+": `agentbox profile import` says what of it has a counterpart here.",
+			"The agent runs on this machine's own system, read-only, not in that image.")
 	}
 }

@@ -43,7 +43,7 @@ func (f Facts) Lines() (lines []string) {
 		say("%s: try `agentbox run shell -- make`", f.Makefile)
 	}
 	if f.Partial {
-		say("the repository is larger than what was looked at")
+		say("the repository is larger than what was looked at (%d files and directories, %d levels): secrets deeper in it may be missing from hide", maxEntries, maxLevels)
 	}
 	if len(lines) == 0 {
 		say("nothing that a profile would need to know")

@@ -11,10 +11,10 @@ import (
 
 // secretNames are files that hold secrets whatever is in them.
 func secretNames() []string {
-	return []string{".env", ".env.*", "*.p12", "*.pfx", "*.jks", "*.keystore", "id_rsa", "id_dsa", "id_ecdsa",
-		"id_ed25519", "*.tfvars", "*.tfvars.json", "*.tfstate", "*.tfstate.backup", "credentials.json",
-		"service-account*.json", "service_account*.json", ".netrc", ".pypirc", ".htpasswd", ".dockercfg", "kubeconfig",
-		"*.kubeconfig", ".vault-token", "master.key", "secrets.yml", "secrets.yaml", "secrets.json", "secrets.toml"}
+	return []string{".env", ".env.*", "*.p12", "*.pfx", "*.jks", "*.keystore", "id_rsa*", "id_dsa", "id_ecdsa",
+		"id_ed25519", "*.tfvars", "*.tfvars.json", "*.tfstate", "*.tfstate.backup", "*credentials*.json",
+		"*service-account*.json", "*service_account*.json", ".netrc", ".pypirc", ".htpasswd", ".dockercfg", "kubeconfig",
+		"*.kubeconfig", ".vault-token", "*.key", "secrets.yml", "secrets.yaml", "secrets.json", "secrets.toml"}
 }
 
 // samples are endings of files that show what a secret file looks like: those are for everybody.
@@ -23,14 +23,14 @@ var samples = lazily(`(?i)[.\-_](example|sample|template|tmpl|dist|defaults?|sch
 // secret notes a file that should be hidden, by the narrowest pattern that cannot be misread.
 func (s *surveyor) secret(name, base string) {
 	for _, pattern := range secretNames() {
-		if ok, err := path.Match(pattern, base); err == nil && ok && !samples().MatchString(base) {
+		if ok, err := path.Match(pattern, base); err == nil && ok && !samples().MatchString(base) && path.Ext(base) != ".pub" {
 			s.hideFile(name, base, pattern)
 			return
 		}
 	}
 	ext := path.Ext(base)
 	switch {
-	case (ext == ".pem" || ext == ".key") && strings.Contains(s.content(name), "PRIVATE KEY-----"):
+	case ext == ".pem" && strings.Contains(s.content(name), "PRIVATE KEY-----"):
 		s.hideFile(name, base, "*"+ext)
 	case tokenFile(base) && literalToken().MatchString(s.content(name)):
 		s.hideFile(name, base, base)

@@ -13,7 +13,8 @@ import (
 
 // Bounds of a survey. A repository beyond them is not read on, and Facts.Partial says so.
 const (
-	maxLevels  = 3         // directories below the top
+	maxLevels  = 8         // directories below the top
+	needLevels = 3         // of those, where a lock file says what the repository is made with; deeper ones are samples
 	maxEntries = 20_000    // looked at
 	maxReads   = 200       // files opened
 	maxContent = 256 << 10 // bytes of a file that are read
@@ -149,7 +150,7 @@ func (s *surveyor) list(dir string) []fs.DirEntry {
 func (s *surveyor) file(name string, depth int) {
 	base := path.Base(name)
 	for _, e := range s.table {
-		if rank := e.rank(base); rank >= 0 {
+		if rank := e.rank(base); rank >= 0 && depth <= needLevels {
 			s.need(e, need{name, rank, depth})
 		}
 	}

@@ -78,8 +78,9 @@ type pipeInfo struct{ fs.FileInfo }
 func (pipeInfo) Mode() fs.FileMode { return fs.ModeNamedPipe }
 
 func TestSurveyStaysWithinBounds(t *testing.T) {
-	deep := fstest.MapFS{"a/b/c/d/go.mod": {Data: []byte("x")}, "a/b/c/Cargo.toml": {Data: []byte("x")}}
-	if f := Survey(deep, nil); has(f.Needs, "go") || !has(f.Needs, "crates") || !f.Partial {
+	in := strings.Repeat("d/", maxLevels)
+	deep := fstest.MapFS{in + "d/id_dsa": {}, in + "id_rsa": {}, "a/b/c/d/go.mod": {}, "a/b/c/Cargo.toml": {}}
+	if f := Survey(deep, nil); len(f.Hide) != 1 || !has(f.Hide, in+"id_rsa") || has(f.Needs, "go") || !has(f.Needs, "crates") || !f.Partial {
 		t.Errorf("deep: %+v", f)
 	}
 	wide := fstest.MapFS{"zzz/go.mod": {Data: []byte("x")}}
@@ -126,13 +127,72 @@ func TestSurveyFindsOrigin(t *testing.T) {
 	}
 }
 
-// What a person decided on stays theirs: a base that is not built in may be stricter than what would be written.
-func TestProfileOfOwnBaseLeavesModeAndTierAlone(t *testing.T) {
-	got := string(Profile(Facts{}, Options{Name: "a", Base: "mine", Own: true}))
-	for _, want := range []string{"\n# tier = ", "\n# mode = "} {
-		if !strings.Contains(got, want) {
-			t.Errorf("%q is not commented out:\n%s", want, got)
+// A profile lies over what a team or a person says for every profile: a first one says nothing that would loosen it.
+func TestInitLeavesTheTeamsTierModeAndTimeAlone(t *testing.T) {
+	free := string(Profile(Facts{}, Options{Name: "a", Base: "claude"}))
+	held := string(Profile(Facts{}, Options{Name: "a", Base: "claude", Time: Fact{"1h", "agentbox.toml"}}))
+	for _, got := range []string{free, held} {
+		p := loads(t, []byte(got)).Profile
+		for _, never := range []string{"\ntier", "\nmode"} {
+			if strings.Contains(got, never) {
+				t.Errorf("%q is active:\n%s", never, got)
+			}
 		}
+		if p.Tier != "" && p.Tier != "low" {
+			t.Errorf("the tier is %q", p.Tier)
+		}
+	}
+	if !strings.Contains(free, "\ntime = \"2h\"") {
+		t.Errorf("nobody said a time, and the profile has none:\n%s", free)
+	}
+	if strings.Contains(held, "\ntime") || !strings.Contains(held, "1h by agentbox.toml") {
+		t.Errorf("the team's time is not left alone:\n%s", held)
+	}
+}
+
+func TestInitOnAShellSpeaksOfNoModel(t *testing.T) {
+	got := string(Profile(Facts{}, Options{Name: "a", Base: "shell"}))
+	if strings.Contains(got, "model") || !strings.Contains(got, "description = \"Commands in a\"") {
+		t.Errorf("got:\n%s", got)
+	}
+}
+
+// Comments are read in windows of a hundred columns, whatever is in the repository.
+func TestInitWritesLinesOfAHundredColumns(t *testing.T) {
+	long := strings.Repeat("some-directory/", 4) + "file.json"
+	f := Facts{Languages: []string{"Go", "Python"}, Hide: []Fact{{"x", long}}, Tracked: []Fact{{"y", long}}, Registries: []Fact{{"npm.acme.example", long}},
+		Packages: []Fact{{"apt", long}}, Devcontainer: ".devcontainer/devcontainer.json", Partial: true}
+	for line := range strings.Lines(string(Profile(f, Options{Name: strings.Repeat("a", 30), Base: "claude", Sets: builtInSets(t)}))) {
+		if n := len([]rune(strings.TrimSuffix(line, "\n"))); n > mostColumns {
+			t.Errorf("%d columns: %s", n, line)
+		}
+	}
+}
+
+func TestSecretsAreFoundDeepAndByName(t *testing.T) {
+	files := fstest.MapFS{}
+	names := []string{"gcp-credentials-prod.json", "my-service-account-1.json", "id_rsa_deploy", "tls.key", ".netrc", ".pypirc", "kubeconfig"}
+	for _, name := range names {
+		files["a/b/c/d/e/"+name] = &fstest.MapFile{Data: []byte("x")}
+	}
+	files["a/b/c/d/e/id_rsa.pub"] = &fstest.MapFile{Data: []byte("x")}
+	f := Survey(files, nil)
+	for _, name := range names {
+		if !has(f.Hide, "a/b/c/d/e/"+name) {
+			t.Errorf("%s is not hidden: %v", name, f.Hide)
+		}
+	}
+	if len(f.Hide) != len(names) || f.Partial {
+		t.Errorf("hidden are %v, partial %v", f.Hide, f.Partial)
+	}
+}
+
+// A bound that was hit is said where people look, in the profile and on the terminal.
+func TestABoundThatWasHitIsSaid(t *testing.T) {
+	f := Survey(fstest.MapFS{strings.Repeat("d/", maxLevels+1) + ".env": {Data: []byte("x")}}, nil)
+	if !strings.Contains(strings.Join(f.Lines(), "\n"), "secrets deeper in it may be missing") ||
+		!strings.Contains(string(Profile(f, Options{Name: "a", Base: "claude"})), "secrets deeper in it may be missing") {
+		t.Errorf("it is not said: %q", f.Lines())
 	}
 }
 
