@@ -26,6 +26,7 @@ type consent struct {
 	files   map[string][]byte // the repository's layer files now
 	record  trust.Record
 	known   bool // there is a record
+	alone   bool // the profile exists without the repository too
 	wider   []plan.Change
 	store   trust.Store
 }
@@ -136,7 +137,7 @@ func listed(names []string) string { return strings.Join(names, ", ") }
 // loosening it later asks.
 func (a *app) settle(c consent) error {
 	if !c.settled() {
-		if err := a.askConsent([]consent{c}, true); err != nil {
+		if err := a.askConsent([]consent{c}, c.alone); err != nil {
 			return err
 		}
 	}
@@ -170,7 +171,7 @@ func (a *app) askConsent(cs []consent, orRun bool) error {
 	return nil
 }
 
-// untrusted refuses what the person has not agreed to.
+// untrusted refuses what the person has not agreed to. OrRun says that there is a run without it.
 func untrusted(orRun bool) *run.Failure {
 	f := &run.Failure{Code: run.CodeRefused, Text: "this repository's layers widen what the agent may do, and are not trusted",
 		Hint: `read them, then "agentbox trust" at a terminal`}

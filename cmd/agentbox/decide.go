@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"io/fs"
+	"slices"
 	"time"
 
 	"agentbox/internal/layerfiles"
@@ -42,6 +43,7 @@ func (l layers) decide(name string, floors profiles.Floors, fl flags) (decision,
 	}
 	d.manifest = manifestHash(name, l.files)
 	d.consent, err = l.consentTo(d.profile, floors, fl, d.grants)
+	d.consent.alone = slices.Contains(l.withoutRepo().files.Names(), name)
 	return d, err
 }
 

@@ -151,8 +151,8 @@ func quoteWord(s string) string {
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
-// describe says what a rule allows.
-func describe(r trust.Rule) string {
+// ruleText says what a rule allows.
+func ruleText(r trust.Rule) string {
 	text := strings.Join(r.Methods, ", ")
 	if text == "" {
 		text = "every method"

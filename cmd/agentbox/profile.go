@@ -15,6 +15,7 @@ import (
 
 	"agentbox/internal/plan"
 	"agentbox/internal/profiles"
+	"agentbox/internal/session"
 )
 
 func newProfile(a *app) *cobra.Command {
@@ -62,14 +63,18 @@ func (a *app) listProfiles(asJSON bool) error {
 	if err != nil {
 		return err
 	}
-	f, err := a.withOwn(a.repoFiles(root), root)
+	f, err := a.usable(root)
+	if err != nil {
+		return err
+	}
+	floors, err := readFloors(policyFile)
 	if err != nil {
 		return err
 	}
 	rows := []profileRow{}
 	broken := false
 	for _, name := range f.Names() {
-		row := list(name, f)
+		row := list(name, f, floors)
 		broken = broken || row.Problem != ""
 		rows = append(rows, row)
 	}
@@ -84,15 +89,34 @@ func (a *app) listProfiles(asJSON bool) error {
 	return err
 }
 
-func list(name string, f profiles.Files) profileRow {
-	row := profileRow{Name: name, From: levelsOf(name, f)}
-	loaded, err := profiles.Load(name, f)
-	if err != nil {
-		row.Problem, _, _ = strings.Cut(err.Error(), "\n")
-		return row
+// usable are the layers that a run here would take. In somebody else's repository nothing runs, and its files may not
+// even be read as the person's: there are the person's own profiles alone, and why is said.
+func (a *app) usable(root string) (profiles.Files, error) {
+	owner := a.owner(root)
+	if owner == a.uid {
+		return a.withOwn(a.repoFiles(root), root)
 	}
-	p := loaded.Profile
-	row.Extends, row.Description = string(p.Extends), p.Description
+	if len(affected(a.repoFiles(root))) > 0 {
+		a.say("the profiles of %s are not shown: it belongs to another user (uid %d), and agentbox runs nothing there", root, owner)
+	}
+	dir, err := a.configDir()
+	return a.ownFiles(session.Paths{Config: dir}), err
+}
+
+func list(name string, f profiles.Files, floors profiles.Floors) profileRow {
+	row := profileRow{Name: name, From: levelsOf(name, f)}
+	loaded, g, err := granted(name, f, floors)
+	row.Extends, row.Description = string(loaded.Profile.Extends), loaded.Profile.Description
+	gaps := g.Unsupported()
+	switch {
+	case err != nil:
+		row.Problem, _, _ = strings.Cut(err.Error(), "\n")
+	case len(gaps) > 0:
+		row.Problem = "this version can't carry out " + gaps[0].What
+		if gaps[0].Origin != "" {
+			row.Problem += " (" + gaps[0].Origin + ")"
+		}
+	}
 	return row
 }
 

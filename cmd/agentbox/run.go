@@ -209,7 +209,7 @@ func (a *app) dryRun(ctx context.Context, c call) error {
 	}
 	if !c.consent.settled() && !c.noRepo {
 		writeConsents(a.err, []consent{c.consent})
-		return errors.Join(err, untrusted(true))
+		return errors.Join(err, untrusted(c.consent.alone))
 	}
 	return err
 }

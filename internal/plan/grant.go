@@ -368,8 +368,16 @@ func (b *grantBuilder) word(path string, value *string) {
 		at := b.origin(path)
 		b.refuse(Refused{Path: path, Origin: at, Floor: f.named,
 			Text:    fmt.Sprintf("%s = %q (%s) is looser than %q, the floor of %s", path, *value, at, f.word, f.named),
-			Instead: fmt.Sprintf("write %s = %s", path, choices(path, f.word))})
+			Instead: instead(at, fmt.Sprintf("write %s = %s", path, choices(path, f.word)))})
 	}
+}
+
+// instead is what to do about a value that a floor refuses: one of a flag is not written anywhere.
+func instead(at, write string) string {
+	if strings.HasPrefix(at, "--") {
+		return "leave out " + at
+	}
+	return write
 }
 
 // choices lists the words that a floor takes.
@@ -398,7 +406,7 @@ func number[T ~int64](b *grantBuilder, path string, value *T) bool {
 	at := b.origin(path)
 	b.refuse(Refused{Path: path, Origin: at, Floor: f.named,
 		Text:    fmt.Sprintf("%s = %s (%s) is more than %s, the most that %s allows", path, text, at, show(path, f.most), f.named),
-		Instead: fmt.Sprintf("write %s = %s or less", path, show(path, f.most))})
+		Instead: instead(at, fmt.Sprintf("write %s = %s or less", path, show(path, f.most)))})
 	return false
 }
 
