@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 
+	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 )
 
@@ -24,6 +25,10 @@ func (a *app) ask(about, question string) (bool, error) {
 	defer tty.Close()
 	if !term.IsTerminal(int(a.err.Fd())) {
 		_, _ = io.WriteString(tty, about)
+	}
+	// What was typed before the question is no answer to it.
+	if err := unix.IoctlSetInt(int(tty.Fd()), unix.TCFLSH, unix.TCIFLUSH); err != nil {
+		return false, fmt.Errorf("asking at the terminal: %w", err)
 	}
 	fmt.Fprintf(tty, "%s [y/N] ", question)
 	line, err := bufio.NewReader(io.LimitReader(tty, 1024)).ReadString('\n')

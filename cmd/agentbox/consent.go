@@ -130,6 +130,17 @@ func baseline(p profiles.Profile, f profiles.Files, floors profiles.Floors, fl f
 	return plan.Nothing()
 }
 
+// bullet puts the origin behind the text, or below it where the line would be too long.
+func bullet(text, origin string) string {
+	switch {
+	case origin == "":
+		return text + "\n"
+	case len(text)+len(origin) > 76:
+		return text + "\n      (" + origin + ")\n"
+	}
+	return text + "  (" + origin + ")\n"
+}
+
 // listed joins names for a person.
 func listed(names []string) string { return strings.Join(names, ", ") }
 
@@ -226,11 +237,7 @@ func writeConsents(w io.Writer, cs []consent) {
 			fmt.Fprintf(&b, "  %s\n", heading)
 			last = heading
 		}
-		fmt.Fprintf(&b, "  + %s", short(it.text))
-		if it.origin != "" {
-			fmt.Fprintf(&b, "  (%s)", escaped(it.origin))
-		}
-		fmt.Fprintln(&b)
+		b.WriteString(bullet("  + "+short(it.text), escaped(it.origin)))
 	}
 	if len(order) > screenful {
 		fmt.Fprintf(&b, "These are %d lines: read those that have scrolled away too.\n", len(order))

@@ -98,20 +98,26 @@ func (a *app) trust(names []string, yes bool) error {
 	return nil
 }
 
-// consents looks at every profile; open are those with something to ask.
+// consents looks at every profile; open are those with something to ask. One that cannot be used cannot be run, and
+// keeps nobody from the others.
 func (a *app) consents(names []string, paths session.Paths, l layers) (all, open []consent, err error) {
 	floors, err := readFloors(policyFile)
 	if err != nil {
 		return nil, nil, err
 	}
 	many := crowd{}
+	var unusable []error
 	for _, name := range names {
 		if err := many.full(name); err != nil {
 			return nil, nil, err
 		}
 		d, err := l.decide(name, floors, flags{})
-		if err != nil {
+		if err != nil && len(names) == 1 {
 			return nil, nil, err
+		}
+		if err != nil {
+			unusable = append(unusable, fmt.Errorf("passing over profile %q: %w", name, err))
+			continue
 		}
 		many.rules += len(d.profile.Network.Rules)
 		if !d.consent.changed() {
@@ -120,6 +126,12 @@ func (a *app) consents(names []string, paths session.Paths, l layers) (all, open
 		if all = append(all, d.consent); !d.consent.settled() {
 			open = append(open, d.consent)
 		}
+	}
+	if len(unusable) == len(names) && len(names) > 0 {
+		return nil, nil, unusable[0]
+	}
+	for _, err := range unusable {
+		a.say("warning: %s", err)
 	}
 	return all, open, nil
 }
