@@ -113,7 +113,7 @@ func (a *app) check(ctx context.Context, o checkOptions) error {
 	var then profiles.Files
 	if o.against != "" {
 		if then, err = a.refFiles(ctx, root, o.against); err != nil {
-			return &usageError{err, shallow(root, hintOf(err))}
+			return &usageError{errors.New(err.Error()), shallow(root, hintOf(err))} // a ref is of the command line: 2, whatever is wrong with it
 		}
 	}
 	if err := c.choose(o, then); err != nil {
