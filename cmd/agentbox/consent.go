@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -68,8 +70,19 @@ func (l layers) consentTo(p profiles.Profile, floors profiles.Floors, fl flags, 
 	if c.known {
 		before.Repo = trust.FS(c.record.Files)
 	}
-	c.wider = l.wider(p, before, floors, fl, now)
+	c.wider = l.named(l.wider(p, before, floors, fl, now))
 	return c, nil
+}
+
+// named says which remote "origin" is: who agrees to it agrees to that one.
+func (l layers) named(wider []plan.Change) []plan.Change {
+	for i, c := range wider {
+		if c.Path == "network.use" && strings.HasSuffix(c.Text, "(origin)") {
+			remote := originRemote(context.Background(), l.repo)
+			wider[i].Text += ", which is " + cmp.Or(remote.String(), "none yet")
+		}
+	}
+	return wider
 }
 
 // wider is what the repository's layers widen in this run, and under what holds now and may not tomorrow: flags, the

@@ -249,12 +249,22 @@ func sortedKeys(m reflect.Value) []reflect.Value {
 	return slices.SortedFunc(slices.Values(m.MapKeys()), func(a, b reflect.Value) int { return strings.Compare(a.String(), b.String()) })
 }
 
+// command reports a text that CI would take for a command of its own where its lines stand by themselves.
+func command(s string) bool {
+	for line := range strings.Lines(s) {
+		if strings.HasPrefix(strings.TrimSpace(line), "::") {
+			return true
+		}
+	}
+	return strings.Contains(s, "##[")
+}
+
 // text is a string, over several lines if it has several and can stand there as it is.
 func text(s string) string {
 	odd := func(r rune) bool {
 		return r == utf8.RuneError || r != '\n' && r != '\t' && (unicode.IsControl(r) || !unicode.IsPrint(r))
 	}
-	if strings.Contains(s, "\n") && !strings.Contains(s, "'''") && !strings.ContainsFunc(s, odd) {
+	if strings.Contains(s, "\n") && !strings.Contains(s, "'''") && !strings.ContainsFunc(s, odd) && !command(s) {
 		return "'''\n" + s + "'''"
 	}
 	return quoted(s)
@@ -284,7 +294,7 @@ func quoted(s string) string {
 		}
 	}
 	b.WriteByte('"')
-	return b.String()
+	return strings.ReplaceAll(b.String(), "##[", `##\u005B`) // a command of CI, wherever it stands
 }
 
 var bareKey = lazily(`^[A-Za-z0-9_-]+$`)
