@@ -162,8 +162,9 @@ func (a *app) grant(g trust.Grants, r trust.Rule) error {
 	if err != nil {
 		return err
 	}
-	what, granted := ruleText(r), plan.Grants{}
-	if granted, err = loads(g, name, floors); err != nil && added {
+	what := ruleText(r)
+	granted, err := loads(g, name, floors)
+	if err != nil && added {
 		return errors.Join(fmt.Errorf("allowing %s, which is taken back: %w", what, err), takeBack(g))
 	}
 	if !added {
