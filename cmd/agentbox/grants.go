@@ -11,7 +11,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"agentbox/internal/plan"
 	"agentbox/internal/trust"
 )
 
