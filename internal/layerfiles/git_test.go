@@ -46,7 +46,7 @@ func (r gitRepo) try(args ...string) (string, error) {
 func (r gitRepo) person(args ...string) string {
 	r.t.Helper()
 	cmd := exec.Command("git", append([]string{"-c", "user.name=t", "-c", "user.email=t@example.com"}, args...)...)
-	cmd.Dir = r.dir
+	cmd.Dir, cmd.Env = r.dir, append(os.Environ(), "PAGER=cat") // this machine's pager might wait for a key; core.pager goes before it
 	terminal, err := pty.Start(cmd)
 	must(r.t, err)
 	defer terminal.Close()
