@@ -1,7 +1,8 @@
 // Package policy decides, purely, whether a request may be made: no I/O, no clock, no state.
 //
 // It owns what a host name is (Host), what a path is (PathPattern), what a rule says (Rule), how rules combine (Set,
-// and Table, which answers the same quickly), whether one set allows more than another (Wider) and what class an
+// and Table, which answers the same quickly), whether one set allows more than another (Wider), which paths of a
+// repository a pattern hides (HidePattern) and what class an
 // address is of (ClassifyAddr). The gate asks it; nothing else decides.
 package policy
 

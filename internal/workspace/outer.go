@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"agentbox/internal/policy"
 )
 
 // maxIncludes is how deep git follows include.path.
@@ -290,5 +292,5 @@ func gitdirHolds(cond, file, home, git string) bool {
 	if tail {
 		pattern += "/**"
 	}
-	return matchSegments(strings.Split(pattern, "/"), strings.Split(git, "/"))
+	return policy.MatchSegments(strings.Split(pattern, "/"), strings.Split(git, "/"))
 }

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"agentbox/internal/profiles"
+
+	"agentbox/internal/policy"
 )
 
 // somePatterns are all of up to three segments of an alphabet with everything that means something.
@@ -32,7 +34,7 @@ func somePatterns() []string {
 // and "~" in front are matched here and refused there, because they look like places outside of the repository.
 func TestProfilesRefuseThePatternsThatCannotBeRead(t *testing.T) {
 	for _, pattern := range somePatterns() {
-		_, err := compileOne(pattern)
+		_, err := policy.ParseHidePattern(pattern)
 		_, refused := profiles.LoadFloors(fmt.Appendf(nil, "version = 1\n[workspace]\nhide = ['%s']\n", pattern), "policy.toml")
 		switch {
 		case err != nil && refused == nil:

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"agentbox/internal/policy"
 )
 
 // maxEntries bounds the walk of a repository.
@@ -47,7 +49,7 @@ func Look(repo Repo, patterns []string) (Survey, error) {
 
 type surveyor struct {
 	repo  Repo
-	globs []glob
+	globs []policy.HidePattern
 	seen  int
 	out   Survey
 }
@@ -101,7 +103,7 @@ func (s *surveyor) visit(e fs.DirEntry, abs, rel string) error {
 
 func (s *surveyor) matches(rel string, e fs.DirEntry) bool {
 	for _, g := range s.globs {
-		if g.match(rel, e.IsDir() || e.Type()&fs.ModeSymlink != 0) {
+		if g.Match(rel, e.IsDir() || e.Type()&fs.ModeSymlink != 0) {
 			return true
 		}
 	}
@@ -165,82 +167,14 @@ func topmost(paths []string) []string {
 	return out
 }
 
-// glob is a compiled pattern.
-type glob struct {
-	segments []string // never empty; "**" is any number of segments
-	base     bool     // matches a name at any depth
-	dirOnly  bool
-}
-
-func compile(patterns []string) ([]glob, error) {
-	var globs []glob
+func compile(patterns []string) ([]policy.HidePattern, error) {
+	var globs []policy.HidePattern
 	for _, p := range patterns {
-		g, err := compileOne(p)
+		g, err := policy.ParseHidePattern(p)
 		if err != nil {
 			return nil, fmt.Errorf("reading the pattern %q of workspace.hide: %w", p, err)
 		}
 		globs = append(globs, g)
 	}
 	return globs, nil
-}
-
-func compileOne(pattern string) (glob, error) {
-	p := strings.TrimSuffix(pattern, "/")
-	g := glob{dirOnly: p != pattern}
-	if strings.HasPrefix(p, "!") {
-		return g, errors.New("exceptions are not supported")
-	}
-	if rest, ok := strings.CutSuffix(p, "/**"); ok && rest != "" && rest != "**" {
-		p, g.dirOnly = rest, true
-		g.base = false
-		p = "/" + strings.TrimPrefix(p, "/")
-	}
-	g.base = !strings.Contains(p, "/")
-	g.segments = strings.Split(strings.TrimPrefix(p, "/"), "/")
-	for _, s := range g.segments {
-		if s == "" || s == "." || s == ".." {
-			return g, errors.New("it must name something below the repository")
-		}
-		if _, err := path.Match(s, ""); err != nil {
-			return g, err
-		}
-	}
-	return g, nil
-}
-
-func (g glob) match(rel string, dir bool) bool {
-	if g.dirOnly && !dir {
-		return false
-	}
-	if g.base {
-		ok, _ := path.Match(g.segments[0], path.Base(rel))
-		return ok
-	}
-	return matchSegments(g.segments, strings.Split(rel, "/"))
-}
-
-// matchSegments goes back to the last "**" only: what an earlier one could take instead, that one can take too. So its
-// time is bounded by the product of the lengths.
-func matchSegments(pattern, name []string) bool {
-	star, from := -1, 0
-	for p, n := 0, 0; ; {
-		switch {
-		case p < len(pattern) && pattern[p] == "**":
-			star, from, p = p, n, p+1
-		case p < len(pattern) && n < len(name) && matchSegment(pattern[p], name[n]):
-			p, n = p+1, n+1
-		case p == len(pattern) && n == len(name):
-			return true
-		case star < 0 || from == len(name):
-			return false
-		default:
-			from++
-			p, n = star+1, from
-		}
-	}
-}
-
-func matchSegment(pattern, name string) bool {
-	ok, _ := path.Match(pattern, name)
-	return ok
 }

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"agentbox/internal/policy"
 )
 
 func TestPatterns(t *testing.T) {
@@ -27,16 +29,16 @@ func TestPatterns(t *testing.T) {
 		{"**", "a", false, true},
 	}
 	for _, c := range cases {
-		g, err := compileOne(c.pattern)
+		g, err := policy.ParseHidePattern(c.pattern)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := g.match(c.path, c.dir); got != c.want {
+		if got := g.Match(c.path, c.dir); got != c.want {
 			t.Errorf("%s on %s: %v", c.pattern, c.path, got)
 		}
 	}
 	for _, bad := range []string{"", "/", "../x", "a/../b", "!x", "[", "a//b", "."} {
-		if _, err := compileOne(bad); err == nil {
+		if _, err := policy.ParseHidePattern(bad); err == nil {
 			t.Errorf("%q was taken", bad)
 		}
 	}
