@@ -105,6 +105,16 @@ func (a *app) repository(paths session.Paths) (workspace.Repo, error) {
 	return workspace.Find(dir, workspace.Person{UID: p.UID, Home: p.Home, OtherHomes: others, Own: private(paths)})
 }
 
+// here is agentbox's own places and the repository around the person.
+func (a *app) here() (session.Paths, workspace.Repo, error) {
+	paths, err := a.paths()
+	if err != nil {
+		return paths, workspace.Repo{}, err
+	}
+	repo, err := a.repository(paths)
+	return paths, repo, err
+}
+
 // sockets are the ways into the host that a person's session has. The self-test looks for each of them inside.
 func (a *app) sockets() []string {
 	out := []string{"/run/docker.sock", "/var/run/docker.sock", "/run/podman", "/run/dbus", "/run/systemd", "/run/containerd"}

@@ -125,11 +125,7 @@ Exit codes: 0 allowed, 1 the rule can't be written, 2 usage.`,
 		Example: "  agentbox grants add docs.example.com --method GET --method HEAD\n  agentbox grants add \"*.example.com\" --path \"/api/**\" --port 8443",
 		Args:    exactly(1, "one host"),
 		RunE: func(_ *cobra.Command, args []string) error {
-			paths, err := a.paths()
-			if err != nil {
-				return err
-			}
-			repo, err := a.repository(paths)
+			paths, repo, err := a.here()
 			if err != nil {
 				return err
 			}
@@ -193,11 +189,7 @@ func newGrantsRevoke(a *app) *cobra.Command {
 		Example: "  agentbox grants revoke docs.example.com\n  agentbox grants revoke 2",
 		Args:    exactly(1, "one host or number"),
 		RunE: func(_ *cobra.Command, args []string) error {
-			paths, err := a.paths()
-			if err != nil {
-				return err
-			}
-			repo, err := a.repository(paths)
+			paths, repo, err := a.here()
 			if err != nil {
 				return err
 			}

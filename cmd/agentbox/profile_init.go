@@ -65,11 +65,7 @@ Exit codes: 0 written, 1 it could not be written, 2 usage, or the file is there 
 }
 
 func (a *app) profileInit(cmd *cobra.Command, o initOptions) error {
-	paths, err := a.paths()
-	if err != nil {
-		return err
-	}
-	repo, err := a.repository(paths)
+	paths, repo, err := a.here()
 	if err != nil {
 		return err
 	}

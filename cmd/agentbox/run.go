@@ -105,11 +105,7 @@ func (a *app) run(ctx context.Context, o runOptions) error {
 	if err != nil {
 		return err
 	}
-	paths, err := a.paths()
-	if err != nil {
-		return err
-	}
-	repo, err := a.repository(paths)
+	paths, repo, err := a.here()
 	if err != nil {
 		return err
 	}

@@ -58,11 +58,7 @@ Exit codes: 0 trusted, or nothing to trust; 1 the answer was no, or there is nob
 
 // trust asks about every profile that the repository widens, in one question.
 func (a *app) trust(names []string, yes bool) error {
-	paths, err := a.paths()
-	if err != nil {
-		return err
-	}
-	repo, err := a.repository(paths)
+	paths, repo, err := a.here()
 	if err != nil {
 		return err
 	}
