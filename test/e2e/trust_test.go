@@ -120,3 +120,17 @@ func TestARepositoryTightensWithoutAQuestion(t *testing.T) {
 	r := b.alone("run", "shell", "-q", "--", "sh", "-c", "cat .env; echo x >new || echo refused").exits(0)
 	r.prints("refused\n")
 }
+
+// What was typed before the question was there is no answer to it: a paste, or keys meant for something else.
+func TestTypingAheadIsNoAnswer(t *testing.T) {
+	b := newBox(t)
+	b.write("agentbox.toml", "version = 1\n[network]\ndefault = \"allow\"\n")
+	cmd := b.command("trust")
+	// The shell reads one line and leaves the other where agentbox would find it.
+	cmd.Args = []string{"sh", "-c", `read line; exec "$0" trust`, cmd.Path}
+	cmd.Path = "/bin/sh"
+	l := onTerminal(t, cmd)
+	l.send("go\ry\r").expect("[y/N]").send("n\r")
+	l.ends(1)
+	b.alone("run", "shell", "-q", "--", "true").exits(126)
+}
