@@ -30,6 +30,7 @@ type consent struct {
 	known   bool // there is a record
 	alone   bool // the profile exists without the repository too
 	wider   []plan.Change
+	partial bool // not all of it could be judged: what holds today may hide something
 	store   trust.Store
 }
 
@@ -44,8 +45,12 @@ func (c consent) changed() bool {
 	return c.record.Hash != trust.Hash(c.files)
 }
 
-// accept records the files as they were read. Explicit says that the person was asked.
+// accept records the files as they were read, when all that they widen was judged. Explicit says that the person was
+// asked.
 func (c consent) accept(explicit bool, now time.Time) error {
+	if c.partial {
+		return nil
+	}
 	_, err := c.store.Accept(trust.Acceptance{Repo: c.repo, Files: c.files, Base: c.record.Hash, Explicit: explicit, Time: now, Agentbox: version})
 	return err
 }
@@ -70,7 +75,8 @@ func (l layers) consentTo(p profiles.Profile, floors profiles.Floors, fl flags, 
 	if c.known {
 		before.Repo = trust.FS(c.record.Files)
 	}
-	c.wider = l.named(l.wider(p, before, floors, fl, now))
+	c.wider, c.partial = l.wider(p, before, floors, fl, now)
+	c.wider = l.named(c.wider)
 	return c, nil
 }
 
@@ -87,26 +93,32 @@ func (l layers) named(wider []plan.Change) []plan.Change {
 
 // wider is what the repository's layers widen in this run, and under what holds now and may not tomorrow: flags, the
 // organisation's policy, the person's own layers. The record outlives those, so that what they hide is asked about too.
-func (l layers) wider(p profiles.Profile, before profiles.Files, floors profiles.Floors, fl flags, now plan.Grants) []plan.Change {
+// Partial says that the profile is none without the flags, so that what they hide cannot be judged. One that is none
+// without the person's own layers is judged with them.
+func (l layers) wider(p profiles.Profile, before profiles.Files, floors profiles.Floors, fl flags, now plan.Grants) (wider []plan.Change, partial bool) {
 	type view struct{ was, now plan.Grants }
 	views := []view{{baseline(p, before, floors, fl), now}}
 	files := l.files
-	for range 2 {
-		if loaded, err := profiles.Load(p.Name, files); err == nil {
-			if g, err := plan.Grant(plan.GrantInputs{Profile: loaded.Profile}); err == nil {
-				views = append(views, view{baseline(loaded.Profile, before, profiles.Floors{}, flags{}), g})
-			}
+	for i := range 2 {
+		loaded, err := profiles.Load(p.Name, files)
+		var g plan.Grants
+		if err == nil {
+			g, err = plan.Grant(plan.GrantInputs{Profile: loaded.Profile})
+		}
+		if err == nil {
+			views = append(views, view{baseline(loaded.Profile, before, profiles.Floors{}, flags{}), g})
+		} else if i == 0 {
+			partial = true
 		}
 		files.User, files.Grants, before.User, before.Grants = nil, nil, nil, nil
 	}
-	var wider []plan.Change
 	for i, v := range views {
 		same := func(other view) bool { return reflect.DeepEqual(v, other) }
 		if !slices.ContainsFunc(views[:i], same) { // mostly nothing is hidden, and a comparison may take its time
 			wider = union(wider, plan.Widenings(plan.Diff(v.was, v.now)))
 		}
 	}
-	return wider
+	return wider, partial
 }
 
 // union adds the changes that are not there yet.

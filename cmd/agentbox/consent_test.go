@@ -83,6 +83,20 @@ func TestFlagsDoNotHideWhatIsLoosened(t *testing.T) {
 	c.asks(c.wider("version = 1\n", profiles.Floors{}, flags{mode: plan.ReadOnly, timeout: &minute}), "writes to your files", "without a time limit")
 }
 
+// Without the flags the profile is refused by its own tier, so that what they hide can't be judged: then nothing is
+// recorded, and the next run asks.
+func TestWhatCannotBeJudgedIsNotRecorded(t *testing.T) {
+	c := newConsentCase(t)
+	c.accepted("version = 1\ntier = \"medium\"\n[workspace]\nmode = \"readonly\"\n[budget]\ntime = \"1m\"\n")
+	loose := "version = 1\ntier = \"medium\"\n[workspace]\nmode = \"direct\"\n[budget]\ntime = \"8h\"\n"
+	minute := time.Minute
+	with := c.wider(loose, profiles.Floors{}, flags{mode: plan.ReadOnly, timeout: &minute})
+	if err := with.accept(false, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	c.asks(c.wider(loose, profiles.Floors{}, flags{mode: plan.ReadOnly}), "8h instead of 1m")
+}
+
 // The same under an organisation's policy, which may be gone or other tomorrow.
 func TestFloorsDoNotHideWhatIsLoosened(t *testing.T) {
 	c := newConsentCase(t)
