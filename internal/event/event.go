@@ -52,6 +52,7 @@ type Event struct {
 	Millis     int64             `json:"ms,omitempty"`
 	Rule       string            `json:"rule,omitempty"`   // which rule decided, as "profile:line" or a built-in name
 	Reason     string            `json:"reason,omitempty"` // one plain sentence
+	Count      uint64            `json:"count,omitempty"`  // how many alike this event stands for; 0 is 1
 	Via        string            `json:"via,omitempty"`    // "proxy" (asked by CONNECT) or "direct" (by name and port)
 	Credential string            `json:"credential,omitempty"`
 	ExitCode   *int              `json:"exit_code,omitempty"`

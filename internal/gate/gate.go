@@ -22,8 +22,9 @@ type Gate struct {
 	log    event.Sink
 	failed chan struct{}
 
-	mu  sync.Mutex
-	err error
+	mu   sync.Mutex
+	err  error
+	sent map[policy.Host]int64 // bytes
 }
 
 var _ event.Sink = (*Gate)(nil)
@@ -57,6 +58,21 @@ func (g *Gate) Check(ctx context.Context, r policy.Request) (policy.Decision, er
 		return closed(), err
 	}
 	return d, nil
+}
+
+// Send counts n more bytes on their way to host, and reports whether all of this run's are within limit; 0 is no limit.
+// Bytes that are not within it are not counted.
+func (g *Gate) Send(host policy.Host, n, limit int64) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if limit > 0 && g.sent[host] > limit-n {
+		return false
+	}
+	if g.sent == nil {
+		g.sent = map[policy.Host]int64{}
+	}
+	g.sent[host] += n
+	return true
 }
 
 // Emit records an event. After the first failure nothing is recorded any more and the same error is given.

@@ -13,6 +13,9 @@ type Decision struct {
 	Inspect bool   // of the rule that allowed it; always true where rules go by methods or paths
 	Rule    string // Origin of the rule that decided, or "default", "only" or "built-in"
 
+	MaxRequest int64 // bytes of the body that may be sent, 0 for no limit: the least that a rule for the host and port says
+	MaxSent    int64 // bytes that may be sent to the host in the whole run, in the same way
+
 	cause   cause
 	set     *Set
 	at      int // of the rule in set

@@ -6,6 +6,8 @@
 // address is of (ClassifyAddr). The gate asks it; nothing else decides.
 package policy
 
+import "net/netip"
+
 // Action is what a rule, or the default, says about a request.
 type Action string
 
@@ -37,13 +39,30 @@ type Rule struct {
 	Inspect bool          `json:"inspect"`           // false: TLS is spliced, only the name and port are enforced; then Methods and Paths are empty
 	Model   bool          `json:"model,omitempty"`   // the host is a model's API, which lives on writing methods
 	Origin  string        `json:"origin,omitempty"`  // where the rule was written, "claude.toml:12"
+
+	Scheme     string         `json:"scheme,omitempty"`      // "https" or "http"; "": either
+	WebSocket  string         `json:"websocket,omitempty"`   // WebSocketOnly, WebSocketNever; "": upgrades and all else
+	Protocol   string         `json:"protocol,omitempty"`    // TCP: connections whose bytes nobody looks at; "": HTTP
+	MaxRequest int64          `json:"max_request,omitempty"` // bytes of the body of one request; 0: no limit
+	MaxSent    int64          `json:"max_sent,omitempty"`    // bytes sent to each host in one run, whatever the request; 0: no limit
+	Private    []netip.Prefix `json:"private,omitempty"`     // addresses that are not public and that the hosts may lead to
 }
+
+// Values of Rule.WebSocket.
+const (
+	WebSocketOnly  = "only"
+	WebSocketNever = "never"
+)
+
+// TCP is the Protocol of rules, and the Scheme of requests, for connections that are passed on as they are.
+const TCP = "tcp"
 
 // Set is all rules of a run and the answer when none matches.
 type Set struct {
 	Default Action    `json:"default"`
 	Only    []Pattern `json:"only,omitempty"` // a host that none of these names is denied, whatever rules say; empty: no such limit
 	Rules   []Rule    `json:"rules"`
+	Git     []GitRule `json:"git,omitempty"` // see GitRule
 }
 
 // Request is what is asked. Method and Path are both empty until they are known (a CONNECT, a spliced tunnel): then
@@ -53,7 +72,7 @@ type Set struct {
 type Request struct {
 	Host   Host
 	Port   uint16
-	Scheme string // "https" or "http"
+	Scheme string // "https" or "http"; TCP for a connection that is passed on as it is
 	Method string
 	Path   string
 	Via    string // "proxy" or "direct", for the event
@@ -62,6 +81,10 @@ type Request struct {
 	// or a parameter of the query; "" for none. Such a request is denied where rules go by methods, or by paths.
 	MethodBy string
 	PathBy   string
+
+	WebSocket bool        // it asks for a WebSocket
+	Size      int64       // bytes of its body as it announces them; -1: not announced, 0: none
+	Git       *GitRequest // what it does to a git repository, where it is one of git's own; nil for all others
 }
 
 // partial reports whether the request is not known yet.

@@ -56,10 +56,15 @@ const (
 )
 
 // Gate answers and records requests. Decide says what Check would answer without recording it; Check records exactly
-// one event before it returns, and an error of it denies.
+// one event before it returns, and an error of it denies. Where a person has to be asked, Decide gives policy.Ask, and
+// Check waits for the answer, as long as its context lasts: it never gives policy.Ask.
+//
+// Send counts n more bytes on their way to host in this run, and reports whether they are within limit; 0 is no limit.
+// Bytes that are not within it must not be sent.
 type Gate interface {
 	Decide(policy.Request) policy.Decision
 	Check(context.Context, policy.Request) (policy.Decision, error)
+	Send(host policy.Host, n, limit int64) bool
 }
 
 // Injector puts real credentials into a request for host in place of placeholders, or refuses the request with an
