@@ -112,17 +112,6 @@ func (w *town) run(script string) result {
 	return w.agentbox("run", "town", "-q", "--", "sh", "-c", script)
 }
 
-// step is a subtest that starts with nothing seen.
-func (w *town) step(name string, test func()) {
-	outer := w.t
-	outer.Run(name, func(t *testing.T) {
-		w.box.t = t
-		defer func() { w.box.t = outer }()
-		w.visits()
-		test()
-	})
-}
-
 func (w *town) serve(rw http.ResponseWriter, r *http.Request) {
 	w.mu.Lock()
 	host, _, err := net.SplitHostPort(r.Host)
