@@ -1,12 +1,9 @@
 package e2e
 
 import (
-	"bufio"
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -241,6 +238,126 @@ func literals(port int) (out []attempt) {
 	return out
 }
 
-var _ = bufio.NewReader
-var _ = os.Open
-var _ = filepath.Join
+// What a request inside a tunnel to good is like.
+func inside(name, send, want string, events ...[]string) attempt {
+	return attempt{name: name, connect: good + ":443", tls: good, send: send, want: "CONNECT:200 TLS:ok HTTP:" + want, events: slices.Concat(events...)}
+}
+
+// Attacks on the protocol, from inside.
+func TestAttacksOnTheProtocol(t *testing.T) {
+	w := attackedTown(t)
+	w.handlers[good] = protocolServer()
+	w.carriedOut(slices.Concat(sniAttacks(), hostAttacks(), framingAttacks(), switchAttacks()),
+		"GET "+good+"/first", "GET "+good+"/redirect", "GET "+good+"/not-switched", "GET github.com/acme")
+	switched := slices.DeleteFunc(w.events(), func(e event.Event) bool { return e.Kind != event.NetResponse || e.Status != http.StatusFound })
+	if len(switched) != 1 || switched[0].Host != good {
+		t.Errorf("the redirect is recorded as %+v", switched)
+	}
+}
+
+// protocolServer redirects to evil, and agrees to no protocol.
+func protocolServer() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/", hello)
+	mux.Handle("/redirect", http.RedirectHandler("https://"+evil+"/stolen", http.StatusFound))
+	return mux
+}
+
+func sniAttacks() (out []attempt) {
+	for name, sni := range map[string]string{"evil": evil, "none": "-", "a sibling": "a." + wild, "good as the beginning": good + "." + evil} {
+		out = append(out,
+			attempt{name: "CONNECT good, SNI " + name, connect: good + ":443", tls: sni, want: "CONNECT:200 TLS:closed", events: refused(good, 443)},
+			attempt{name: "good by itself, SNI " + name, direct: good + ":443", tls: sni, want: "TLS:closed", events: refused(good, 443)})
+	}
+	return append(out,
+		attempt{name: "plain HTTP to 443", connect: good + ":443", send: request("GET", "/", good), want: "CONNECT:200 HTTP:closed", events: refused(good, 443)},
+		attempt{name: "SSH to 443", connect: good + ":443", send: "SSH-2.0-OpenSSH_9.2\r\n", want: "CONNECT:200 HTTP:closed", events: refused(good, 443)},
+		attempt{name: "half a greeting", connect: good + ":443", send: "\x16\x03\x01\x00\x05hello", want: "CONNECT:200 HTTP:closed", events: refused(good, 443)},
+		attempt{name: "plain HTTP to 443, by itself", direct: good + ":443", send: request("GET", "/", good), want: "HTTP:closed", events: refused(good, 443)},
+		attempt{name: "CONNECT :22", connect: good + ":22", want: "CONNECT:403", events: denied(good, 22)},
+		attempt{name: "CONNECT :80", connect: good + ":80", want: "CONNECT:403", events: denied(good, 80)},
+		attempt{name: "CONNECT, no port", connect: good, want: "CONNECT:403", events: denied(good, 0)},
+		attempt{name: "CONNECT :0", connect: good + ":0", want: "CONNECT:403", events: denied(good, 0)},
+		attempt{name: "CONNECT :65979, which is 443 in sixteen bits", connect: good + ":65979", want: "CONNECT:403", events: denied(good+":65979", 0)},
+		attempt{name: "port 22, by itself", direct: good + ":22", send: "SSH-2.0-OpenSSH_9.2\r\n", want: "HTTP:closed", events: refused(good, 22)},
+		attempt{name: "plain HTTP to port 80, by itself", direct: good + ":80", send: request("GET", "/", good), want: "HTTP:403", events: denied(good, 80)})
+}
+
+func hostAttacks() []attempt {
+	first := "GET /first HTTP/1.1\r\nHost: " + good + "\r\n\r\n"
+	return []attempt{
+		inside("Host evil", request("GET", "/", evil), "421", refused(good, 443)),
+		inside("Host evil in the second request", first+request("GET", "/second", evil), "200,421", allowed(good, 443), refused(good, 443)),
+		inside("Host with another port", request("GET", "/", good+":8443"), "421", refused(good, 443)),
+		inside("Host an address", request("GET", "/", "127.0.0.1"), "421", refused(good, 443)),
+		inside("Host empty", request("GET", "/", ""), "421", refused(good, 443)),
+		inside("Host with a user", request("GET", "/", good+"@"+evil), "400", refused(good, 443)),
+		inside("an absolute URL", request("GET", "https://"+evil+"/", good), "400", refused(good, 443)),
+		inside("CONNECT in a tunnel", "CONNECT "+evil+":443 HTTP/1.1\r\nHost: "+evil+":443\r\n\r\n", "400", refused(good, 443)),
+		{name: "github.com with the Host of gists", connect: "github.com:443", tls: "github.com", send: request("GET", "/", "gist.github.com"), want: "CONNECT:200 TLS:ok HTTP:421", events: refused("github.com", 443)},
+		{name: "github.com by itself with the Host of gists", direct: "github.com:443", tls: "github.com", send: request("GET", "/", "gist.github.com"), want: "TLS:ok HTTP:421", events: refused("github.com", 443)},
+		{name: "github.com as it should be", direct: "github.com:443", tls: "github.com", send: request("GET", "/acme", "github.com"), want: "TLS:ok HTTP:200", events: allowed("github.com", 443)},
+		{name: "plain, another Host than the URL's", send: request("GET", "http://"+plainHost+"/", evil), want: "HTTP:400", events: refused("", 0)},
+		{name: "plain, by itself, Host evil", direct: plainHost + ":80", send: request("GET", "/", evil), want: "HTTP:421", events: refused(plainHost, 80)},
+	}
+}
+
+func framingAttacks() (out []attempt) {
+	smuggled := request("GET", "/smuggled", good)
+	for name, head := range map[string]string{
+		"both lengths":        "POST / HTTP/1.1\r\nHost: " + good + "\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+		"both, the other way": "POST / HTTP/1.1\r\nHost: " + good + "\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
+		"two lengths":         "POST / HTTP/1.1\r\nHost: " + good + "\r\nContent-Length: 0\r\nContent-Length: 40\r\n\r\n",
+		"an obscured coding":  "POST / HTTP/1.1\r\nHost: " + good + "\r\nTransfer-Encoding: xchunked\r\n\r\n",
+		"two Hosts":           "GET / HTTP/1.1\r\nHost: " + good + "\r\nHost: " + evil + "\r\n\r\n",
+		"two Hosts alike":     "GET / HTTP/1.1\r\nHost: " + good + "\r\nHost: " + good + "\r\n\r\n",
+		"a folded Host":       "GET / HTTP/1.1\r\nHost: " + good + "\r\n " + evil + "\r\n\r\n",
+		"a folded header":     "GET / HTTP/1.1\r\nHost: " + good + "\r\nX-A: 1\r\n\tTransfer-Encoding: chunked\r\n\r\n",
+		"bare LF":             "GET / HTTP/1.1\nHost: " + good + "\n\n",
+		"a bare LF":           "GET / HTTP/1.1\r\nHost: " + good + "\nX-A: 1\r\n\r\n",
+		"a bare CR":           "GET / HTTP/1.1\r\nHost: " + good + "\r\nX-A: 1\rX-B: 2\r\n\r\n",
+		"space before colon":  "GET / HTTP/1.1\r\nHost : " + evil + "\r\nHost: " + good + "\r\n\r\n",
+		"NUL in a header":     "GET / HTTP/1.1\r\nHost: " + good + "\r\nX-A: \x00\r\n\r\n",
+		"no Host":             "GET / HTTP/1.1\r\n\r\n",
+	} {
+		out = append(out, inside(name, head+smuggled, "400", refused(good, 443)))
+	}
+	return out
+}
+
+// switchAttacks ask for another protocol, and go on as if they had it.
+func switchAttacks() []attempt {
+	const upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+	head := "GET /not-switched HTTP/1.1\r\nHost: " + good + "\r\n"
+	return []attempt{
+		inside("a WebSocket that the server does not agree to", head+upgrade+request("GET", "/smuggled", good), "200", allowed(good, 443)),
+		inside("a WebSocket for evil", "GET / HTTP/1.1\r\nHost: "+evil+"\r\n"+upgrade, "421", refused(good, 443)),
+		inside("an upgrade with a body", "GET / HTTP/1.1\r\nHost: "+good+"\r\nContent-Length: 7\r\n"+upgrade+"GET / H", "400", refused(good, 443)),
+		inside("a redirect to evil", request("GET", "/redirect", good), "302", allowed(good, 443)),
+		{name: "HTTP/2 without TLS", connect: plainHost + ":80", send: "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", want: "CONNECT:200 HTTP:400", events: refused(plainHost, 80)},
+	}
+}
+
+// No spelling of a path, and no header, gets more out of a rule than its methods and paths.
+func TestAttacksOnPaths(t *testing.T) {
+	w := attackedTown(t)
+	w.lets(allow(good, `methods = ["GET"]`, `paths = ["/public/**"]`) + "[[network.rule]]\naction = \"deny\"\nhost = \"" + good + "\"\npaths = [\"/public/secret/**\"]\n")
+	attempts := []attempt{inside("as it should be", request("GET", "/public/a", good), "200", allowed(good, 443))}
+	for _, path := range []string{
+		"/public/../admin", "/public/./../admin", "/public/%2e%2e/admin", "/public/.%2E/admin", "/public/..%2fadmin", "/public%2f..%2fadmin", "/public/..;/admin",
+		"/public/..\\admin", "/public/%5c../admin", "/public/%252e%252e/admin", "//public/a", "/public//a", "/./public/a", "/public;x/a", "/public/..%00/admin", "/PUBLIC/a",
+		"/%70ublic/../admin", "/public/%c0%ae%c0%ae/admin", "/admin", "/public/secret/a", "/public/%73ecret/a", "/public/SECRET/../secret/a", "/public//secret/a", "/public/./secret/a",
+	} {
+		attempts = append(attempts, inside(path, request("GET", path, good), "403", denied(good, 443)))
+	}
+	for _, header := range []string{"X-HTTP-Method-Override: DELETE", "X-Method-Override: PUT", "X_HTTP_METHOD_OVERRIDE: DELETE", "X-Original-URL: /admin", "X-Rewrite-URL: /admin"} {
+		attempts = append(attempts, inside(header, request("GET", "/public/a", good, header+"\r\n"), "403", denied(good, 443)))
+	}
+	for _, target := range []string{"/public/a?_method=DELETE", "/public/a?x=1&_method=PUT"} {
+		attempts = append(attempts, inside(target, request("GET", target, good), "403", denied(good, 443)))
+	}
+	for _, method := range []string{"POST", "DELETE", "get", "PROPFIND"} {
+		attempts = append(attempts, inside(method, request(method, "/public/a", good), "403", denied(good, 443)))
+	}
+	w.carriedOut(attempts, "GET "+good+"/public/a")
+}
