@@ -200,6 +200,8 @@ func (x *exchange) judge(req *http.Request) *refusal {
 	request := x.target.request()
 	request.Method, request.Path = x.method, pathOf(req)
 	request.MethodBy, request.PathBy = overrides(req)
+	request.WebSocket, request.Size = x.upgrade, req.ContentLength
+	request.Git = x.gitRequest(req)
 	d, err := x.proxy.gate.Check(req.Context(), request)
 	if err != nil {
 		no := unrecorded(x.target.host.String())
