@@ -1,6 +1,9 @@
 package policy
 
-import "net/netip"
+import (
+	"net/netip"
+	"slices"
+)
 
 // Class is what kind of place an address is. Only Public is ever dialled by name.
 type Class string
@@ -100,15 +103,52 @@ func ClassifyAddr(addr netip.Addr) Class {
 }
 
 func embeddedClass(addr netip.Addr, offset int, flip byte) Class {
+	if class := classIn(blocks4, carried(addr, offset, flip), Public); class != Public {
+		return class
+	}
+	return Reserved
+}
+
+func carried(addr netip.Addr, offset int, flip byte) netip.Addr {
 	bytes := addr.As16()
 	var four [4]byte
 	for i := range four {
 		four[i] = bytes[offset+i] ^ flip
 	}
-	if class := classIn(blocks4, netip.AddrFrom4(four), Public); class != Public {
-		return class
+	return netip.AddrFrom4(four)
+}
+
+// embedded gives the IPv4 address that an IPv6 one carries.
+func embedded(addr netip.Addr) (netip.Addr, bool) {
+	if addr == netip.IPv6Unspecified() || addr == netip.IPv6Loopback() || !addr.Is6() {
+		return netip.Addr{}, false
 	}
-	return Reserved
+	for _, e := range embeddings {
+		if e.prefix.Contains(addr) {
+			return carried(addr, e.offset, e.flip), true
+		}
+	}
+	return netip.Addr{}, false
+}
+
+// Permits reports whether a name may lead to addr: to what is public, and to what is not only where one of the prefixes
+// holds it. An address that carries an IPv4 one needs to be held itself and to carry what is permitted. Nothing permits
+// metadata, multicast and unspecified addresses.
+func Permits(prefixes []netip.Prefix, addr netip.Addr) bool {
+	addr = addr.WithZone("").Unmap()
+	switch ClassifyAddr(addr) {
+	case Public:
+		return true
+	case Metadata, Multicast, Unspecified:
+		return false
+	}
+	if !slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(addr) }) {
+		return false
+	}
+	if four, ok := embedded(addr); ok {
+		return Permits(prefixes, four)
+	}
+	return true
 }
 
 func classIn(list []block, addr netip.Addr, otherwise Class) Class {
