@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 )
@@ -67,12 +68,14 @@ var blocks6 = concat(
 	blocks(Public, "2000::/3"),
 )
 
-// Prefixes whose addresses carry an IPv4 address, and where its four bytes begin.
-var embeddings = []struct {
+type embedding struct {
 	prefix netip.Prefix
 	offset int
 	flip   byte // Teredo stores the address inverted
-}{
+}
+
+// Prefixes whose addresses carry an IPv4 address, and where its four bytes begin.
+var embeddings = []embedding{
 	{netip.MustParsePrefix("::/96"), 12, 0},
 	{netip.MustParsePrefix("64:ff9b::/96"), 12, 0},
 	{netip.MustParsePrefix("64:ff9b:1::/48"), 12, 0},
@@ -159,3 +162,29 @@ func classIn(list []block, addr netip.Addr, otherwise Class) Class {
 	}
 	return otherwise
 }
+
+// CheckPrivate says why a block of addresses is none that a rule can let its hosts lead to: only what is not public can
+// be, and nothing that Permits never permits. A larger block may hold some of that; it stays forbidden.
+func CheckPrivate(p netip.Prefix) error {
+	p = p.Masked()
+	inside := func(b block) bool { return b.prefix.Bits() <= p.Bits() && b.prefix.Overlaps(p) }
+	list := slices.Concat(blocks4, blocks6)
+	if i := slices.IndexFunc(list, inside); i >= 0 {
+		switch class := list[i].class; class {
+		case Metadata, Multicast, Unspecified:
+			return fmt.Errorf("%s is of a kind (%s) that nothing can reach", p, class)
+		case Public:
+		default:
+			return nil
+		}
+	}
+	if slices.ContainsFunc(embeddings, func(e embedding) bool { return e.prefix.Bits() <= p.Bits() && e.prefix.Overlaps(p) }) {
+		return nil
+	}
+	if p.Addr().Is4() || p.Overlaps(globalUnicast) {
+		return fmt.Errorf("%s holds public addresses, which need nobody's leave", p)
+	}
+	return nil
+}
+
+var globalUnicast = netip.MustParsePrefix("2000::/3")
