@@ -38,6 +38,7 @@ type town struct {
 	plain    *httptest.Server
 
 	routes map[string]string // by host, the address that it leads to
+	rules  string            // of the profile
 
 	mu     sync.Mutex
 	seen   []visit
@@ -99,6 +100,7 @@ func (w *town) writeRoutes() {
 // lets writes the profile "town": any command, and these rules.
 func (w *town) lets(rules string) {
 	w.t.Helper()
+	w.rules = rules
 	w.profile("town", "version = 1\nextends = \"shell\"\n"+rules)
 }
 
