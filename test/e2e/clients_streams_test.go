@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -151,7 +152,8 @@ func TestRawClients(t *testing.T) {
 		{"ssh", ssh + " ssh.example.com echo works", "works\n"},
 		{"ssh through CONNECT", ssh + ` -o 'ProxyCommand=python3 connect.py %h:%p' ssh.example.com echo works`, "works\n"},
 	})
-	w.run("redis-cli -h db.example.com -p 6379 ping; redis-cli -h redis.example.com -p 5432 ping; python3 connect.py redis.example.com:443 </dev/null").exits(1)
+	w.run("python3 connect.py redis.example.com:5432 </dev/null; python3 connect.py redis.example.com:443 </dev/null; python3 connect.py db.example.com:22 </dev/null").exits(1)
+	w.recorded(slices.Concat(denied("redis.example.com", 5432), denied("redis.example.com", 443), denied("db.example.com", 22)))
 }
 
 // freePort is a port that nothing listens on, for servers that cannot say which one they took.
