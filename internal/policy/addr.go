@@ -1,6 +1,10 @@
 package policy
 
-import "net/netip"
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+)
 
 // Class is what kind of place an address is. Only Public is ever dialled by name.
 type Class string
@@ -64,12 +68,14 @@ var blocks6 = concat(
 	blocks(Public, "2000::/3"),
 )
 
-// Prefixes whose addresses carry an IPv4 address, and where its four bytes begin.
-var embeddings = []struct {
+type embedding struct {
 	prefix netip.Prefix
 	offset int
 	flip   byte // Teredo stores the address inverted
-}{
+}
+
+// Prefixes whose addresses carry an IPv4 address, and where its four bytes begin.
+var embeddings = []embedding{
 	{netip.MustParsePrefix("::/96"), 12, 0},
 	{netip.MustParsePrefix("64:ff9b::/96"), 12, 0},
 	{netip.MustParsePrefix("64:ff9b:1::/48"), 12, 0},
@@ -100,15 +106,52 @@ func ClassifyAddr(addr netip.Addr) Class {
 }
 
 func embeddedClass(addr netip.Addr, offset int, flip byte) Class {
+	if class := classIn(blocks4, carried(addr, offset, flip), Public); class != Public {
+		return class
+	}
+	return Reserved
+}
+
+func carried(addr netip.Addr, offset int, flip byte) netip.Addr {
 	bytes := addr.As16()
 	var four [4]byte
 	for i := range four {
 		four[i] = bytes[offset+i] ^ flip
 	}
-	if class := classIn(blocks4, netip.AddrFrom4(four), Public); class != Public {
-		return class
+	return netip.AddrFrom4(four)
+}
+
+// embedded gives the IPv4 address that an IPv6 one carries.
+func embedded(addr netip.Addr) (netip.Addr, bool) {
+	if addr == netip.IPv6Unspecified() || addr == netip.IPv6Loopback() || !addr.Is6() {
+		return netip.Addr{}, false
 	}
-	return Reserved
+	for _, e := range embeddings {
+		if e.prefix.Contains(addr) {
+			return carried(addr, e.offset, e.flip), true
+		}
+	}
+	return netip.Addr{}, false
+}
+
+// Permits reports whether a name may lead to addr: to what is public, and to what is not only where one of the prefixes
+// holds it. An address that carries an IPv4 one needs to be held itself and to carry what is permitted. Nothing permits
+// metadata, multicast and unspecified addresses.
+func Permits(prefixes []netip.Prefix, addr netip.Addr) bool {
+	addr = addr.WithZone("").Unmap()
+	switch ClassifyAddr(addr) {
+	case Public:
+		return true
+	case Metadata, Multicast, Unspecified:
+		return false
+	}
+	if !slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(addr) }) {
+		return false
+	}
+	if four, ok := embedded(addr); ok {
+		return Permits(prefixes, four)
+	}
+	return true
 }
 
 func classIn(list []block, addr netip.Addr, otherwise Class) Class {
@@ -119,3 +162,29 @@ func classIn(list []block, addr netip.Addr, otherwise Class) Class {
 	}
 	return otherwise
 }
+
+// CheckPrivate says why a block of addresses is none that a rule can let its hosts lead to: only what is not public can
+// be, and nothing that Permits never permits. A larger block may hold some of that; it stays forbidden.
+func CheckPrivate(p netip.Prefix) error {
+	p = p.Masked()
+	inside := func(b block) bool { return b.prefix.Bits() <= p.Bits() && b.prefix.Overlaps(p) }
+	list := slices.Concat(blocks4, blocks6)
+	if i := slices.IndexFunc(list, inside); i >= 0 {
+		switch class := list[i].class; class {
+		case Metadata, Multicast, Unspecified:
+			return fmt.Errorf("%s is of a kind (%s) that nothing can reach", p, class)
+		case Public:
+		default:
+			return nil
+		}
+	}
+	if slices.ContainsFunc(embeddings, func(e embedding) bool { return e.prefix.Bits() <= p.Bits() && e.prefix.Overlaps(p) }) {
+		return nil
+	}
+	if p.Addr().Is4() || p.Overlaps(globalUnicast) {
+		return fmt.Errorf("%s holds public addresses, which need nobody's leave", p)
+	}
+	return nil
+}
+
+var globalUnicast = netip.MustParsePrefix("2000::/3")

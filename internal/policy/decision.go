@@ -10,7 +10,7 @@ import (
 // Decision is the answer with its grounds. The zero value denies.
 type Decision struct {
 	Action  Action
-	Inspect bool   // of the rule that allowed it; always true where rules go by methods or paths
+	Inspect bool   // of the rule that allowed it; always true where rules go by what only requests show; false for TCP
 	Rule    string // Origin of the rule that decided, or "default", "only" or "built-in"
 
 	MaxRequest int64 // bytes of the body that may be sent, 0 for no limit: the least that a rule for the host and port says
@@ -18,7 +18,8 @@ type Decision struct {
 
 	cause   cause
 	set     *Set
-	at      int // of the rule in set
+	at      int  // of the rule in set
+	byGit   bool // the rule is one for git
 	request Request
 	text    string // the reason, or a part of it, when cause has none of its own
 }
@@ -37,6 +38,11 @@ const (
 	byNoMethod
 	byRule
 	byDefault
+	bySize    // more than MaxRequest
+	byUnseen  // a rule could not be held in a connection that is passed on as it is
+	byNoTCP   // no rule lets such a connection through
+	byGitRule // a rule for git
+	byNoPush  // no rule for git allows the push
 )
 
 // Origins of decisions that no written rule made.
@@ -77,13 +83,35 @@ func (d Decision) Reason() string {
 	case byDefault:
 		return d.defaultReason()
 	}
+	return d.moreReason()
+}
+
+func (d Decision) moreReason() string {
+	r := d.request
+	switch d.cause {
+	case bySize:
+		return fmt.Sprintf("the body has %d bytes, and the rule at %s lets through %d in one request to %s", r.Size, d.Rule, d.set.Rules[d.at].MaxRequest, r.Host)
+	case byUnseen:
+		return fmt.Sprintf("the rule at %s goes by what is in requests to %s on port %d, which nobody sees in a plain TCP connection", d.Rule, r.Host, r.Port)
+	case byNoTCP:
+		return fmt.Sprintf("no rule with protocol = \"tcp\" names %s on port %d", r.Host, r.Port)
+	case byGitRule:
+		return fmt.Sprintf("the [[git]] rule for %s at %s allows %s", d.set.Git[d.at].remote(), d.Rule, d.gitPlace())
+	case byNoPush:
+		return d.pushReason()
+	}
 	return d.text
 }
 
 func (d Decision) says() string {
 	place := fmt.Sprintf("%s on port %d", d.request.Host, d.request.Port)
-	if rule := d.set.Rules[d.at]; !d.request.partial() && (len(rule.Methods) > 0 || len(rule.Paths) > 0) {
-		place = fmt.Sprintf("%s %s of %s", shown(d.request.Method), shown(d.request.Path), place)
+	switch rule := &d.set.Rules[d.at]; {
+	case d.request.Scheme == TCP:
+		place += " by plain TCP"
+	case d.request.partial() && d.Action == Ask && rule.limited():
+		place = "some requests to " + place
+	case !d.request.partial() && rule.limited():
+		place = fmt.Sprintf("%s of %s", d.request.what(), place)
 	}
 	switch d.Action {
 	case Allow:
@@ -94,17 +122,29 @@ func (d Decision) says() string {
 	return "denies " + place
 }
 
+// what is what a request asks for: "GET /x", "a WebSocket at /x over http".
+func (r Request) what() string {
+	out := shown(r.Method) + " " + shown(r.Path)
+	if r.WebSocket {
+		out = "a WebSocket at " + shown(r.Path)
+	}
+	if r.Scheme == "http" {
+		out += " over http"
+	}
+	return out
+}
+
 func (d Decision) defaultReason() string {
 	r := d.request
 	var limits []string
-	for _, rule := range d.set.Rules {
-		if rule.Action == Allow && rule.takesPlace(r) {
+	for i := range d.set.Rules {
+		if rule := &d.set.Rules[i]; rule.Action == Allow && rule.Protocol == "" && rule.takesPlace(r) {
 			limits = append(limits, rule.limits())
 		}
 	}
 	what := fmt.Sprintf("no rule names %s on port %d", r.Host, r.Port)
 	if len(limits) > 0 {
-		what = fmt.Sprintf("no rule for %s on port %d names %s %s", r.Host, r.Port, shown(r.Method), shown(r.Path))
+		what = fmt.Sprintf("no rule for %s on port %d names %s", r.Host, r.Port, r.what())
 	}
 	switch {
 	case d.Action == Allow:
@@ -115,8 +155,11 @@ func (d Decision) defaultReason() string {
 		return what + ", only " + listed(limits)
 	}
 	ports := d.set.portsOf(r.Host)
-	if len(ports) == 0 {
+	switch {
+	case len(ports) == 0:
 		return fmt.Sprintf("no rule allows %s and the default is to deny", r.Host)
+	case slices.Contains(ports, r.Port):
+		return fmt.Sprintf("%s is allowed on port %d by plain TCP only, not by https and http", r.Host, r.Port)
 	}
 	text := make([]string, len(ports))
 	for i, port := range ports {
@@ -125,8 +168,8 @@ func (d Decision) defaultReason() string {
 	return fmt.Sprintf("%s is allowed on port %s only, not on port %d", r.Host, strings.Join(text, ", "), r.Port)
 }
 
-// limits is what a rule with methods or paths is about: "GET, HEAD of /api/**".
-func (r Rule) limits() string {
+// limits is what a rule about some requests is about: "GET, HEAD of /api/**".
+func (r *Rule) limits() string {
 	var parts []string
 	if len(r.Methods) > 0 {
 		parts = append(parts, strings.Join(r.Methods, ", "))
@@ -138,7 +181,17 @@ func (r Rule) limits() string {
 		}
 		parts = append(parts, listed(paths))
 	}
-	return strings.Join(parts, " of ")
+	what := strings.Join(parts, " of ")
+	switch r.WebSocket {
+	case WebSocketOnly:
+		what = strings.TrimSpace("WebSockets " + what)
+	case WebSocketNever:
+		what = strings.TrimSpace(what + " without WebSockets")
+	}
+	if r.Scheme != "" {
+		what = strings.TrimSpace(what + " over " + r.Scheme)
+	}
+	return what
 }
 
 const maxListed = 4

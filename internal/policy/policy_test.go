@@ -214,7 +214,7 @@ func TestDecideFallsClosed(t *testing.T) {
 func TestReachable(t *testing.T) {
 	set := testSet(t)
 	for name, want := range map[string]bool{
-		"good.test": true, "x.wild.test": true, "wild.test": false, "bad.wild.test": false, "evil.test": false, "metadata.google.internal": false, "ask.test": false,
+		"good.test": true, "x.wild.test": true, "wild.test": false, "bad.wild.test": false, "evil.test": false, "metadata.google.internal": false, "ask.test": true,
 	} {
 		if got := set.Reachable(host(t, name)); got != want {
 			t.Errorf("Reachable(%s) = %v, want %v", name, got, want)

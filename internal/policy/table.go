@@ -3,6 +3,7 @@ package policy
 import (
 	"bytes"
 	"math"
+	"net/netip"
 	"slices"
 	"strings"
 )
@@ -13,6 +14,7 @@ import (
 type Table struct {
 	set  Set
 	root label
+	git  map[Host][]int // places in Set.Git
 }
 
 // label is a node of the tree of host names, whose root is above the top-level domains.
@@ -23,6 +25,8 @@ type label struct {
 	only     bool  // Only holds the name itself
 	onlyWild bool  // Only holds every name below it
 	metadata bool  // the name, and every name below it, is a metadata name
+
+	private, wildPrivate []netip.Prefix
 }
 
 // ports holds the rules of one host pattern by port, in ascending order.
@@ -33,16 +37,26 @@ type ports struct {
 
 // spot holds the rules for one host pattern and port.
 type spot struct {
-	byMethod, byPath int
-	deny, ask, allow verdicts
+	byMethod, byPath    int
+	inspect             bool
+	maxRequest, maxSent least
+	deny, ask, allow    verdicts
+	tcp                 tcpVerdicts
+}
+
+// tcpVerdicts are for connections that are passed on as they are.
+type tcpVerdicts struct {
+	deny, held, ask, mayAsk int
+	allow                   rank
 }
 
 // verdicts holds the rules of one action. Of those that speak, the one of the lowest rank is heard.
 type verdicts struct {
 	wide      bool     // how patterns are read
-	best      rank     // of all
-	unlimited rank     // of those with neither methods nor paths
-	anyPath   []hit    // those with methods alone
+	may       [3]rank  // by what is known of the scheme: of those that are about some such request
+	settles   [3]rank  // in the same way: of those that are about all
+	unlimited rank     // of those that are about every request
+	anyPath   []hit    // the others without paths
 	patterns  []tail   // every pattern of those with paths
 	root      *segment // all of them, once there are many
 }
@@ -84,7 +98,26 @@ type segment struct {
 // hit is a rule, but for its paths.
 type hit struct {
 	rank    rank
+	kinds   kinds
 	methods []string
+}
+
+// takes reports whether the rule is about a request, but for its path.
+func (h *hit) takes(q *question, wide bool) bool {
+	return h.kinds.take(q.kinds, wide) && takesMethod(h.methods, q.method)
+}
+
+// variants are what can be known of requests whose scheme may be known and that are not known otherwise.
+var variants = [3]kinds{anyKind, plainHTTPS | socketHTTPS, plainHTTP | socketHTTP}
+
+// variant is the place among them.
+func (q *question) variant() int {
+	for i := range variants {
+		if variants[i] == q.kinds {
+			return i
+		}
+	}
+	return 0
 }
 
 // tail is the rest of a pattern, in units.
@@ -95,7 +128,10 @@ type tail struct {
 
 // Compile gives the table of s. It shares s's rules, which must not change any more.
 func (s Set) Compile() *Table {
-	t := &Table{set: s}
+	t := &Table{set: s, git: map[Host][]int{}}
+	for i := range s.Git {
+		t.git[s.Git[i].Host] = append(t.git[s.Git[i].Host], i)
+	}
 	for _, p := range s.Only {
 		if at := t.root.at(p.host); p.wild {
 			at.onlyWild = true
@@ -111,12 +147,17 @@ func (s Set) Compile() *Table {
 			continue
 		}
 		at := t.root.at(rule.Host.host)
-		places := &at.exact
+		places, private := &at.exact, &at.private
 		if rule.Host.wild {
-			places = &at.wild
+			places, private = &at.wild, &at.wildPrivate
 		}
-		for _, port := range rule.Ports {
-			places.make(port).add(rule, i)
+		if rule.Action == Allow {
+			*private = append(*private, rule.Private...)
+		}
+		for j, port := range rule.Ports {
+			if !slices.Contains(rule.Ports[:j], port) {
+				places.make(port).add(rule, i)
+			}
 		}
 	}
 	return t
@@ -156,14 +197,22 @@ func (p *ports) make(port uint16) *spot {
 }
 
 func newSpot() *spot {
-	empty := verdicts{best: noRank, unlimited: noRank}
+	empty := verdicts{may: [3]rank{noRank, noRank, noRank}, settles: [3]rank{noRank, noRank, noRank}, unlimited: noRank}
 	s := &spot{byMethod: none, byPath: none, deny: empty, ask: empty, allow: empty}
 	s.deny.wide, s.ask.wide = true, true
+	s.tcp = tcpVerdicts{none, none, none, none, noRank}
 	return s
 }
 
 // add adds the rule at i of the set; rules come in their order.
 func (s *spot) add(rule Rule, i int) {
+	s.maxRequest.add(least{rule.limit(limitRequest), i})
+	s.maxSent.add(least{rule.limit(limitSent), i})
+	s.inspect = s.inspect || rule.forcesInspection()
+	s.tcp.add(rule, i)
+	if rule.Protocol != "" {
+		return
+	}
 	if s.byMethod == none && len(rule.Methods) > 0 {
 		s.byMethod = i
 	}
@@ -180,9 +229,31 @@ func (s *spot) add(rule Rule, i int) {
 	}
 }
 
+func (v *tcpVerdicts) add(rule Rule, i int) {
+	switch rule.roleInTCP() {
+	case tcpDenies:
+		v.deny = first(v.deny, i)
+	case tcpHeld:
+		v.held = first(v.held, i)
+	case tcpAsks:
+		v.ask = first(v.ask, i)
+	case tcpMayAsk:
+		v.mayAsk = first(v.mayAsk, i)
+	case tcpAllows:
+		v.allow = min(v.allow, rankOf(rule, i))
+	}
+}
+
 func (v *verdicts) add(rule Rule, i int) {
-	h := hit{rank: rankOf(rule, i), methods: rule.Methods}
-	v.best = min(v.best, h.rank)
+	h := hit{rank: rankOf(rule, i), kinds: rule.kinds(), methods: rule.Methods}
+	for variant, all := range variants {
+		if h.kinds.meets(all) {
+			v.may[variant] = min(v.may[variant], h.rank)
+		}
+		if h.kinds.has(all) && !rule.byRequest() {
+			v.settles[variant] = min(v.settles[variant], h.rank)
+		}
+	}
 	switch {
 	case !rule.limited():
 		v.unlimited = min(v.unlimited, h.rank)
@@ -290,23 +361,42 @@ func (t *Table) find(r Request) findings {
 	}
 	if !listed {
 		f.barred = byOnly
+		return f
+	}
+	if len(t.git) > 0 {
+		f.git.judge(&t.set, t.git[r.Host], r)
 	}
 	return f
 }
 
 // hear adds what the rules of a spot have to say. Spots come from the widest host pattern to the narrowest.
 func (s *spot) hear(f *findings, q *question) {
+	f.maxRequest.add(s.maxRequest)
+	f.maxSent.add(s.maxSent)
+	f.inspect = f.inspect || s.inspect
+	if q.tcp {
+		s.tcp.hear(f)
+		return
+	}
 	f.byMethod = first(f.byMethod, s.byMethod)
 	f.byPath = first(f.byPath, s.byPath)
 	if q.partial {
-		f.deny = first(f.deny, s.deny.unlimited.rule())
-		f.ask = first(f.ask, s.ask.unlimited.rule())
-		f.allow = last(f.allow, s.allow.best.rule())
+		v := q.variant()
+		f.deny = first(f.deny, s.deny.settles[v].rule())
+		f.ask = first(f.ask, s.ask.settles[v].rule())
+		f.mayAsk = first(f.mayAsk, s.ask.may[v].rule())
+		f.allow = last(f.allow, s.allow.may[v].rule())
 		return
 	}
 	f.deny = first(f.deny, s.deny.heard(q))
 	f.ask = first(f.ask, s.ask.heard(q))
 	f.allow = last(f.allow, s.allow.heard(q))
+}
+
+func (v *tcpVerdicts) hear(f *findings) {
+	f.deny, f.held = first(f.deny, v.deny), first(f.held, v.held)
+	f.ask, f.mayAsk = first(f.ask, v.ask), first(f.mayAsk, v.mayAsk)
+	f.allow = last(f.allow, v.allow.rule())
 }
 
 // first is the lower of two places, where none is no place.
@@ -327,7 +417,7 @@ func last(a, b int) int {
 
 // heard gives the rule that is heard about q.
 func (v *verdicts) heard(q *question) int {
-	if v.best == noRank {
+	if v.unlimited == noRank && len(v.anyPath) == 0 && len(v.patterns) == 0 {
 		return none
 	}
 	l := listening{question: q, wide: v.wide, best: v.unlimited}
@@ -351,7 +441,7 @@ type listening struct {
 
 func (l *listening) hear(hits []hit) {
 	for i := range hits {
-		if h := &hits[i]; h.rank < l.best && takesMethod(h.methods, l.method) {
+		if h := &hits[i]; h.rank < l.best && h.takes(l.question, l.wide) {
 			l.best = h.rank
 		}
 	}
@@ -359,7 +449,7 @@ func (l *listening) hear(hits []hit) {
 
 func (l *listening) hearTails(tails []tail, path []byte) {
 	for i := range tails {
-		if t := &tails[i]; t.rank < l.best && takesMethod(t.methods, l.method) && matchUnits(t.units, path, l.wide) {
+		if t := &tails[i]; t.rank < l.best && t.takes(l.question, l.wide) && matchUnits(t.units, path, l.wide) {
 			l.best = t.rank
 		}
 	}
@@ -394,25 +484,63 @@ func (t *Table) Reachable(h Host) bool {
 	if h.IsZero() {
 		return false
 	}
-	if t.set.Default == Allow {
+	if t.set.Default.generosity() > 0 {
 		return t.find(Request{Host: h, Port: 1}).barred == byText
 	}
-	at, name := &t.root, h.name
-	for name != "" {
-		dot := strings.LastIndexByte(name, '.')
-		if at = at.below[name[dot+1:]]; at == nil {
-			return false
-		}
-		name = name[:max(dot, 0)]
+	if len(t.git) > 0 && len(t.git[h]) > 0 && t.Decide(Request{Host: h, Port: gitPort}).Action != Deny {
+		return true
+	}
+	reachable := false
+	t.each(h, func(at *label, name string) bool {
 		places := &at.wild
 		if name == "" {
 			places = &at.exact
 		}
 		for i, port := range places.numbers {
-			if places.rules[i].allow.best != noRank && t.Decide(Request{Host: h, Port: port}).Allowed() {
-				return true
+			if reachable = places.rules[i].generous() && t.opens(h, port); reachable {
+				return false
 			}
 		}
+		return true
+	})
+	return reachable
+}
+
+// opens reports whether anything at a place could be allowed or asked about.
+func (t *Table) opens(h Host, port uint16) bool {
+	return t.Decide(Request{Host: h, Port: port}).Action != Deny || t.Decide(Request{Host: h, Port: port, Scheme: TCP}).Action != Deny
+}
+
+// generous reports whether a rule allows or asks about anything.
+func (s *spot) generous() bool {
+	return s.allow.may[0] != noRank || s.ask.may[0] != noRank || s.tcp.allow != noRank || s.tcp.ask != none
+}
+
+// each calls visit with the nodes on the way to h and what is left of the name, as long as visit wants more.
+func (t *Table) each(h Host, visit func(at *label, rest string) bool) {
+	at, name := &t.root, h.name
+	for name != "" {
+		dot := strings.LastIndexByte(name, '.')
+		if at = at.below[name[dot+1:]]; at == nil {
+			return
+		}
+		name = name[:max(dot, 0)]
+		if !visit(at, name) {
+			return
+		}
 	}
-	return false
+}
+
+// Private gives the answer of Set.Private, in another order.
+func (t *Table) Private(h Host) []netip.Prefix {
+	var out []netip.Prefix
+	t.each(h, func(at *label, rest string) bool {
+		if rest == "" {
+			out = append(out, at.private...)
+		} else {
+			out = append(out, at.wildPrivate...)
+		}
+		return true
+	})
+	return out
 }

@@ -2,20 +2,42 @@ package policy
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"testing"
 )
 
 func moreGenerous(from, to Decision) bool { return to.Action.generosity() > from.Action.generosity() }
 
+// sendsMore reports whether more may be sent, where something may.
+func sendsMore(from, to Decision) bool {
+	return from.Action != Deny && to.Action != Deny && (looser(from.MaxRequest, to.MaxRequest) || looser(from.MaxSent, to.MaxSent))
+}
+
+// leadsFurther reports whether a host may lead to an address to which it could not.
+func leadsFurther(from, to Set, h Host, a netip.Addr) bool {
+	return to.Reachable(h) && Permits(to.Private(h), a) && !Permits(from.Private(h), a)
+}
+
+// newlySpliced reports whether connections are no longer inspected.
+func newlySpliced(from, to Set, r Request) bool {
+	for _, scheme := range []string{"https", ""} {
+		q := Request{Host: r.Host, Port: r.Port, Scheme: scheme}
+		if spliced(to.Decide(q)) && !spliced(from.Decide(q)) {
+			return true
+		}
+	}
+	return false
+}
+
 func TestWiderMissesNothingAndInventsNothing(t *testing.T) {
 	quiet, loud, unsure := 0, 0, 0
-	for seed := range uint64(2500) {
+	for seed := range uint64(4000) {
 		r := newRandom(t, seed)
-		from := r.set(6)
+		from := r.either(6)
 		to := r.neighbour(from)
 		if seed%5 == 0 {
-			to = r.set(6)
+			to = r.either(6)
 		}
 		widenings := Wider(from, to)
 		for _, w := range widenings {
@@ -24,11 +46,19 @@ func TestWiderMissesNothingAndInventsNothing(t *testing.T) {
 			switch {
 			case w.Unsure:
 				unsure++
+			case w.Private != "":
+				if at := netip.MustParsePrefix(w.Private); !leadsFurther(from, to, q.Host, at.Addr()) && covered(at, from.Private(q.Host)) && from.lists(q.Host) {
+					t.Fatalf("seed %d: %+v leads no further", seed, w)
+				}
+			case w.Limit == limitSent:
+				if b.Action == Deny || !looser(w.LimitFrom, w.LimitTo) || b.MaxSent != w.LimitTo || a.Action != Deny && a.MaxSent != w.LimitFrom {
+					t.Fatalf("seed %d: %+v, where the answers are %+v and %+v", seed, w, a, b)
+				}
 			case w.From != a.Action || w.To != b.Action || w.Rule != b.Rule || w.Was != a.Rule && w.Override == "":
 				t.Fatalf("seed %d: %+v of %+v, where the answers are %+v and %+v", seed, w, q, a, b)
-			case !moreGenerous(a, b) && !(w.Uninspected && spliced(b) && !spliced(a)):
+			case !moreGenerous(a, b) && !(w.Uninspected && newlySpliced(from, to, q)):
 				t.Fatalf("seed %d: %+v is no widening from\n%+v to\n%+v", seed, w, from, to)
-			case w.Uninspected && !(spliced(to.Decide(Request{Host: q.Host, Port: q.Port})) && !spliced(from.Decide(Request{Host: q.Host, Port: q.Port}))):
+			case w.Uninspected && !newlySpliced(from, to, q):
 				t.Fatalf("seed %d: %+v is inspected as before", seed, w)
 			}
 		}
@@ -39,11 +69,16 @@ func TestWiderMissesNothingAndInventsNothing(t *testing.T) {
 		quiet++
 		for range 300 {
 			q := r.request()
-			if a, b := from.Decide(q), to.Decide(q); !q.partial() && moreGenerous(a, b) {
+			if r.IntN(8) == 0 {
+				q = Request{Host: q.Host, Port: q.Port, Scheme: TCP}
+			}
+			if a, b := from.Decide(q), to.Decide(q); (!q.partial() || q.Scheme == TCP) && (moreGenerous(a, b) || sendsMore(a, b)) {
 				t.Fatalf("seed %d: %+v was %s (%s) and is %s (%s), which Wider missed\n%+v\n%+v", seed, q, a.Action, a.Reason(), b.Action, b.Reason(), from, to)
 			}
-			tunnel := Request{Host: q.Host, Port: q.Port}
-			if spliced(to.Decide(tunnel)) && !spliced(from.Decide(tunnel)) {
+			if a := r.address(); leadsFurther(from, to, q.Host, a) {
+				t.Fatalf("seed %d: %s leads to %s, which Wider missed\n%+v\n%+v", seed, q.Host, a, from, to)
+			}
+			if newlySpliced(from, to, q) {
 				t.Fatalf("seed %d: %s:%d is no longer inspected, which Wider missed", seed, q.Host, q.Port)
 			}
 		}

@@ -178,6 +178,9 @@ func (d *document) checkRules(rules []Rule, at ...string) {
 }
 
 func (r Rule) sound() bool {
+	if r.partOf() || r.MaxRequest != 0 || r.MaxSent != 0 || r.Private != nil {
+		return false
+	}
 	limited := r.Methods != nil || r.Paths != nil
 	empty := len(r.Ports) == 0 || r.Methods != nil && len(r.Methods) == 0 || r.Paths != nil && len(r.Paths) == 0
 	return !empty && (r.Inspect || !limited) && (len(r.Ports) == 1 || len(sorted(r.Ports)) == len(r.Ports))
@@ -199,6 +202,9 @@ func (d *document) checkRule(r Rule, at []string) {
 			d.value(here, "blind-rule", "leave out inspect = false, or "+key, "%s cannot be told apart where inspect = false keeps agentbox from looking", key)
 		}
 	}
+	d.checkConflicts(r, at)
+	d.checkPrivate(r, at)
+	d.checkOwn(r, at)
 	for i, p := range r.Ports {
 		if p != 0 && slices.Contains(r.Ports[:i], p) {
 			d.value(join(join(at, "ports"), index(i)), "duplicate", "leave it out", "port %d stands here already", p)
@@ -232,7 +238,7 @@ func (d *document) checkFilled(at []string, hint, text string) {
 }
 
 func (d *document) checkCredentials(p *Profile, all *settlers) {
-	seen, r := mentioned(p.Agent), newReach(p.Network, all)
+	seen, r := mentioned(p.Agent), newReach(p, all)
 	for i, c := range p.Credentials {
 		at := []string{"credential", index(i)}
 		d.checkSource(c, join(at, "source"))
@@ -425,10 +431,10 @@ func (d *document) checkGit(p *Profile, all *settlers) {
 	if slices.Contains(p.Network.Use, originSet) {
 		return
 	}
-	r := newReach(p.Network, all)
+	r := newReach(p, all)
 	for i, g := range p.Git {
 		if _, why := r.unreached(g.Remote.Host()); why != "" {
-			d.warnValue([]string{"git", index(i), "remote"}, "unreached-remote", `add a [[network.rule]] with action = "allow" for its host`, "%s cannot be reached: %s", g.Remote, why)
+			d.warnValue([]string{"git", index(i), "remote"}, "unreached-remote", "a rule that denies the host goes before every [[git]] rule", "%s cannot be reached: %s", g.Remote, why)
 		}
 	}
 }
@@ -443,6 +449,11 @@ func (d *document) checkEffects(n Network, all *settlers) {
 	}
 }
 
+// idles reports a rule that may say nothing but what the default says.
+func (r Rule) idles(otherwise Action) bool {
+	return r.Set == "" && r.Action == otherwise && r.Protocol == "" && r.MaxRequest == 0 && r.MaxSent == 0 && r.Private == nil
+}
+
 // checkIdle warns of rules that allow what the default allows. One that looks where a wider one does not is of use.
 func (d *document) checkIdle(n Network, level func(int) Level) {
 	var blind []Rule
@@ -454,7 +465,7 @@ func (d *document) checkIdle(n Network, level func(int) Level) {
 	}
 	x := newSettlers(blind, level)
 	for i, r := range n.Rules {
-		if r.Set == "" && r.Action == n.Default && len(x.wider(r.Host)) == 0 && level(i) >= d.levelOf("network", "default") {
+		if r.idles(n.Default) && len(x.wider(r.Host)) == 0 && level(i) >= d.levelOf("network", "default") {
 			d.warnKey([]string{"network", "rule", index(i)}, "idle-rule", "leave it out, or deny by default",
 				"the rule changes nothing: the default at %s allows everything", d.spoken("network", "default"))
 		}

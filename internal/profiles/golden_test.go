@@ -141,7 +141,9 @@ func TestEveryKeyIsInAGolden(t *testing.T) {
 	unseen := map[string][]string{}
 	for kind, keys := range map[string][]Key{"profile": Keys(), "set": SetKeys(), "grants": GrantKeys(), "policy": FloorKeys()} {
 		for _, k := range keys {
-			unseen[kind] = append(unseen[kind], k.Path)
+			if own := k.Path == "rule.protocol" || strings.HasSuffix(k.Path, "rule.private"); !own || kind != "set" && kind != "policy" {
+				unseen[kind] = append(unseen[kind], k.Path) // those keys are the person's alone
+			}
 		}
 	}
 	for _, file := range archives(t) {

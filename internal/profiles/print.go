@@ -120,6 +120,11 @@ func (w *printer) ofSet(r Rule) {
 		methods = fmt.Sprint(r.Methods)
 	}
 	text := fmt.Sprintf("set %s: %s %s:%s %s %s", r.Set, r.Action, r.Host, strings.Join(ports, ","), methods, strings.Join(paths, " "))
+	for _, f := range w.d.fields(reflect.TypeFor[Rule]()) {
+		if v := reflect.ValueOf(r); slices.Contains([]string{"scheme", "websocket", "max_request", "max_sent"}, f.name) && w.said(v, f) {
+			text += " " + f.name + " = " + literal(v.Field(f.index))
+		}
+	}
 	if w.origins != nil {
 		text += "  # " + r.Origin
 	}

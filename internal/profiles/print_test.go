@@ -58,7 +58,7 @@ func (d dice) profile() Profile {
 	p.Network = Network{Default: oneOfThese[Action](d, "", "deny", "ask", "allow"), Rules: some(d, 5, d.rule)}
 	p.Network.Use = some(d, 3, func(i int) Name { return Name([]string{"origin", "npm", "go"}[i]) })
 	p.Git = some(d, 3, func(i int) GitRule {
-		return GitRule{Remote: Remote(fmt.Sprintf("git.test/a/b%d", i)), Fetch: d.maybe(), Push: some(d, 2, func(i int) RefPattern { return RefPattern(fmt.Sprintf("refs/heads/x%d/*", i)) })}
+		return GitRule{Remote: Remote(fmt.Sprintf("git.test/a/b%d", i)), Fetch: d.maybe(), Force: d.maybe(), Delete: d.maybe(), Push: some(d, 2, func(i int) RefPattern { return RefPattern(fmt.Sprintf("refs/heads/x%d/*", i)) })}
 	})
 	if p.Credentials = some(d, 4, d.credential); p.Credentials != nil {
 		p.Network.Default = "allow"
@@ -112,6 +112,22 @@ func (d dice) rule(i int) Rule {
 	if r.Inspect {
 		r.Methods = some(d, 3, func(i int) Method { return Method([]string{"GET", "HEAD", "M-SEARCH"}[i]) })
 		r.Paths = some(d, 2, func(i int) policy.PathPattern { return must(policy.ParsePathPattern(fmt.Sprintf("/api%d/**", i))) })
+		if r.Scheme = oneOfThese[Scheme](d, "", "https", "http"); d.maybe() {
+			on := d.maybe()
+			r.WebSocket = &on
+		}
+	}
+	if _, exact := r.Host.Exact(); exact && d.IntN(4) == 0 && len(r.Ports) > 1 {
+		r.Inspect, r.Methods, r.Paths, r.Scheme, r.WebSocket, r.Protocol = true, nil, nil, "", nil, "tcp"
+	}
+	if r.Action != "deny" {
+		r.MaxSent = oneOfThese[ByteSize](d, 0, 50e6, 1<<20)
+		if r.Inspect && r.Protocol == "" {
+			r.MaxRequest = oneOfThese[ByteSize](d, 0, 10e6, 1)
+		}
+	}
+	if r.Action == "allow" {
+		r.Private = some(d, 2, func(i int) Prefix { return must(ParsePrefix([]string{"10.0.0.0/8", "fd00::/8"}[i])) })
 	}
 	return r
 }

@@ -99,6 +99,13 @@ type Rule struct {
 	Methods []Method             `toml:"methods"`
 	Paths   []policy.PathPattern `toml:"paths"`
 	Inspect bool                 `toml:"inspect"`
+
+	Scheme     Scheme   `toml:"scheme"`
+	WebSocket  *bool    `toml:"websocket"` // true: upgrades alone; false: none of them; left out: both
+	Protocol   Protocol `toml:"protocol"`  // "tcp"; "" is http
+	MaxRequest ByteSize `toml:"max_request"`
+	MaxSent    ByteSize `toml:"max_sent"`
+	Private    []Prefix `toml:"private"`
 }
 
 // GitRule says what may be fetched from and pushed to one repository.
@@ -107,6 +114,8 @@ type GitRule struct {
 	Remote Remote       `toml:"remote,required"` // "github.com/acme/billing"
 	Fetch  bool         `toml:"fetch"`           // true when left out
 	Push   []RefPattern `toml:"push"`            // "refs/heads/agentbox/*"; none: no push
+	Force  bool         `toml:"force"`           // also what is no fast-forward
+	Delete bool         `toml:"delete"`          // also deletions
 }
 
 // Credential is one credential, by name. Its header holds {token} once.
@@ -244,7 +253,32 @@ func (n Network) Set() policy.Set {
 		for _, m := range r.Methods {
 			rule.Methods = append(rule.Methods, string(m))
 		}
+		r.more(&rule)
 		set.Rules = append(set.Rules, rule)
 	}
 	return set
+}
+
+// more fills in what few rules say.
+func (r Rule) more(rule *policy.Rule) {
+	rule.Scheme, rule.Protocol = string(r.Scheme), string(r.Protocol)
+	rule.MaxRequest, rule.MaxSent = int64(r.MaxRequest), int64(r.MaxSent)
+	if r.WebSocket != nil {
+		rule.WebSocket = policy.WebSocketNever
+		if *r.WebSocket {
+			rule.WebSocket = policy.WebSocketOnly
+		}
+	}
+	for _, p := range r.Private {
+		rule.Private = append(rule.Private, p.prefix)
+	}
+}
+
+// Rule is what the gate takes.
+func (g GitRule) Rule() policy.GitRule {
+	out := policy.GitRule{Host: g.Remote.Host(), Repo: g.Remote.Repo(), Fetch: g.Fetch, Force: g.Force, Delete: g.Delete, Origin: g.Origin}
+	for _, p := range g.Push {
+		out.Push = append(out.Push, string(p))
+	}
+	return out
 }

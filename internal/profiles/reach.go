@@ -9,13 +9,16 @@ import (
 // reach answers whether hosts can be reached. It gives up after maxReach steps, and then finds nothing wrong.
 type reach struct {
 	network Network
+	git     []GitRule
 	rules   *settlers
 	steps   int
 }
 
 const maxReach = 1 << 20
 
-func newReach(n Network, all *settlers) *reach { return &reach{network: n, rules: all} }
+func newReach(p *Profile, all *settlers) *reach {
+	return &reach{network: p.Network, git: p.Git, rules: all}
+}
 
 // unreached says why no request to h can be let through and looked at, or ""; rule is the one at fault, or -1.
 func (r *reach) unreached(h policy.Host) (rule int, why string) {
@@ -28,6 +31,11 @@ func (r *reach) unreached(h policy.Host) (rule int, why string) {
 		near.Rules = append(near.Rules, r.network.Rules[i])
 	}
 	set := near.Set()
+	for _, g := range r.git {
+		if g.Remote.Host() == h {
+			set.Git = append(set.Git, g.Rule())
+		}
+	}
 	for _, rule := range set.Rules {
 		ports = append(ports, rule.Ports...)
 	}

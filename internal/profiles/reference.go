@@ -112,6 +112,12 @@ func (r *Remote) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// Repo is the repository's path below its host, "acme/billing".
+func (r Remote) Repo() string {
+	_, repo, _ := strings.Cut(string(r), "/")
+	return repo
+}
+
 // Host is the host that r is on.
 func (r Remote) Host() policy.Host {
 	name, _, _ := strings.Cut(string(r), "/")
@@ -128,32 +134,51 @@ type RefPattern string
 
 // UnmarshalText checks the form by the rules of git check-ref-format.
 func (r *RefPattern) UnmarshalText(text []byte) error {
-	s, form := string(text), `write it as "refs/heads/main" or "refs/heads/agentbox/*"`
-	switch {
-	case strings.Count(s, "*") > 1:
-		return hinted{fmt.Sprintf("%q holds more than one \"*\"", s), form}
-	case !strings.HasPrefix(s, "refs/"):
-		return hinted{fmt.Sprintf("%q is not the full name of a ref", s), form}
-	case !validRef(s):
-		return hinted{fmt.Sprintf("%q is not a name that git takes for a ref", s), form}
+	if err := policy.ParseRefPattern(string(text)); err != nil {
+		return hinted{err.Error(), `write it as "refs/heads/main" or "refs/heads/agentbox/*"`}
 	}
-	*r = RefPattern(s)
+	*r = RefPattern(text)
 	return nil
 }
 
-// validRef is git check-ref-format --refspec-pattern.
-func validRef(s string) bool {
-	bad := func(r rune) bool { return r <= ' ' || r == 0x7f || r == '\uFFFD' || strings.ContainsRune(`~^:?[\`, r) }
-	if len(s) > 1024 || strings.ContainsFunc(s, bad) || strings.Contains(s, "..") || strings.Contains(s, "@{") || strings.HasSuffix(s, ".") {
-		return false
-	}
-	for _, part := range strings.Split(s, "/") {
-		if part == "" || part[0] == '.' || strings.HasSuffix(part, ".lock") {
-			return false
-		}
-	}
-	return true
+// Prefix is a block of addresses that are not public, "10.0.0.0/8".
+type Prefix struct{ prefix netip.Prefix }
+
+// ParsePrefix reads a block, or one address.
+func ParsePrefix(s string) (Prefix, error) {
+	var p Prefix
+	err := p.UnmarshalText([]byte(s))
+	return p, err
 }
+
+// UnmarshalText checks that the block is one to which names may be let lead.
+func (p *Prefix) UnmarshalText(text []byte) error {
+	s, form := string(text), `write it as "10.0.0.0/8", or "10.1.2.3" for one address`
+	prefix, err := netip.ParsePrefix(s)
+	if addr, bad := netip.ParseAddr(s); bad == nil && addr.Zone() == "" {
+		prefix, err = netip.PrefixFrom(addr, addr.BitLen()), nil
+	}
+	switch {
+	case err != nil || prefix.Addr().Is4In6():
+		return hinted{fmt.Sprintf("%q is not a block of addresses", s), form}
+	case prefix != prefix.Masked():
+		return hinted{fmt.Sprintf("%q does not begin where its block begins", s), fmt.Sprintf("write %q", prefix.Masked())}
+	}
+	if err := policy.CheckPrivate(prefix); err != nil {
+		return hinted{err.Error(), "private names networks of your own, such as \"10.0.0.0/8\" or \"192.168.1.0/24\""}
+	}
+	p.prefix = prefix
+	return nil
+}
+
+// Prefix is the block.
+func (p Prefix) Prefix() netip.Prefix { return p.prefix }
+
+// String is the block as it is written.
+func (p Prefix) String() string { return p.prefix.String() }
+
+// MarshalText gives the block as it is written.
+func (p Prefix) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
 
 // RepoName is OWNER/NAME.
 type RepoName string

@@ -12,6 +12,7 @@ type ruleReader struct {
 	ports   recent[Port]
 	methods recent[Method]
 	paths   recent[policy.PathPattern]
+	private recent[Prefix]
 }
 
 // recent is the list that was read last. Rules in a row mostly have the same one, and then share it.
@@ -61,13 +62,36 @@ func (x *ruleReader) read(n *node, r *Rule) (ok bool) {
 		case "inspect":
 			r.Inspect, ok = v.bits != 0, v.kind == boolKind
 		default:
-			ok = false
+			ok = x.readMore(name, v, r)
 		}
 		if !ok {
 			return false
 		}
 	}
 	return r.Action != "" && r.Host != (policy.Pattern{})
+}
+
+// readMore reads what few rules say.
+func (x *ruleReader) readMore(name string, v *node, r *Rule) (ok bool) {
+	switch name {
+	case "scheme":
+		r.Scheme, ok = Scheme(v.text), v.kind == stringKind && slices.Contains(schemes(), v.text)
+	case "websocket":
+		on := v.bits != 0
+		r.WebSocket, ok = &on, v.kind == boolKind
+	case "protocol":
+		r.Protocol, ok = Protocol(v.text), v.kind == stringKind && slices.Contains(protocols(), v.text)
+	case "max_request":
+		ok = v.kind == stringKind && r.MaxRequest.UnmarshalText([]byte(v.text)) == nil
+	case "max_sent":
+		ok = v.kind == stringKind && r.MaxSent.UnmarshalText([]byte(v.text)) == nil
+	case "private":
+		r.Private, ok = x.private.read(v, func(n *node) (p Prefix, ok bool) {
+			ok = n.kind == stringKind && p.UnmarshalText([]byte(n.text)) == nil
+			return p, ok
+		})
+	}
+	return ok
 }
 
 func word[T any](n *node, parse func(string) (T, error)) (v T, ok bool) {

@@ -18,8 +18,15 @@ func TestRulesAreReadLikeEveryTable(t *testing.T) {
 		"paths":   {`["/"]`, `["/a/**", "/b"]`, `[]`, `["..."]`, `["a"]`, `["/%"]`, `[["/"]]`, `"/"`},
 		"inspect": {`true`, `false`, `"true"`, `1`},
 		"other":   {`1`},
+
+		"scheme":      {`"https"`, `"http"`, `"tcp"`, `""`, `1`},
+		"websocket":   {`true`, `false`, `"true"`, `1`},
+		"protocol":    {`"tcp"`, `"tcp"`, `"udp"`, `""`, `6`},
+		"max_request": {`"10MB"`, `"10MiB"`, `"10"`, `10`, `"0MB"`},
+		"max_sent":    {`"1GiB"`, `"1GB"`, `"-1GB"`, `1.5`},
+		"private":     {`["10.0.0.0/8"]`, `["192.168.1.1", "fd00::/8"]`, `[]`, `["10.0.0.1/8"]`, `["8.8.8.8"]`, `["0.0.0.0/0"]`, `"10.0.0.0/8"`, `[1]`, `["..."]`},
 	}
-	keys := []string{"action", "host", "ports", "methods", "paths", "inspect", "other"}
+	keys := []string{"action", "host", "ports", "methods", "paths", "inspect", "scheme", "websocket", "protocol", "max_request", "max_sent", "private", "other"}
 	r, quick, slow := rand.New(rand.NewPCG(3, 5)), 0, 0
 	for range 20_000 {
 		var b strings.Builder

@@ -85,11 +85,18 @@ func (b *ByteSize) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// String is the number in the largest binary unit that divides it.
+// String is the number in the largest unit that divides it, binary or decimal, whichever is shorter.
 func (b ByteSize) String() string {
-	n, units := int64(b), []string{"B", "KiB", "MiB", "GiB", "TiB"}
-	for len(units) > 1 && n > 0 && n%1024 == 0 {
-		n, units = n/1024, units[1:]
+	binary := inUnits(int64(b), 1024, "B", "KiB", "MiB", "GiB", "TiB")
+	if decimal := inUnits(int64(b), 1000, "B", "KB", "MB", "GB", "TB"); len(decimal) < len(binary) {
+		return decimal
+	}
+	return binary
+}
+
+func inUnits(n, step int64, units ...string) string {
+	for len(units) > 1 && n > 0 && n%step == 0 {
+		n, units = n/step, units[1:]
 	}
 	return strconv.FormatInt(n, 10) + units[0]
 }
@@ -115,6 +122,22 @@ func (a *Action) UnmarshalText(text []byte) error {
 }
 
 func actions() []string { return []string{"allow", "ask", "deny"} }
+
+// Scheme is how requests are made.
+type Scheme string
+
+// UnmarshalText takes "https" and "http".
+func (s *Scheme) UnmarshalText(text []byte) error { return oneOf(s, text, schemes()) }
+
+func schemes() []string { return []string{"https", "http"} }
+
+// Protocol is what a rule lets through instead of requests.
+type Protocol string
+
+// UnmarshalText takes "tcp".
+func (p *Protocol) UnmarshalText(text []byte) error { return oneOf(p, text, protocols()) }
+
+func protocols() []string { return []string{policy.TCP} }
 
 // Mode is how the repo is seen.
 type Mode string

@@ -49,7 +49,7 @@ func scalarCases() []scalarCase {
 		scalar[Scope]("scope", same("none", "session", "profile", "repo", "user"), "", "global"),
 		scalar[Duration]("duration", map[string]string{"90s": "1m30s", "2h": "2h", "1h30m": "1h30m", "30d": "30d", "1d12h": "1d12h", "24h": "1d", "1.5h": "1h30m", "10ms": "10ms", "99999d": "99999d", "10m": "10m", "20h10m": "20h10m", "1d10s": "1d10s", "0d1s": "1s"},
 			"", "1", "0s", "0d", "-2h", "-1d", "2 h", "1d-1h", "1.5d", "1h1d", "d", "forever", "99999d999999h", "999999d", "9999999h"),
-		scalar[ByteSize]("bytes", map[string]string{"1B": "1B", "512MiB": "512MiB", "1.5GiB": "1536MiB", "2 GB": "1953125KiB", "1KiB": "1KiB", "1KB": "1000B", "4TiB": "4TiB", "2048TiB": "2048TiB"},
+		scalar[ByteSize]("bytes", map[string]string{"1B": "1B", "512MiB": "512MiB", "1.5GiB": "1536MiB", "2 GB": "2GB", "1KiB": "1KiB", "1KB": "1KB", "10MB": "10MB", "1024000B": "1024KB", "4TiB": "4TiB", "2048TiB": "2048TiB"},
 			"", "1", "-1B", "1GiBs", "0B", "1e3B", "99999999999TiB", "GiB", "1gib", "NaNB", "0.5B"),
 	}
 }

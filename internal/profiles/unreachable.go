@@ -2,6 +2,7 @@ package profiles
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -214,11 +215,17 @@ func (g *group) wider(p paths) (out []paths) {
 	return out
 }
 
+// partOf reports a rule about a part of the requests that no cell is for.
+func (r Rule) partOf() bool { return r.Scheme != "" || r.WebSocket != nil || r.Protocol != "" }
+
 // each calls do until it says no, and reports whether it never did.
 func (x *settlers) each(r Rule, do func(cell) bool) bool {
 	methods := r.Methods
 	if len(methods) == 0 {
 		methods = []Method{""}
+	}
+	if r.partOf() {
+		return false
 	}
 	cells := len(r.Ports) * len(methods) * max(1, len(r.Paths))
 	x.steps += cells
@@ -281,6 +288,17 @@ func appendSaid(b []byte, r Rule) []byte {
 	}
 	for _, t := range sorted(texts) {
 		b = append(append(b, ' '), t...)
+	}
+	return r.appendMore(b)
+}
+
+func (r Rule) appendMore(b []byte) []byte {
+	b = fmt.Appendf(b, " %s %s %d %d", r.Scheme, r.Protocol, r.MaxRequest, r.MaxSent)
+	if r.WebSocket != nil {
+		b = strconv.AppendBool(b, *r.WebSocket)
+	}
+	for _, p := range r.Private {
+		b = append(append(b, ' '), p.String()...)
 	}
 	return b
 }
