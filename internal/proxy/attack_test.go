@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
@@ -192,20 +191,6 @@ func TestNoTLSWhereItBelongs(t *testing.T) {
 	}
 }
 
-func TestOnlyHTTP2IsOffered(t *testing.T) {
-	l := newLab(t, nil)
-	client := tls.Client(l.connect("good.test:443"), &tls.Config{RootCAs: l.roots, ServerName: "good.test", NextProtos: []string{"h2"}})
-	if err := client.HandshakeContext(t.Context()); err == nil {
-		t.Error("h2 was accepted")
-	}
-	plain := l.connect("plain.test:80")
-	if answer := l.sayOn(plain, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"); statusOf(answer) != "400 Bad Request" {
-		t.Errorf("preface: got %q", answer)
-	}
-	l.untouched()
-	l.only(2)
-}
-
 func TestPortsWithoutARule(t *testing.T) {
 	l := newLab(t, nil)
 	for _, authority := range []string{"good.test:22", "good.test:80", "good.test:8443", "plain.test:443"} {
@@ -380,32 +365,36 @@ func TestEndlessHeaderIsBounded(t *testing.T) {
 }
 
 func TestEndlessChunkLineAndTrailersAreBounded(t *testing.T) {
-	for name, body := range map[string]string{
+	for name, raw := range map[string]string{
 		"size line": "1;" + strings.Repeat("a", maxChunkLine+10), "trailer line": "0\r\nX: " + strings.Repeat("a", maxChunkLine+10),
 		"trailers": "0\r\n" + strings.Repeat("X-A: b\r\n", maxTrailers), "size": "fffffffffffffffff\r\n", "negative": "-1\r\n", "bare": "1\nx",
+		"folded trailer": "0\r\n a\r\n\r\n", "trailer with NUL": "0\r\nA: \x00\r\n\r\n", "signed": "+1\r\nx\r\n", "underscore": "1_0\r\nx", "none": "\r\n\r\n", "longer": "1\r\nxy\r\n",
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := newStrictConn(&scripted{r: strings.NewReader("POST / HTTP/1.1\r\nHost: x.test\r\nTransfer-Encoding: chunked\r\n\r\n" + body)}, target{}, func(target, string) {})
-			req, err := http.ReadRequest(bufio.NewReader(c))
-			if err != nil {
-				t.Fatal(err)
+			in := &input{conn: &scripted{r: strings.NewReader(raw)}}
+			b := &body{in: in, phase: inSize}
+			if n, err := io.Copy(io.Discard, b); err == nil || n > 1 || len(in.buf) > 2*maxTrailers {
+				t.Errorf("%d bytes of body, %v, %d bytes held", n, err, len(in.buf))
 			}
-			if n, err := io.Copy(io.Discard, req.Body); err == nil || n > 1 || len(c.in) > 2*maxTrailers {
-				t.Errorf("%d bytes of body, %v, %d bytes held", n, err, len(c.in))
+			if n, err := b.Read(make([]byte, 1)); n != 0 || err == nil {
+				t.Errorf("afterwards: %d, %v", n, err)
 			}
 		})
 	}
 }
 
-func TestServersHaveBounds(t *testing.T) {
+func TestEverythingHasBounds(t *testing.T) {
 	l := newLab(t, nil)
-	for _, s := range []*http.Server{l.proxy.outer, l.proxy.inner} {
-		if s.ReadHeaderTimeout <= 0 || s.IdleTimeout <= 0 || s.MaxHeaderBytes <= 0 || s.ReadTimeout != 0 || s.WriteTimeout != 0 {
-			t.Errorf("server %+v", s)
+	if is := l.proxy.limits; is.head <= 0 || is.handshake <= 0 || is.idle <= 0 || is.stream < time.Hour {
+		t.Errorf("limits %+v", is)
+	}
+	for _, tr := range []*http.Transport{l.proxy.transport, l.proxy.plain2} {
+		if tr.MaxResponseHeaderBytes <= 0 || tr.IdleConnTimeout <= 0 || tr.MaxIdleConns <= 0 || tr.ResponseHeaderTimeout <= 0 || tr.HTTP2.MaxReceiveBufferPerConnection <= 0 {
+			t.Errorf("transport %+v", tr)
 		}
 	}
-	if tr := l.proxy.transport; tr.MaxResponseHeaderBytes <= 0 || tr.IdleConnTimeout <= 0 || tr.TLSHandshakeTimeout <= 0 || tr.MaxIdleConns <= 0 {
-		t.Errorf("transport %+v", tr)
+	if l.proxy.transport.TLSHandshakeTimeout <= 0 {
+		t.Error("a handshake may last for ever")
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"net"
+	"slices"
 	"sync"
 )
 
@@ -73,11 +74,10 @@ func (r *registry) closeAll() {
 	}
 }
 
-// listener accepts into a registry and wraps what it accepts.
+// listener accepts into a registry.
 type listener struct {
 	net.Listener
 	registry *registry
-	wrap     func(net.Conn) net.Conn
 }
 
 func (l *listener) Accept() (net.Conn, error) {
@@ -95,7 +95,7 @@ func (l *listener) Accept() (net.Conn, error) {
 	if !l.registry.add(held) {
 		return nil, net.ErrClosed
 	}
-	return l.wrap(held), nil
+	return held, nil
 }
 
 // heldConn is a connection that a registry knows and that takes one of its slots.
@@ -128,58 +128,38 @@ func closeWrite(conn net.Conn) error {
 // replayConn gives bytes that were read ahead before those of the connection.
 type replayConn struct {
 	net.Conn
-	r io.Reader
+	ahead []byte
 }
 
 func replay(conn net.Conn, ahead []byte) net.Conn {
 	if len(ahead) == 0 {
 		return conn
 	}
-	return &replayConn{Conn: conn, r: io.MultiReader(bytes.NewReader(bytes.Clone(ahead)), conn)}
+	return &replayConn{Conn: conn, ahead: bytes.Clone(ahead)}
 }
 
-func (c *replayConn) Read(p []byte) (int, error) { return c.r.Read(p) }
+func (c *replayConn) Read(p []byte) (int, error) {
+	if len(c.ahead) == 0 {
+		return c.Conn.Read(p)
+	}
+	n := copy(p, c.ahead)
+	c.ahead = c.ahead[n:]
+	return n, nil
+}
 
 func (c *replayConn) CloseWrite() error { return closeWrite(c.Conn) }
 
-// handover is a listener whose connections come from this process: tunnels, once their TLS is terminated.
-type handover struct {
-	conns chan net.Conn
-	done  chan struct{}
-	once  sync.Once
-}
-
-func newHandover() *handover {
-	return &handover{conns: make(chan net.Conn), done: make(chan struct{})}
-}
-
-// give hands a connection to whoever accepts; false means that nobody does any more.
-func (h *handover) give(conn net.Conn) bool {
-	select {
-	case h.conns <- conn:
-		return true
-	case <-h.done:
-		return false
+// socket gives the TCP connection below what is wrapped around it here, and what was read ahead of it; nil where
+// there is none.
+func socket(conn net.Conn) (tcp *net.TCPConn, ahead []byte) {
+	switch c := conn.(type) {
+	case *net.TCPConn:
+		return c, nil
+	case *heldConn:
+		return socket(c.Conn)
+	case *replayConn:
+		tcp, below := socket(c.Conn)
+		return tcp, slices.Concat(c.ahead, below)
 	}
+	return nil, nil
 }
-
-func (h *handover) Accept() (net.Conn, error) {
-	select {
-	case conn := <-h.conns:
-		return conn, nil
-	case <-h.done:
-		return nil, net.ErrClosed
-	}
-}
-
-func (h *handover) Close() error {
-	h.once.Do(func() { close(h.done) })
-	return nil
-}
-
-func (h *handover) Addr() net.Addr { return handoverAddr{} }
-
-type handoverAddr struct{}
-
-func (handoverAddr) Network() string { return "handover" }
-func (handoverAddr) String() string  { return "handover" }

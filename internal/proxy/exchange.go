@@ -1,9 +1,9 @@
 package proxy
 
 import (
-	"bufio"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"slices"
@@ -11,24 +11,15 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/elazarl/goproxy"
-
 	"agentbox/internal/event"
 	"agentbox/internal/policy"
 )
 
 // serveOuter serves requests to the proxy's own port.
 func (p *Proxy) serveOuter(w http.ResponseWriter, r *http.Request) {
-	if !p.conns.enter() {
-		panic(http.ErrAbortHandler)
-	}
-	defer p.conns.work.Done()
-	conn := connOf(r)
-	conn.reached()
-	defer p.surviveHandler(target{via: viaProxy}, conn)
 	switch {
 	case r.Method == http.MethodConnect:
-		p.engine.ServeHTTP(&tunnelWriter{w}, r)
+		p.engine.ServeHTTP(w, r)
 	case !r.URL.IsAbs():
 		p.engine.ServeHTTP(w, r)
 	default:
@@ -39,14 +30,14 @@ func (p *Proxy) serveOuter(w http.ResponseWriter, r *http.Request) {
 // serveItself answers requests that are meant for the proxy as if it were a server.
 func (p *Proxy) serveItself(w http.ResponseWriter, r *http.Request) {
 	p.refused(target{via: viaProxy}, "a request for the proxy itself")
-	denied(http.StatusForbidden, r.Host, "this is agentbox's proxy: it serves nothing of its own").write(w)
+	denied(http.StatusForbidden, r.Host, "this is agentbox's proxy: it serves nothing of its own").end(w, r)
 }
 
 // serveAbsolute serves "GET http://name/ HTTP/1.1".
 func (p *Proxy) serveAbsolute(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Scheme != "http" || r.URL.User != nil {
 		p.refused(target{via: viaProxy}, "a request in absolute form that is not plain http")
-		denied(http.StatusBadRequest, r.URL.Host, "use CONNECT for anything but http:// URLs, and no user in URLs").write(w)
+		denied(http.StatusBadRequest, r.URL.Host, "use CONNECT for anything but http:// URLs, and no user in URLs").end(w, r)
 		return
 	}
 	authority := r.URL.Host
@@ -59,40 +50,34 @@ func (p *Proxy) serveAbsolute(w http.ResponseWriter, r *http.Request) {
 	}
 	if err != nil {
 		if p.refusedName(r.URL.Host, port, r.Method, err.Error()) != nil {
-			unrecorded(r.URL.Host).write(w)
+			unrecorded(r.URL.Host).end(w, r)
 			return
 		}
-		denied(http.StatusForbidden, r.URL.Host, shorten(err.Error())).write(w)
+		denied(http.StatusForbidden, r.URL.Host, shorten(err.Error())).end(w, r)
 		return
 	}
 	p.exchange(w, r, target{host: host, port: port, scheme: "http", via: viaProxy})
 }
 
-// serveInner serves requests in tunnels.
-func (p *Proxy) serveInner(w http.ResponseWriter, r *http.Request) {
-	if !p.conns.enter() {
-		panic(http.ErrAbortHandler)
-	}
-	defer p.conns.work.Done()
-	conn := connOf(r)
-	conn.reached()
-	t := conn.to
-	defer p.surviveHandler(t, conn)
-	if r.Method == http.MethodConnect {
+// serveInner serves requests in the tunnel to t, over either version of HTTP.
+func (p *Proxy) serveInner(w http.ResponseWriter, r *http.Request, t target) {
+	switch {
+	case r.Method == http.MethodConnect:
 		p.refused(t, "a CONNECT inside a tunnel")
-		denied(http.StatusBadRequest, t.host.String(), "a tunnel holds requests, not further tunnels").write(w)
-		return
-	}
-	if r.URL.IsAbs() && r.URL.Scheme != t.scheme || !names(r.Host, t) {
+		denied(http.StatusBadRequest, t.host.String(), "a tunnel holds requests, not further tunnels").end(w, r)
+	case r.URL.IsAbs() && r.URL.Scheme != t.scheme || !names(r.Host, t):
 		p.refused(t, "a request for another host ("+shorten(r.Host)+") inside the tunnel")
-		denied(http.StatusMisdirectedRequest, r.Host, "this connection leads to "+t.authority()+" and to nothing else").write(w)
-		return
+		denied(http.StatusMisdirectedRequest, r.Host, "this connection leads to "+t.authority()+" and to nothing else").end(w, r)
+	default:
+		p.exchange(w, r, t)
 	}
-	p.exchange(w, r, t)
 }
 
 // names reports whether a Host header stands for t; without a port it does.
 func names(authority string, t target) bool {
+	if authority == t.host.String() {
+		return true
+	}
 	if name, digits, err := net.SplitHostPort(authority); err == nil {
 		port, err := parsePort(digits)
 		if err != nil || port != t.port {
@@ -104,33 +89,7 @@ func names(authority string, t target) bool {
 	return err == nil && host == t.host
 }
 
-// surviveHandler turns a panic of a handler into an event and an ended connection; net/http's own way to end one
-// passes.
-func (p *Proxy) surviveHandler(t target, conn net.Conn) {
-	cause := recover()
-	if cause == nil {
-		return
-	}
-	if err, ok := cause.(error); !ok || !errors.Is(err, http.ErrAbortHandler) {
-		p.refused(t, "agentbox failed while it served a request, and closed the connection")
-		_ = conn.Close()
-	}
-	panic(http.ErrAbortHandler)
-}
-
-// tunnelWriter gives goproxy a connection that begins with what net/http had read ahead; goproxy drops that.
-type tunnelWriter struct{ http.ResponseWriter }
-
-func (w *tunnelWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	conn, rw, err := http.NewResponseController(w.ResponseWriter).Hijack()
-	if err != nil {
-		return nil, nil, err
-	}
-	ahead, _ := rw.Reader.Peek(rw.Reader.Buffered())
-	return replay(conn, ahead), rw, nil
-}
-
-// exchange is one request and its answer, on their way through goproxy.
+// exchange is one request and its answer.
 type exchange struct {
 	proxy   *Proxy
 	target  target
@@ -139,31 +98,46 @@ type exchange struct {
 	upgrade bool // the request asks for a WebSocket
 	began   time.Time
 
-	allowed bool // the gate let it through, so its end is recorded
-	status  int
-	reason  string
-	up      atomic.Int64
-	down    atomic.Int64
-	cut     atomic.Bool // the answer broke off
+	decision policy.Decision
+	allowed  bool // the gate let it through, so its end is recorded
+	status   int
+	reason   string
+	up       atomic.Int64
+	down     atomic.Int64
+	over     atomic.Pointer[refusal] // the limit at which the request was cut off
 }
 
-// exchangeKey is the context key of a request's *exchange.
-type exchangeKey struct{}
-
-// exchange passes r, which came for t, through goproxy and records how that ended.
+// exchange judges r, which came for t, carries it out and records how that ended.
 func (p *Proxy) exchange(w http.ResponseWriter, r *http.Request, t target) {
 	x := &exchange{
 		proxy: p, target: t, method: r.Method, path: shorten(pathOf(r)), began: time.Now(),
-		upgrade: isWebSocket(r.Header),
+		upgrade: r.ProtoMajor == 1 && isWebSocket(r.Header),
 	}
 	r.URL.Scheme, r.URL.Host, r.Host = t.scheme, t.authority(), t.authority()
 	r.URL.User, r.URL.Opaque = nil, "" // so that what is sent is pathOf
-	answer := &answerWriter{ResponseWriter: w, upgrade: x.upgrade}
-	defer answer.end()
 	defer x.finish()
-	p.engine.ServeHTTP(answer, r.WithContext(contextWith(r, x)))
-	if x.cut.Load() {
-		panic(http.ErrAbortHandler)
+	if r.ProtoMajor == 2 { // over HTTP/1 the connection sees to it
+		stop := whenIdle(p.limits.stream, x.moved, x.abandon(w))
+		defer stop()
+	}
+	no := x.judge(r)
+	if no == nil {
+		no = x.forward(w, r)
+	}
+	if no != nil {
+		x.status, x.reason = no.Status, no.Reason
+		no.write(w, r)
+	}
+}
+
+func (x *exchange) moved() int64 { return x.up.Load() + x.down.Load() }
+
+// abandon gives what ends an exchange of which nothing moves: its reads and writes fail from then on.
+func (x *exchange) abandon(w http.ResponseWriter) func() {
+	control := http.NewResponseController(w)
+	return func() {
+		_ = control.SetReadDeadline(time.Unix(1, 0))
+		_ = control.SetWriteDeadline(time.Unix(1, 0))
 	}
 }
 
@@ -179,22 +153,6 @@ func (x *exchange) finish() {
 	})
 }
 
-// onRequest is goproxy's handler for every request: the exchange judges it, and carries it out.
-func onRequest(req *http.Request, ctx *goproxy.ProxyCtx) (*http.Request, *http.Response) {
-	x, ok := req.Context().Value(exchangeKey{}).(*exchange)
-	if !ok {
-		return req, denied(http.StatusForbidden, req.URL.Host, "the request did not come by a way that is open").response(req)
-	}
-	if no := x.judge(req); no != nil {
-		x.status, x.reason = no.Status, no.Reason
-		return req, no.response(req)
-	}
-	ctx.RoundTripper = goproxy.RoundTripperFunc(func(req *http.Request, _ *goproxy.ProxyCtx) (*http.Response, error) {
-		return x.roundTrip(req), nil
-	})
-	return req, nil
-}
-
 // judge asks the gate, then the injector. It gives the answer that refuses the request, or nil when it may go.
 func (x *exchange) judge(req *http.Request) *refusal {
 	request := x.target.request()
@@ -208,12 +166,15 @@ func (x *exchange) judge(req *http.Request) *refusal {
 		return &no
 	}
 	if !d.Allowed() {
-		no := denied(http.StatusForbidden, x.target.host.String(), d.Reason())
+		no := x.proxy.deniedBy(d, request)
 		return &no
 	}
-	x.allowed = true
+	x.allowed, x.decision = true, d
 	x.prepare(req)
-	return x.inject(req)
+	if no := x.inject(req); no != nil {
+		return no
+	}
+	return x.withinLimits(req)
 }
 
 // inject lets the injector change the request and records what it did, before anything is forwarded.
@@ -221,15 +182,14 @@ func (x *exchange) inject(req *http.Request) *refusal {
 	if x.proxy.injector == nil {
 		return nil
 	}
-	e := event.Event{
-		Kind: event.CredentialUse, Decision: event.Allow, Host: x.target.host.String(), Port: x.target.port,
-		Method: x.method, Path: x.path, Via: x.target.via,
-	}
 	credential, err := x.proxy.injector.Inject(req.Context(), req, x.target.host, x.target.scheme == "https")
 	if err == nil && credential == "" {
 		return nil
 	}
-	e.Credential = credential
+	e := event.Event{
+		Kind: event.CredentialUse, Decision: event.Allow, Host: x.target.host.String(), Port: x.target.port,
+		Method: x.method, Path: x.path, Via: x.target.via, Credential: credential,
+	}
 	var no *refusal
 	if err != nil {
 		e.Kind, e.Decision, e.Reason = event.CredentialRefused, event.Deny, shorten(err.Error())
@@ -249,45 +209,69 @@ func (x *exchange) inject(req *http.Request) *refusal {
 // prepare takes away what is between the program and the proxy alone, before credentials are put in, so that no
 // Connection header can name one of them away.
 func (x *exchange) prepare(req *http.Request) {
-	trailers := slices.ContainsFunc(req.Header["Te"], func(v string) bool { return hasToken(v, "trailers") })
+	trailers := lists(req.Header, "Te", "trailers")
 	removeHopByHop(req.Header)
 	if trailers {
-		req.Header.Set("Te", "trailers")
+		req.Header["Te"] = []string{"trailers"}
 	}
 	if x.upgrade {
-		req.Header.Set("Connection", "Upgrade")
-		req.Header.Set("Upgrade", "websocket")
+		req.Header["Connection"] = []string{"Upgrade"}
+		req.Header["Upgrade"] = []string{"websocket"}
 	}
 	if _, ok := req.Header["User-Agent"]; !ok {
-		req.Header.Set("User-Agent", "") // or the transport would add its own
+		req.Header["User-Agent"] = []string{""} // or the transport would add its own
 	}
-	req.Trailer = nil
 	req.Close = false
 	if req.ContentLength == 0 {
 		req.Body = http.NoBody
 	} else {
-		req.Body = &countedBody{ReadCloser: req.Body, count: &x.up}
+		req.Body = &upload{ReadCloser: req.Body, x: x}
 	}
 }
 
-// roundTrip forwards the request; whatever goes wrong becomes an answer that says so.
-func (x *exchange) roundTrip(req *http.Request) *http.Response {
-	resp, err := x.proxy.transport.RoundTrip(req)
+// forward carries the request out. It gives the answer that says what went wrong, nil once the server has answered.
+func (x *exchange) forward(w http.ResponseWriter, req *http.Request) *refusal {
+	resp, err := x.transport(req).RoundTrip(req)
 	if err == nil {
 		err = x.checkAnswer(resp)
 	}
-	if err != nil {
-		no := failed(x.target.host.String(), reasonOf(err))
-		var private *addressError
-		if errors.As(err, &private) {
-			no = denied(http.StatusForbidden, x.target.host.String(), reasonOf(err))
-		}
-		x.status, x.reason = no.Status, no.Reason
-		return no.response(req)
+	if over := x.over.Load(); over != nil && err != nil {
+		return over
 	}
+	if err != nil {
+		return x.unreached(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
 	x.status = resp.StatusCode
-	x.prepareAnswer(resp)
-	return resp
+	removeHopByHop(resp.Header)
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		x.webSocket(w, resp)
+		return nil
+	}
+	if err := x.answer(w, req, resp); err != nil {
+		if over := x.over.Load(); over != nil {
+			x.reason = over.Reason
+		}
+		panic(http.ErrAbortHandler)
+	}
+	return nil
+}
+
+// transport is the one that forwards the request: where a program speaks HTTP/2 without TLS, the server has to.
+func (x *exchange) transport(req *http.Request) http.RoundTripper {
+	if req.ProtoMajor == 2 && x.target.scheme == "http" {
+		return x.proxy.plain2
+	}
+	return x.proxy.transport
+}
+
+func (x *exchange) unreached(err error) *refusal {
+	no := failed(x.target.host.String(), reasonOf(err))
+	var private *addressError
+	if errors.As(err, &private) {
+		no = denied(http.StatusForbidden, x.target.host.String(), reasonOf(err))
+	}
+	return &no
 }
 
 var errUnaskedUpgrade = errors.New("the server switched to a protocol that was not asked for")
@@ -300,16 +284,50 @@ func (x *exchange) checkAnswer(resp *http.Response) error {
 	return errUnaskedUpgrade
 }
 
-func (x *exchange) prepareAnswer(resp *http.Response) {
-	removeHopByHop(resp.Header)
-	if resp.StatusCode != http.StatusSwitchingProtocols {
-		resp.Body = &countedBody{ReadCloser: resp.Body, count: &x.down, cut: &x.cut}
-		return
+// answer passes the server's answer on, as it comes. An error means that one of the two broke off.
+func (x *exchange) answer(w http.ResponseWriter, req *http.Request, resp *http.Response) error {
+	bodiless := resp.Body == http.NoBody && resp.ContentLength <= 0
+	if bodiless && req.Method != http.MethodHead && resp.StatusCode != http.StatusNotModified && resp.StatusCode != http.StatusNoContent {
+		resp.Header["Content-Length"] = []string{"0"}
 	}
-	resp.Header.Set("Connection", "Upgrade")
-	resp.Header.Set("Upgrade", "websocket")
-	if stream, ok := resp.Body.(io.ReadWriteCloser); ok {
-		resp.Body = &countedStream{stream, &x.up, &x.down}
+	if x.upgrade {
+		// The client may have gone on as if its upgrade were granted, so the connection must not be used on.
+		resp.Header["Connection"] = []string{"close"}
+	}
+	a, ours := w.(*answer1)
+	if ours {
+		a.header, a.trailer = resp.Header, resp.Trailer
+	} else {
+		header := w.Header()
+		header["Date"], header["Content-Type"] = nil, nil // the server's own, or none
+		maps.Copy(header, resp.Header)
+		announceTrailers(header, resp.Trailer)
+	}
+	w.WriteHeader(resp.StatusCode)
+	if err := x.copyBody(w, resp.Body, !ours && !bodiless); err != nil {
+		return err
+	}
+	if ours {
+		a.trailer = resp.Trailer
+	} else {
+		addTrailers(w.Header(), resp.Trailer)
+	}
+	return nil
+}
+
+func announceTrailers(header, trailer http.Header) {
+	for name := range trailer {
+		header["Trailer"] = append(header["Trailer"], name)
+	}
+}
+
+// addTrailers puts trailers where net/http finds them, announced or not.
+func addTrailers(header, trailer http.Header) {
+	for name, values := range trailer {
+		if _, ok := header[name]; ok || !slices.Contains(header["Trailer"], name) {
+			name = http.TrailerPrefix + name
+		}
+		header[name] = values
 	}
 }
 
@@ -321,19 +339,33 @@ func removeHopByHop(h http.Header) {
 			h.Del(strings.Trim(name, " \t"))
 		}
 	}
-	for _, name := range []string{"Connection", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Http2-Settings"} {
-		h.Del(name)
-	}
 	for name := range h {
-		if strings.HasPrefix(strings.ToLower(name), "proxy-") {
+		switch name {
+		case "Connection", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Http2-Settings":
 			delete(h, name)
+		default:
+			if len(name) >= 6 && strings.EqualFold(name[:6], "proxy-") {
+				delete(h, name)
+			}
 		}
 	}
 }
 
-func isWebSocket(h http.Header) bool {
-	lists := func(name, token string) bool {
-		return slices.ContainsFunc(h[name], func(v string) bool { return hasToken(v, token) })
+// webSocket passes a WebSocket's bytes both ways until one side ends it.
+func (x *exchange) webSocket(w http.ResponseWriter, resp *http.Response) {
+	server, ok := resp.Body.(io.ReadWriteCloser)
+	if !ok {
+		return
 	}
-	return lists("Connection", "upgrade") && lists("Upgrade", "websocket")
+	resp.Header["Connection"] = []string{"Upgrade"}
+	resp.Header["Upgrade"] = []string{"websocket"}
+	maps.Copy(w.Header(), resp.Header)
+	w.WriteHeader(resp.StatusCode)
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return
+	}
+	stop := whenIdle(x.proxy.limits.stream, x.moved, func() { _ = conn.Close() })
+	defer stop()
+	x.copyBoth(conn, server)
 }

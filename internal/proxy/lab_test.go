@@ -147,6 +147,7 @@ type lab struct {
 	t         testing.TB
 	log       *recorder
 	gate      *gate.Gate
+	raw       rawOnly // what the proxy is given as its gate
 	proxy     *Proxy
 	ca        *CA
 	roots     *x509.CertPool // trusts the run's CA alone
@@ -262,6 +263,7 @@ func newLabOf(t testing.TB, handler http.Handler, rules []policy.Rule, options .
 		}
 	}
 	l.gate = gate.New(policy.Set{Default: policy.Deny, Rules: rules}, l.log)
+	l.raw = rawOnly{Gate: l.gate, hosts: map[string]policy.Action{}}
 	ca, err := NewCA(time.Now())
 	if err != nil {
 		t.Fatal(err)
@@ -270,7 +272,7 @@ func newLabOf(t testing.TB, handler http.Handler, rules []policy.Rule, options .
 	l.roots = x509.NewCertPool()
 	l.roots.AppendCertsFromPEM(ca.PEM())
 	secure, plain := l.upstream.server.Listener.Addr().String(), l.upstream.plain.Listener.Addr().String()
-	config := Config{CA: ca, Gate: l.gate, Events: l.gate, ExtraRoots: l.authority.pem(), Canary: "canary.agentbox:443", Fixed: map[policy.Host]string{
+	config := Config{CA: ca, Gate: l.raw, Events: l.gate, ExtraRoots: l.authority.pem(), Canary: "canary.agentbox:443", Fixed: map[policy.Host]string{
 		mustHost(t, "good.test"): secure, mustHost(t, "x.wild.test"): secure, mustHost(t, "spliced.test"): secure, mustHost(t, "plain.test"): plain,
 		mustHost(t, "evil.test"): secure, mustHost(t, "bad.wild.test"): secure,
 	}, Resolver: noNames{t}}
@@ -283,6 +285,23 @@ func newLabOf(t testing.TB, handler http.Handler, rules []policy.Rule, options .
 	t.Cleanup(func() { _ = l.proxy.Close() })
 	l.serve()
 	return l
+}
+
+// rawOnly is a gate that has an answer of its own to whether connections may be passed on as they are: the action of
+// the host, and to deny for all others.
+type rawOnly struct {
+	Gate
+	hosts map[string]policy.Action
+}
+
+func (g rawOnly) Decide(r policy.Request) policy.Decision {
+	if r.Scheme != policy.TCP {
+		return g.Gate.Decide(r)
+	}
+	if action, ok := g.hosts[r.Host.String()]; ok {
+		return policy.Decision{Action: action, Rule: "test.toml:9"}
+	}
+	return policy.Denied("default", "no rule allows that")
 }
 
 // noNames is a resolver that must not be asked.

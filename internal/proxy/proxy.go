@@ -28,12 +28,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
-	"sync"
 	"syscall"
 	"time"
 
@@ -44,15 +42,12 @@ import (
 )
 
 const (
-	headTimeout      = 30 * time.Second // for a request's head, from its first byte
-	handshakeTimeout = 30 * time.Second // for the first bytes of a tunnel and its TLS handshake
-	idleTimeout      = 5 * time.Minute  // between requests of a connection from inside
-	upstreamIdle     = 90 * time.Second // of a pooled connection to a server
-	upstreamTLS      = 15 * time.Second
-	upstreamHead     = time.Hour // for the head of an answer: a model may think for long
-	maxAnswerHead    = 1 << 20   // bytes of an answer's head
-	maxUpstreamIdle  = 128       // pooled connections
-	acceptPause      = 100 * time.Millisecond
+	upstreamIdle    = 90 * time.Second // of a pooled connection to a server
+	upstreamTLS     = 15 * time.Second
+	upstreamHead    = time.Hour // for the head of an answer: a model may think for long
+	maxAnswerHead   = 1 << 20   // bytes of an answer's head
+	maxUpstreamIdle = 128       // pooled connections
+	acceptPause     = 100 * time.Millisecond
 )
 
 // Gate answers and records requests. Decide says what Check would answer without recording it; Check records exactly
@@ -87,6 +82,9 @@ type Config struct {
 	ExtraRoots []byte
 	Fixed      map[policy.Host]string
 
+	// Suggest gives the rule that would allow a request, as a person would write it into a profile; nil and "" is none.
+	Suggest func(policy.Request) string
+
 	Resolver Resolver     // nil asks the system's
 	Canary   string       // a "host:port" whose CONNECT is refused with 403 and without an event; "" is none
 	Logger   *slog.Logger // nil discards; gets goproxy's talk at debug level
@@ -98,20 +96,20 @@ type Proxy struct {
 	events   event.Sink
 	injector Injector
 	canary   string
+	suggest  func(policy.Request) string
+	limits   limits
 
 	engine    *goproxy.ProxyHttpServer
 	transport *http.Transport
+	plain2    *http.Transport // HTTP/2 without TLS
 	dialer    *dialer
 	clientTLS *tls.Config // for handshakes with programs inside
 
-	conns *registry
-	outer *http.Server // requests to the proxy itself
-	inner *http.Server // requests in tunnels
-	queue *handover    // tunnels that wait for inner
+	conns   *registry
+	buffers buffers
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
-	serve  sync.WaitGroup
 }
 
 // New gives a Proxy that serves nothing yet. Close it even if it never serves.
@@ -129,8 +127,9 @@ func New(config Config) (*Proxy, error) {
 	}
 	p := &Proxy{
 		gate: config.Gate, events: config.Events, injector: config.Injector, canary: config.Canary,
-		dialer: dial, transport: newTransport(dial, roots), clientTLS: newClientTLS(config.CA),
-		conns: newRegistry(), queue: newHandover(),
+		suggest: config.Suggest, limits: usualLimits(),
+		dialer: dial, transport: newTransport(dial, roots), plain2: newPlainHTTP2(dial), clientTLS: newClientTLS(config.CA),
+		conns: newRegistry(),
 	}
 	p.ctx, p.cancel = context.WithCancel(context.Background()) //nolint:forbidigo // it ends with Close, and with no call
 	logger := config.Logger
@@ -138,32 +137,30 @@ func New(config Config) (*Proxy, error) {
 		logger = slog.New(slog.DiscardHandler)
 	}
 	p.engine = p.newEngine(logger)
-	p.outer = p.newServer(http.HandlerFunc(p.serveOuter))
-	p.inner = p.newServer(http.HandlerFunc(p.serveInner))
-	p.serve.Go(func() { _ = p.inner.Serve(p.queue) })
 	return p, nil
 }
 
 // ServeProxy serves programs that honour proxy variables: CONNECT and requests in absolute form. It returns when l
 // fails or the proxy is closed, which gives nil. It closes l.
 func (p *Proxy) ServeProxy(l net.Listener) error {
-	if !p.conns.add(l) {
-		return nil
-	}
-	defer p.conns.remove(l)
-	return p.ended(p.outer.Serve(&listener{Listener: l, registry: p.conns, wrap: func(conn net.Conn) net.Conn {
-		return newStrictConn(conn, target{via: viaProxy}, p.refused)
-	}}))
+	return p.serve(l, func(conn net.Conn) {
+		p.newConn1(conn, target{via: viaProxy}, p.serveOuter).serve()
+	})
 }
 
 // ServeDirect serves programs that connect to names by themselves: lookup gives the name that a connection's local
 // address stands for, and port the port that they asked for. It returns like ServeProxy and closes l.
 func (p *Proxy) ServeDirect(l net.Listener, port uint16, lookup func(netip.Addr) (policy.Host, bool)) error {
+	return p.serve(l, func(conn net.Conn) { p.direct(conn, port, lookup) })
+}
+
+// serve accepts connections and has each served in a goroutine of its own; to serve it is to close it.
+func (p *Proxy) serve(l net.Listener, one func(net.Conn)) error {
 	if !p.conns.add(l) {
 		return nil
 	}
 	defer p.conns.remove(l)
-	accepted := &listener{Listener: l, registry: p.conns, wrap: func(conn net.Conn) net.Conn { return conn }}
+	accepted := &listener{Listener: l, registry: p.conns}
 	for {
 		conn, err := accepted.Accept()
 		if p.passing(err) {
@@ -179,7 +176,7 @@ func (p *Proxy) ServeDirect(l net.Listener, port uint16, lookup func(netip.Addr)
 		}
 		go func() {
 			defer p.conns.work.Done()
-			p.direct(conn, port, lookup)
+			one(conn)
 		}()
 	}
 }
@@ -203,25 +200,19 @@ func (p *Proxy) passing(err error) bool {
 func (p *Proxy) Close() error {
 	p.cancel()
 	p.conns.closeAll()
-	_ = p.queue.Close()
-	err := errors.Join(unlessClosed(p.outer.Close()), unlessClosed(p.inner.Close()))
-	p.transport.CloseIdleConnections()
+	p.closeIdle()
 	p.conns.work.Wait()
-	p.serve.Wait()
-	p.transport.CloseIdleConnections()
-	return err
+	p.closeIdle()
+	return nil
 }
 
-// unlessClosed drops the error of a listener that was closed before, by this Close or by who serves it.
-func unlessClosed(err error) error {
-	if errors.Is(err, net.ErrClosed) {
-		return nil
-	}
-	return err
+func (p *Proxy) closeIdle() {
+	p.transport.CloseIdleConnections()
+	p.plain2.CloseIdleConnections()
 }
 
 func (p *Proxy) ended(err error) error {
-	if p.ctx.Err() != nil || errors.Is(err, http.ErrServerClosed) {
+	if p.ctx.Err() != nil {
 		return nil
 	}
 	return fmt.Errorf("accepting connections from inside: %w", err)
@@ -245,11 +236,16 @@ func (p *Proxy) newEngine(logger *slog.Logger) *goproxy.ProxyHttpServer {
 	engine.KeepDestinationHeaders = false
 	engine.PreventCanonicalization = false
 	engine.OnRequest().HandleConnectFunc(p.onConnect)
-	engine.OnRequest().DoFunc(onRequest)
+	engine.OnRequest().DoFunc(noRequest)
 	return engine
 }
 
 var errNoTunnel = errors.New("goproxy opens no tunnels here")
+
+// noRequest answers requests that goproxy would forward by itself: none goes that way.
+func noRequest(req *http.Request, _ *goproxy.ProxyCtx) (*http.Request, *http.Response) {
+	return req, denied(http.StatusForbidden, req.URL.Host, "the request did not come by a way that is open").response(req)
+}
 
 // debugLogger takes what goproxy has to say, which can hold parts of URLs, off standard error.
 type debugLogger struct{ logger *slog.Logger }
@@ -272,9 +268,34 @@ func newTransport(d *dialer, roots *x509.CertPool) *http.Transport {
 		ResponseHeaderTimeout:  upstreamHead,
 		ExpectContinueTimeout:  time.Second,
 		MaxResponseHeaderBytes: maxAnswerHead,
-		WriteBufferSize:        32 << 10,
-		ReadBufferSize:         32 << 10,
-		HTTP2:                  &http.HTTP2Config{SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second},
+		HTTP2:                  upstreamHTTP2(),
+	}
+}
+
+// newPlainHTTP2 makes the transport for servers that are spoken to over HTTP/2 without TLS.
+func newPlainHTTP2(d *dialer) *http.Transport {
+	protocols := new(http.Protocols)
+	protocols.SetUnencryptedHTTP2(true)
+	return &http.Transport{
+		Proxy:                 nil,
+		DialContext:           d.dialContext,
+		DisableCompression:    true,
+		MaxIdleConns:          maxUpstreamIdle,
+		IdleConnTimeout:       upstreamIdle,
+		ResponseHeaderTimeout: upstreamHead,
+		Protocols:             protocols,
+		HTTP2:                 upstreamHTTP2(),
+
+		MaxResponseHeaderBytes: maxAnswerHead,
+	}
+}
+
+func upstreamHTTP2() *http.HTTP2Config {
+	return &http.HTTP2Config{
+		MaxReceiveBufferPerStream:     1 << 20, // what a server may send that nobody inside has read yet
+		MaxReceiveBufferPerConnection: 16 << 20,
+		SendPingTimeout:               30 * time.Second,
+		PingTimeout:                   15 * time.Second,
 	}
 }
 
@@ -307,31 +328,3 @@ func newDialer(config Config) (*dialer, error) {
 	}
 	return d, nil
 }
-
-// newServer makes a server that reads requests from strictConns.
-func (p *Proxy) newServer(handler http.Handler) *http.Server {
-	return &http.Server{
-		Handler:           handler,
-		ReadHeaderTimeout: headTimeout,
-		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxHead,
-		ErrorLog:          log.New(io.Discard, "", 0),
-		BaseContext:       func(net.Listener) context.Context { return p.ctx },
-		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
-			return context.WithValue(ctx, connKey{}, conn.(*strictConn))
-		},
-		Protocols:                    http1Only(),
-		DisableGeneralOptionsHandler: true, // OPTIONS * is a request like others
-	}
-}
-
-func http1Only() *http.Protocols {
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true)
-	return protocols
-}
-
-// connKey is the context key of the *strictConn that a request came by.
-type connKey struct{}
-
-func connOf(r *http.Request) *strictConn { return r.Context().Value(connKey{}).(*strictConn) }

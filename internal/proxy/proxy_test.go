@@ -363,7 +363,7 @@ func TestUpstreamOverHTTP2(t *testing.T) {
 	server := l.upstream.server
 	server.Close()
 	fresh := newUpstreamH2(t, l.authority)
-	p, err := New(Config{CA: l.ca, Gate: l.gate, Events: l.gate, ExtraRoots: l.authority.pem(), Fixed: map[policy.Host]string{mustHost(t, "good.test"): fresh}})
+	p, err := New(Config{CA: l.ca, Gate: l.raw, Events: l.gate, ExtraRoots: l.authority.pem(), Fixed: map[policy.Host]string{mustHost(t, "good.test"): fresh}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,8 +10,6 @@ import (
 	"net/http"
 	"net/netip"
 	"strconv"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/elazarl/goproxy"
@@ -79,13 +77,27 @@ func (p *Proxy) onConnect(authority string, ctx *goproxy.ProxyCtx) (*goproxy.Con
 		Action:    goproxy.ConnectHijack,
 		TLSConfig: noTLS,
 		Hijack: func(_ *http.Request, conn net.Conn, _ *goproxy.ProxyCtx) {
-			if _, err := io.WriteString(conn, "HTTP/1.1 200 Connection established\r\n\r\n"); err != nil {
+			if t.scheme == policy.TCP {
+				p.passOn(conn, t, d, func(err error) bool { return answerConnect(conn, t, err) })
+				return
+			}
+			if !answerConnect(conn, t, nil) {
 				_ = conn.Close()
 				return
 			}
 			p.tunnel(conn, t, d)
 		},
 	}, authority
+}
+
+// answerConnect says that the tunnel is open, or why it is not. It reports whether it is.
+func answerConnect(conn net.Conn, t target, failure error) bool {
+	if failure == nil {
+		_, err := io.WriteString(conn, "HTTP/1.1 200 Connection established\r\n\r\n")
+		return err == nil
+	}
+	_ = failed(t.host.String(), reasonOf(failure)).response(nil).Write(conn)
+	return false
 }
 
 func noTLS(string, *goproxy.ProxyCtx) (*tls.Config, error) { return nil, errNoTunnel }
@@ -106,22 +118,53 @@ func (p *Proxy) judgeConnect(ctx context.Context, authority string) (target, pol
 		return target{}, policy.Decision{}, &no
 	}
 	t := target{host: host, port: port, via: viaProxy}
+	if p.raw(&t) {
+		return p.checkConnect(ctx, t, t.request())
+	}
 	d := p.gate.Decide(t.request())
-	if d.Allowed() {
+	if opens(&d) {
 		return t, d, nil
 	}
 	request := t.request()
 	request.Method = http.MethodConnect
-	d, err = p.gate.Check(ctx, request)
-	if err != nil {
-		no := unrecorded(host.String())
-		return target{}, d, &no
+	return p.checkConnect(ctx, t, request)
+}
+
+// checkConnect asks the gate about a CONNECT, which records it.
+func (p *Proxy) checkConnect(ctx context.Context, t target, request policy.Request) (target, policy.Decision, *refusal) {
+	d, err := p.gate.Check(ctx, request)
+	var no refusal
+	switch {
+	case err != nil:
+		no = unrecorded(t.host.String())
+	case !d.Allowed():
+		no = p.deniedBy(d, request)
+	default:
+		return t, d, nil
 	}
-	if !d.Allowed() {
-		no := denied(http.StatusForbidden, host.String(), d.Reason())
-		return target{}, d, &no
+	return target{}, d, &no
+}
+
+// opens reports whether a tunnel may be opened. Where a person has to be asked it may, for its requests to be seen: it
+// is they that are asked about.
+func opens(d *policy.Decision) bool {
+	if d.Action == policy.Ask {
+		d.Inspect = true
+		return true
 	}
-	return t, d, nil
+	return d.Allowed()
+}
+
+// raw reports whether connections to t are passed on without a look at them, and says so in t.
+func (p *Proxy) raw(t *target) bool {
+	whole := *t
+	whole.scheme = policy.TCP
+	d := p.gate.Decide(whole.request())
+	if !opens(&d) {
+		return false
+	}
+	*t = whole
+	return true
 }
 
 // direct serves a connection that was made straight to the synthetic address of a name. What policy denies is let in
@@ -142,8 +185,12 @@ func (p *Proxy) direct(conn net.Conn, port uint16, lookup func(netip.Addr) (poli
 		return
 	}
 	t.host = host
+	if p.raw(&t) {
+		p.directRaw(conn, t)
+		return
+	}
 	d := p.gate.Decide(t.request())
-	if !d.Allowed() {
+	if !opens(&d) {
 		d.Inspect = true
 	}
 	p.tunnel(conn, t, d)
@@ -152,7 +199,7 @@ func (p *Proxy) direct(conn net.Conn, port uint16, lookup func(netip.Addr) (poli
 // tunnel serves a connection whose bytes are meant for t: it ends its TLS and hands it on to be read as requests, or
 // splices it when d says so. It owns conn.
 func (p *Proxy) tunnel(conn net.Conn, t target, d policy.Decision) {
-	if err := conn.SetDeadline(time.Now().Add(handshakeTimeout)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(p.limits.handshake)); err != nil {
 		_ = conn.Close()
 		return
 	}
@@ -183,7 +230,7 @@ func (p *Proxy) tunnelPlain(conn net.Conn, t target, d policy.Decision) {
 		return
 	}
 	t.scheme = "http"
-	p.handOn(conn, t)
+	p.serveTunnel(conn, t)
 }
 
 func (p *Proxy) tunnelTLS(conn net.Conn, t target) {
@@ -194,13 +241,27 @@ func (p *Proxy) tunnelTLS(conn net.Conn, t target) {
 		_ = conn.Close()
 		return
 	}
-	p.handOn(secure, t)
+	if secure.SetDeadline(time.Time{}) != nil {
+		_ = secure.Close()
+		return
+	}
+	if secure.ConnectionState().NegotiatedProtocol == protocolHTTP2 {
+		p.serveHTTP2(secure, t)
+		return
+	}
+	p.serveTunnel(secure, t)
 }
 
-func (p *Proxy) handOn(conn net.Conn, t target) {
-	strict := newStrictConn(conn, t, p.refused)
-	if conn.SetDeadline(time.Time{}) != nil || !p.queue.give(strict) {
+// serveTunnel serves the requests in a tunnel. It closes conn.
+func (p *Proxy) serveTunnel(conn net.Conn, t target) {
+	if conn.SetDeadline(time.Time{}) != nil {
 		_ = conn.Close()
+		return
+	}
+	c := p.newConn1(conn, t, func(w http.ResponseWriter, r *http.Request) { p.serveInner(w, r, t) })
+	c.serve()
+	if c.hello2 {
+		p.serveHTTP2(replay(conn, append([]byte(http2Hello), c.in.ahead()...)), t)
 	}
 }
 
@@ -211,7 +272,9 @@ type targetKey struct{}
 func newClientTLS(ca *CA) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12,
-		NextProtos: []string{"http/1.1"},
+		NextProtos: []string{protocolHTTP2, protocolHTTP11},
+		// Answers are as long as they are: small records at first would only cost.
+		DynamicRecordSizingDisabled: true,
 		GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 			return nil, checkSNI(hello)
 		},
@@ -242,35 +305,25 @@ func checkSNI(hello *tls.ClientHelloInfo) error {
 
 // tunnelSplice copies a TLS connection as it is, once its first message named the right server.
 func (p *Proxy) tunnelSplice(conn net.Conn, t target) {
-	defer func() { _ = conn.Close() }()
 	t.scheme = "https"
-	ctx, cancel := context.WithCancel(p.ctx)
-	defer cancel()
-	ahead, err := peekHello(context.WithValue(ctx, targetKey{}, t), conn)
+	ahead, err := peekHello(context.WithValue(p.ctx, targetKey{}, t), conn)
 	if err != nil {
 		p.refused(t, shorten(err.Error()))
+		_ = conn.Close()
 		return
 	}
-	d, err := p.gate.Check(ctx, t.request())
+	conn = replay(conn, ahead)
+	d, err := p.gate.Check(p.ctx, t.request())
 	if err != nil || !d.Allowed() {
+		_ = conn.Close()
 		return
 	}
 	if d.Inspect {
 		p.refused(t, "the connection has to be inspected, and was about to be copied as it is")
+		_ = conn.Close()
 		return
 	}
-	began := time.Now()
-	done := event.Event{Kind: event.NetResponse, Host: t.host.String(), Port: t.port, Via: t.via}
-	upstream, err := p.dialer.dial(ctx, t.host, t.port)
-	if err != nil {
-		done.Status, done.Reason = http.StatusBadGateway, reasonOf(err)
-	} else if conn.SetDeadline(time.Time{}) == nil && p.conns.add(upstream) {
-		done.BytesUp, done.BytesDown = splice(replay(conn, ahead), upstream)
-		p.conns.remove(upstream)
-		_ = upstream.Close()
-	}
-	done.Millis = time.Since(began).Milliseconds()
-	_ = p.events.Emit(done)
+	p.passOn(conn, t, d, func(err error) bool { return err == nil })
 }
 
 var errPeeked = errors.New("the first message was read")
@@ -309,25 +362,6 @@ func (c *recordingConn) Read(p []byte) (int, error) {
 func (c *recordingConn) Write(p []byte) (int, error) { return len(p), nil }
 
 func (c *recordingConn) Close() error { return nil }
-
-// splice copies both ways until both are done, or one fails, and gives the bytes of each.
-func splice(inside, outside net.Conn) (up, down int64) {
-	var copied [2]atomic.Int64
-	var both sync.WaitGroup
-	both.Go(func() { copyHalf(outside, inside, &copied[0]) })
-	both.Go(func() { copyHalf(inside, outside, &copied[1]) })
-	both.Wait()
-	return copied[0].Load(), copied[1].Load()
-}
-
-func copyHalf(to, from net.Conn, copied *atomic.Int64) {
-	n, err := io.Copy(to, from)
-	copied.Store(n)
-	if err != nil || closeWrite(to) != nil {
-		_ = to.Close()
-		_ = from.Close()
-	}
-}
 
 // survive turns a panic into an event and an ended connection.
 func (p *Proxy) survive(t target, end func()) {

@@ -1,0 +1,189 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+)
+
+const (
+	smallBuffer = 4 << 10  // while little comes at once, as in streams that wait for most of their time
+	bigBuffer   = 32 << 10 // while much comes
+)
+
+// buffers are kept for those who copy.
+type buffers struct{ small, big sync.Pool }
+
+func (b *buffers) get() *copyBuffer {
+	small, ok := b.small.Get().(*[smallBuffer]byte)
+	if !ok {
+		small = new([smallBuffer]byte)
+	}
+	return &copyBuffer{from: b, small: small}
+}
+
+// copyBuffer is a buffer that grows while much is read at once, and is small while a read waits.
+type copyBuffer struct {
+	from  *buffers
+	small *[smallBuffer]byte
+	big   *[bigBuffer]byte
+}
+
+// bytes is the buffer to read into next.
+func (b *copyBuffer) bytes() []byte {
+	if b.big != nil {
+		return b.big[:]
+	}
+	return b.small[:]
+}
+
+// read says how much the last read gave.
+func (b *copyBuffer) read(n int) {
+	switch {
+	case b.big == nil && n == smallBuffer:
+		var ok bool
+		if b.big, ok = b.from.big.Get().(*[bigBuffer]byte); !ok {
+			b.big = new([bigBuffer]byte)
+		}
+	case b.big != nil && n < smallBuffer:
+		b.from.big.Put(b.big)
+		b.big = nil
+	}
+}
+
+func (b *copyBuffer) free() {
+	b.from.small.Put(b.small)
+	if b.big != nil {
+		b.from.big.Put(b.big)
+	}
+}
+
+// copyBody passes an answer's body on: nothing of it waits for more to come, but for its end, which may come with it.
+func (x *exchange) copyBody(w http.ResponseWriter, body io.Reader, flush bool) error {
+	flusher := w.(http.Flusher)
+	if flush {
+		flusher.Flush() // the head
+	}
+	buf := x.proxy.buffers.get()
+	defer buf.free()
+	for {
+		n, err := body.Read(buf.bytes())
+		if n > 0 {
+			x.down.Add(int64(n))
+			if _, err := w.Write(buf.bytes()[:n]); err != nil {
+				return err
+			}
+			if err == nil {
+				flusher.Flush()
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		buf.read(n)
+	}
+}
+
+// upload is the body of a request: its bytes are counted, and held against the limits before they leave.
+type upload struct {
+	io.ReadCloser
+	x *exchange
+}
+
+func (u *upload) Read(p []byte) (int, error) {
+	n, err := u.ReadCloser.Read(p)
+	if n > 0 && !u.x.maySend(int64(n)) {
+		return 0, errLimit
+	}
+	return n, err
+}
+
+var errLimit = errors.New("the request reached a limit")
+
+// maySend counts n more bytes of body, or says that a limit does not let them pass.
+func (x *exchange) maySend(n int64) bool {
+	if x.over.Load() != nil {
+		return false
+	}
+	d := x.decision
+	if d.MaxRequest > 0 && x.up.Load()+n > d.MaxRequest && !x.upgrade {
+		x.over.Store(tooLarge(x.target.host.String(), d))
+		return false
+	}
+	if !x.proxy.gate.Send(x.target.host, n, d.MaxSent) {
+		x.over.Store(spent(x.target.host.String(), d))
+		return false
+	}
+	x.up.Add(n)
+	return true
+}
+
+// withinLimits holds what is known of the request against the limits, and counts its head.
+func (x *exchange) withinLimits(req *http.Request) *refusal {
+	d := x.decision
+	if d.MaxRequest > 0 && req.ContentLength > d.MaxRequest {
+		return tooLarge(x.target.host.String(), d)
+	}
+	if !x.proxy.gate.Send(x.target.host, headSize(req), d.MaxSent) {
+		return spent(x.target.host.String(), d)
+	}
+	return nil
+}
+
+// headSize is how many bytes the head takes over HTTP/1, and more than over HTTP/2.
+func headSize(req *http.Request) int64 {
+	n := len(req.Method) + len(req.URL.EscapedPath()) + len(req.URL.RawQuery) + len(req.Host) + len("  HTTP/1.1\r\n?Host: \r\n\r\n")
+	for name, values := range req.Header {
+		for _, value := range values {
+			n += len(name) + len(value) + len(": \r\n")
+		}
+	}
+	return int64(n)
+}
+
+// copyBoth passes a WebSocket's bytes both ways until either side ends.
+func (x *exchange) copyBoth(inside net.Conn, outside io.ReadWriteCloser) {
+	var both sync.WaitGroup
+	end := sync.OnceFunc(func() {
+		_ = inside.Close()
+		_ = outside.Close()
+	})
+	both.Go(func() {
+		defer end()
+		x.proxy.passBytes(outside, inside, x.maySend)
+	})
+	both.Go(func() {
+		defer end()
+		x.proxy.passBytes(inside, outside, func(n int64) bool { x.down.Add(n); return true })
+	})
+	both.Wait()
+	if over := x.over.Load(); over != nil {
+		x.reason = over.Reason
+	}
+}
+
+// passBytes copies until an end, which gives true, an error, or until may says no. What may let pass was counted by it.
+func (p *Proxy) passBytes(to io.Writer, from io.Reader, may func(n int64) bool) bool {
+	buf := p.buffers.get()
+	defer buf.free()
+	for {
+		n, err := from.Read(buf.bytes())
+		if n > 0 {
+			if !may(int64(n)) {
+				return false
+			}
+			if _, err := to.Write(buf.bytes()[:n]); err != nil {
+				return false
+			}
+		}
+		if err != nil {
+			return errors.Is(err, io.EOF)
+		}
+		buf.read(n)
+	}
+}

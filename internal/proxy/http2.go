@@ -1,0 +1,114 @@
+package proxy
+
+import (
+	"crypto/tls"
+	"errors"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+
+	"golang.org/x/net/http2"
+)
+
+const (
+	maxStreams     = 250       // that are open at once on one connection from inside
+	maxFrame       = 64 << 10  // bytes of one frame from inside
+	maxUnread      = 256 << 10 // bytes of bodies of one connection that no server has taken yet
+	maxToldErrors  = 4         // kinds of broken rules that are recorded for one connection
+	protocolHTTP2  = "h2"
+	protocolHTTP11 = "http/1.1"
+)
+
+// serveHTTP2 serves requests of one connection from inside over HTTP/2, each judged by itself. It closes conn.
+func (p *Proxy) serveHTTP2(conn net.Conn, t target) {
+	if t.scheme == "http" {
+		conn = schemeConn{conn}
+	}
+	told := &brokenRules{proxy: p, to: t}
+	base := &http.Server{
+		IdleTimeout:    p.limits.idle,
+		MaxHeaderBytes: maxHead,
+		ErrorLog:       log.New(io.Discard, "", 0),
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams:          maxStreams,
+			MaxReadFrameSize:              maxFrame,
+			MaxReceiveBufferPerConnection: maxUnread,
+			MaxReceiveBufferPerStream:     maxUnread,
+			CountError:                    told.count,
+		},
+	}
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { p.serveStream(w, r, t) })
+	new(http2.Server).ServeConn(conn, &http2.ServeConnOpts{Context: p.ctx, BaseConfig: base, Handler: handler})
+}
+
+// serveStream serves one request over HTTP/2.
+func (p *Proxy) serveStream(w http.ResponseWriter, r *http.Request, t target) {
+	if !p.conns.enter() {
+		panic(http.ErrAbortHandler)
+	}
+	defer p.conns.work.Done()
+	defer func() {
+		cause := recover()
+		if cause == nil {
+			return
+		}
+		if err, is := cause.(error); !is || !errors.Is(err, http.ErrAbortHandler) {
+			p.refused(t, "agentbox failed while it served a request, and ended it")
+		}
+		panic(http.ErrAbortHandler)
+	}()
+	if reason := streamFlaw(r, t); reason != "" {
+		p.refused(t, reason)
+		denied(http.StatusBadRequest, t.host.String(), reason).write(w, r)
+		return
+	}
+	p.serveInner(w, r, t)
+}
+
+// streamFlaw says what in a stream's pseudo-header could be read in another way once it is a request over HTTP/1.
+func streamFlaw(r *http.Request, t target) string {
+	switch {
+	case (r.TLS != nil) != (t.scheme == "https"):
+		return "the stream names another scheme than the connection's"
+	case !isToken(r.Method):
+		return "the stream's method is not valid"
+	case r.Method != http.MethodConnect && !isTarget(r.Method, r.RequestURI):
+		return "the stream's path is not one"
+	case strings.ContainsRune(r.RequestURI, ' ') || hasControl(r.RequestURI):
+		return "the stream's path holds a space or a control character"
+	}
+	return ""
+}
+
+// schemeConn is a connection without TLS that looks to http2 as if it had TLS. http2 tells of a stream's scheme only
+// by whether the request has the state of a TLS connection, so this way "https" can be told from "http" here.
+type schemeConn struct{ net.Conn }
+
+func (schemeConn) ConnectionState() tls.ConnectionState {
+	return tls.ConnectionState{Version: tls.VersionTLS13, HandshakeComplete: true, CipherSuite: tls.TLS_AES_128_GCM_SHA256}
+}
+
+// brokenRules records what http2 ends streams and connections for: those never come to a handler.
+type brokenRules struct {
+	proxy *Proxy
+	to    target
+
+	mu   sync.Mutex
+	told map[string]bool
+}
+
+func (b *brokenRules) count(what string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.told[what] || len(b.told) >= maxToldErrors {
+		return
+	}
+	if b.told == nil {
+		b.told = map[string]bool{}
+	}
+	b.told[what] = true
+	b.proxy.refused(b.to, "a stream or connection over HTTP/2 is not valid ("+what+")")
+}
