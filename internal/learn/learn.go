@@ -231,7 +231,7 @@ func (p Proposal) Apply(rules policy.Set) policy.Set {
 // host has no other answer that changes. Harm says that there was such an answer.
 func (p *Proposal) prove(in Input, wanted []replay.Group) (kept []replay.Group, harm bool) {
 	after := p.Apply(in.Rules).Compile()
-	harmed := p.harmed(in, after)
+	harmed := p.harmed(in, wanted, after)
 	for _, g := range wanted {
 		is, err := replay.Judge(after, g)
 		switch why := harmed[g.Request.Host]; {
@@ -249,19 +249,23 @@ func (p *Proposal) prove(in Input, wanted []replay.Group) (kept []replay.Group, 
 }
 
 // harmed gives the hosts of which something is answered otherwise that was not to be learned.
-func (p *Proposal) harmed(in Input, after replay.Rules) map[policy.Host]string {
-	before, left := in.Rules.Compile(), map[int]bool{}
+func (p *Proposal) harmed(in Input, learned []replay.Group, after replay.Rules) map[policy.Host]string {
+	before, left, wanted := in.Rules.Compile(), map[int]bool{}, map[int]bool{}
 	for _, l := range p.Left {
 		left[l.Order] = true
+	}
+	for _, g := range learned {
+		wanted[g.Order] = true
 	}
 	out := map[policy.Host]string{}
 	for _, g := range in.Log.Groups {
 		was, err := replay.Judge(before, g)
 		is, _ := replay.Judge(after, g)
-		switch was, is := err == nil && was.Action == policy.Allow, is.Action == policy.Allow; {
-		case was && !is:
-			out[g.Request.Host] = "a rule for its host would deny what is allowed now"
-		case left[g.Order] && !was && is && !g.Lookup:
+		switch {
+		case g.Lookup || wanted[g.Order]:
+		case err == nil && was.Action != policy.Deny && is.Action != was.Action:
+			out[g.Request.Host] = "a rule for its host would deny other requests, which are " + map[policy.Action]string{policy.Allow: "allowed now", policy.Ask: "asked about now"}[was.Action]
+		case was.Action != policy.Allow && is.Action == policy.Allow && left[g.Order]:
 			out[g.Request.Host] = "what allows it would allow more of its host, which is not to be learned"
 		}
 	}

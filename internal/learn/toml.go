@@ -64,7 +64,7 @@ func use(text string, sets []SetUse) (string, bool) {
 	}
 	added := strings.Join(names, ", ")
 	lines := strings.SplitAfter(text, "\n")
-	header := slices.IndexFunc(lines, regexp.MustCompile(`^\s*\[network\]\s*(#.*)?$`).MatchString)
+	header := slices.IndexFunc(lines, regexp.MustCompile(`^\s*\[network\]\s*(#.*)?\n?$`).MatchString)
 	if header < 0 {
 		return text + "\n[network]\nuse = [\"...\", " + added + "]\n", !regexp.MustCompile(`(?m)^\s*network\b`).MatchString(text)
 	}

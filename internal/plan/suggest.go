@@ -1,6 +1,8 @@
 package plan
 
 import (
+	"fmt"
+
 	"agentbox/internal/policy"
 	"agentbox/internal/profiles"
 )
@@ -18,4 +20,15 @@ func GrantCommand(r policy.Request) string {
 		a = wanted{Request: r, methods: []string{"GET", "HEAD"}, anyPath: true}
 	}
 	return "agentbox grants add " + grantArgs(a)
+}
+
+// NoWrites says why the tier lets no rule allow a method that writes; "" when it may.
+func (g Grants) NoWrites() string {
+	f := floors{}
+	f.tier(g.Tier, g.Origins["tier"])
+	w, ok := f[pathWrites]
+	if !ok || rank(pathWrites, w.word) <= rank(pathWrites, string(policy.Allow)) {
+		return ""
+	}
+	return fmt.Sprintf("%s wants a person asked before anything that writes: a rule with action = \"ask\" does that", w.named)
 }
