@@ -67,7 +67,7 @@ type lesson struct {
 	info     session.Info
 	profile  string
 	proposal learn.Proposal
-	file     target
+	file     lessonFile
 	was, is  []byte // the file; was is nil when there is none
 	before   plan.Grants
 	after    plan.Grants
@@ -209,7 +209,7 @@ func (a *app) consider(ctx context.Context, o learnOptions, l lesson) (written b
 	if err := l.file.write(l.was, l.is); err != nil {
 		return false, err
 	}
-	if err := a.check(ctx, l); err != nil {
+	if err := a.reread(ctx, l); err != nil {
 		return true, err
 	}
 	a.say("written to %s: what was to be learned of run %s is allowed now, and nothing else of it changes", name, l.info.ID)
@@ -217,8 +217,8 @@ func (a *app) consider(ctx context.Context, o learnOptions, l lesson) (written b
 	return true, nil
 }
 
-// check reads what was written back through every layer.
-func (a *app) check(ctx context.Context, l lesson) error {
+// reread reads what was written back through every layer.
+func (a *app) reread(ctx context.Context, l lesson) error {
 	d, layers, err := a.decided(l.profile, l.info.Repo)
 	if err != nil {
 		return fmt.Errorf("reading the layers again, after the file was written: %w", err)

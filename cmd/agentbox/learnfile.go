@@ -17,8 +17,8 @@ import (
 	"agentbox/internal/trust"
 )
 
-// target is a file that a lesson may go to.
-type target interface {
+// lessonFile is a file that a lesson may go to.
+type lessonFile interface {
 	names() (person, diff string)
 	// draft gives the file as it is, nil where there is none, and as it would be. It is errUse where only an editor can
 	// change network.use.
@@ -34,7 +34,7 @@ type target interface {
 var errUse = errors.New("network.use is written in a way that only an editor can change")
 
 // targetOf finds the file that --into names.
-func (a *app) targetOf(into, profile string, paths session.Paths, repo string, l layers) target {
+func (a *app) targetOf(into, profile string, paths session.Paths, repo string, l layers) lessonFile {
 	switch into {
 	case "repo":
 		return repoTarget{textFile{l.files.Repo, repo, filepath.Join(repoDir, profile+".toml")}, profile}

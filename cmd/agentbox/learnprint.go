@@ -51,7 +51,7 @@ func explainRule(b *strings.Builder, r learn.Rule) {
 	}
 	for _, path := range r.Paths {
 		if path.Wide() {
-			fmt.Fprintf(b, "          %s names more than was seen, which is %s\n", path.Pattern, some(path.Seen))
+			fmt.Fprintf(b, "          %s names more than was seen, which is %s\n", path.Pattern, firstOf(path.Seen))
 		}
 	}
 	listGroups(b, r.For)
@@ -59,8 +59,8 @@ func explainRule(b *strings.Builder, r learn.Rule) {
 
 const fewShown = 4
 
-// some is the first of a list, and how many there are beside.
-func some(words []string) string {
+// firstOf is the first of a list, and how many there are beside.
+func firstOf(words []string) string {
 	if len(words) <= fewShown {
 		return printable(strings.Join(words, ", "))
 	}
@@ -68,7 +68,7 @@ func some(words []string) string {
 }
 
 func listGroups(b *strings.Builder, groups []replay.Group) {
-	list(b, len(groups), func(i int) string { return counted(groups[i].Count, rowOf(groups[i]).text()) })
+	listLines(b, len(groups), func(i int) string { return timesOf(groups[i].Count, rowOf(groups[i]).text()) })
 }
 
 func explainLeft(b *strings.Builder, title string, left []learn.Left) {
@@ -91,7 +91,7 @@ func explainLeft(b *strings.Builder, title string, left []learn.Left) {
 		}
 		fmt.Fprintf(b, "  %s\n", printable(why))
 		some := byReason[why]
-		list(b, min(len(some), fewShown), func(i int) string { return counted(some[i].Count, rowOf(some[i].Group).text()) })
+		listLines(b, min(len(some), fewShown), func(i int) string { return timesOf(some[i].Count, rowOf(some[i].Group).text()) })
 		if len(some) > fewShown {
 			fmt.Fprintf(b, "        … and %d more\n", len(some)-fewShown)
 		}
@@ -104,7 +104,7 @@ func explainNames(b *strings.Builder, names []learn.Left) {
 		return
 	}
 	fmt.Fprintln(b, "looked up, and no request is known; to allow reading there:")
-	list(b, len(names), func(i int) string {
+	listLines(b, len(names), func(i int) string {
 		r := names[i].Request
 		r.Port = 443
 		return "  # " + plan.GrantCommand(r)

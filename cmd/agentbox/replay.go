@@ -241,8 +241,8 @@ func (a *app) writeReplay(r replayed) error {
 	var b strings.Builder
 	for _, part := range grouped(r.Changes) {
 		first := part[0]
-		fmt.Fprintf(&b, "%s (%s) → %s (%s)  %s\n", first.Was, orNone(first.WasRule), first.Now, orNone(first.NowRule), place(event.HostPort{Host: first.Host, Port: first.Port}))
-		list(&b, len(part), func(i int) string { return counted(part[i].Count, part[i].text()) })
+		fmt.Fprintf(&b, "%s (%s) → %s (%s)  %s\n", first.Was, ruleName(first.WasRule), first.Now, ruleName(first.NowRule), place(event.HostPort{Host: first.Host, Port: first.Port}))
+		listLines(&b, len(part), func(i int) string { return timesOf(part[i].Count, part[i].text()) })
 		if first.Now != first.Was {
 			fmt.Fprintf(&b, "          %s\n", escaped(first.NowReason))
 		}
@@ -253,8 +253,8 @@ func (a *app) writeReplay(r replayed) error {
 	}{{"can't be judged again:", r.Unknown}, {"not for rules to settle:", r.Unsettled}} {
 		if len(part.rows) > 0 {
 			fmt.Fprintln(&b, part.title)
-			list(&b, len(part.rows), func(i int) string {
-				return counted(part.rows[i].Count, part.rows[i].text()+": "+printable(part.rows[i].Reason))
+			listLines(&b, len(part.rows), func(i int) string {
+				return timesOf(part.rows[i].Count, part.rows[i].text()+": "+printable(part.rows[i].Reason))
 			})
 		}
 	}
@@ -262,7 +262,7 @@ func (a *app) writeReplay(r replayed) error {
 	return err
 }
 
-func orNone(rule string) string {
+func ruleName(rule string) string {
 	if rule == "" {
 		return "no rule"
 	}
@@ -295,10 +295,10 @@ func sortVerdicts(a, b changeRow) int {
 	return slices.Index(order, a.Now) - slices.Index(order, b.Now)
 }
 
-func counted(n uint64, text string) string { return fmt.Sprintf("%6d×  %s", n, text) }
+func timesOf(n uint64, text string) string { return fmt.Sprintf("%6d×  %s", n, text) }
 
-// list writes the first lines of a list, and how many there are beside.
-func list(w io.Writer, n int, line func(int) string) {
+// listLines writes the first lines of a list, and how many there are beside.
+func listLines(w io.Writer, n int, line func(int) string) {
 	for i := range n {
 		if i == longestList {
 			fmt.Fprintf(w, "        … and %d more; --json lists them all\n", n-i)
