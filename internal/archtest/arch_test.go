@@ -52,8 +52,10 @@ var levels = map[string]int{
 	"internal/trust":           1,
 	"internal/gate":            2,
 	"internal/plan":            2,
+	"internal/replay":          2,
 	"internal/schema":          2,
 	"internal/doctor":          3,
+	"internal/learn":           3, // it writes rules, so it stands above what judges and what a plan says
 	"internal/mcp":             3,
 	"internal/proxy":           3,
 	"internal/rootfs":          3,
@@ -99,6 +101,8 @@ var forbidden = []struct{ from, to, why string }{
 	{"internal/plan", "os/exec", "resolving is pure"},
 	{"internal/plan", "net", "resolving is pure"},
 	{"internal/policy", "os", "deciding is pure"},
+	{"internal/replay", "os", "judging again is pure: its caller reads the log"},
+	{"internal/learn", "os", "what is proposed follows from the log and the rules alone"},
 	{"internal/policy", "net/http", "deciding is pure, and knows no transport"},
 	{"internal/gate", "internal/run", "the gate is asked; it starts nothing"},
 }
