@@ -18,7 +18,8 @@ import (
 
 // grantRule makes a rule of what was typed: HOST may be "example.com:8443" as a run's summary prints it, or a whole
 // address. Nothing is in it that a profile's rule could not say. The errors are usageErrors.
-func grantRule(where string, ports []uint, methods, paths []string) (trust.Rule, error) {
+func grantRule(where string, o grantOptions) (trust.Rule, error) {
+	ports, methods, paths := o.ports, o.methods, o.paths
 	host, port, path, err := takeApart(where)
 	if err != nil {
 		return trust.Rule{}, err
@@ -43,8 +44,10 @@ func grantRule(where string, ports []uint, methods, paths []string) (trust.Rule,
 	if r.Methods, err = grantMethods(methods); err != nil {
 		return r, err
 	}
-	r.Paths, err = grantPaths(paths)
-	return r, err
+	if r.Paths, err = grantPaths(paths); err != nil {
+		return r, err
+	}
+	return r, grantMore(&r, o)
 }
 
 // takeApart reads HOST, HOST:PORT or a URL without a query. Port 0 and path "" are not said.
@@ -151,10 +154,63 @@ func quoteWord(s string) string {
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
+// grantMore adds what few rules say. What goes together the file's own check says, before anything is written.
+func grantMore(r *trust.Rule, o grantOptions) error {
+	var scheme profiles.Scheme
+	if err := scheme.UnmarshalText([]byte(o.scheme)); o.scheme != "" && err != nil {
+		return &usageError{err, "write --scheme https or --scheme http"}
+	}
+	for _, size := range []struct {
+		flag, text string
+		to         *string
+	}{{"--max-request", o.maxRequest, &r.MaxRequest}, {"--max-sent", o.maxSent, &r.MaxSent}} {
+		var n profiles.ByteSize
+		if err := n.UnmarshalText([]byte(size.text)); size.text != "" && err != nil {
+			return &usageError{err, "write " + size.flag + " 10MB"}
+		}
+		*size.to = size.text
+	}
+	for _, text := range o.private {
+		p, err := profiles.ParsePrefix(text)
+		if err != nil {
+			return &usageError{err, `write --private 10.0.0.0/8, a network of your own`}
+		}
+		r.Private = append(r.Private, p.String())
+	}
+	r.Scheme = o.scheme
+	if o.webSocket {
+		r.WebSocket = "true"
+	}
+	return grantTCP(r, o)
+}
+
+// grantTCP is for a rule about connections into which nobody looks.
+func grantTCP(r *trust.Rule, o grantOptions) error {
+	if !o.tcp {
+		return nil
+	}
+	r.Protocol = policy.TCP
+	said := len(r.Methods) > 0 || len(r.Paths) > 0 || r.Scheme != "" || r.WebSocket != "" || r.MaxRequest != ""
+	switch {
+	case said:
+		return &usageError{errors.New("--tcp passes connections on as they are: nobody could hold --method, --path, --scheme, --websocket or --max-request"), "leave them out, or --tcp"}
+	case len(r.Ports) == 0:
+		return &usageError{errors.New("--tcp takes the port"), "agentbox grants add " + quoteWord(r.Host) + " --port 5432 --tcp"}
+	case strings.HasPrefix(r.Host, "*"):
+		return &usageError{fmt.Errorf("--tcp takes one host, and %s names many", r.Host), "name each host by itself"}
+	}
+	return nil
+}
+
 // ruleText says what a rule allows.
 func ruleText(r trust.Rule) string {
 	text := strings.Join(r.Methods, ", ")
-	if text == "" {
+	switch {
+	case r.Protocol != "":
+		text = "plain TCP"
+	case r.WebSocket == "true":
+		text = strings.TrimSpace(text + " WebSockets")
+	case text == "":
 		text = "every method"
 	}
 	ports := make([]string, len(r.Ports))
@@ -168,7 +224,22 @@ func ruleText(r trust.Rule) string {
 	if len(r.Paths) > 0 {
 		text += " at " + strings.Join(r.Paths, ", ")
 	}
+	for _, more := range [][2]string{
+		{" over ", r.Scheme}, {", at most ", wordBefore(r.MaxRequest, " a request")}, {", at most ", wordBefore(r.MaxSent, " in one run")},
+		{", also in your own network: ", strings.Join(r.Private, ", ")},
+	} {
+		if more[1] != "" {
+			text += more[0] + more[1]
+		}
+	}
 	return text
+}
+
+func wordBefore(word, behind string) string {
+	if word == "" {
+		return ""
+	}
+	return word + behind
 }
 
 // loads checks that a grants file is a layer: one that is not refuses every run in the repository. It gives what a
@@ -200,7 +271,17 @@ func overruled(g plan.Grants, r trust.Rule) string {
 	if len(r.Ports) > 0 {
 		host += ":" + strconv.Itoa(int(r.Ports[0]))
 	}
-	u, err := url.Parse("https://" + host + path)
+	scheme := "https"
+	switch {
+	case r.Protocol != "":
+		scheme, path = policy.TCP, ""
+	case r.Scheme != "":
+		scheme = r.Scheme
+	}
+	if r.WebSocket == "true" {
+		scheme = map[string]string{"https": "wss", "http": "ws"}[scheme]
+	}
+	u, err := url.Parse(scheme + "://" + host + path)
 	if err != nil {
 		return ""
 	}

@@ -29,7 +29,7 @@ func TestWhatIsPastedBecomesARule(t *testing.T) {
 		{"http://example.com/a", trust.Rule{Host: "example.com", Ports: []uint16{80}, Paths: []string{"/a"}}},
 		{"example.com/a", trust.Rule{Host: "example.com", Paths: []string{"/a"}}},
 	} {
-		got, err := grantRule(tc.where, nil, nil, nil)
+		got, err := grantRule(tc.where, grantOptions{})
 		if err != nil || !reflect.DeepEqual(got, tc.want) {
 			t.Errorf("%q: %+v, %v; want %+v", tc.where, got, err, tc.want)
 		}
@@ -65,7 +65,7 @@ func TestWhatIsNoRuleIsNotGranted(t *testing.T) {
 		{where: "example.com", ports: []uint{0}, hint: "1 to 65535"},
 		{where: "example.com", ports: []uint{65536}, hint: "1 to 65535"},
 	} {
-		_, err := grantRule(tc.where, tc.ports, tc.methods, tc.path)
+		_, err := grantRule(tc.where, grantOptions{ports: tc.ports, methods: tc.methods, paths: tc.path})
 		word, ok := errors.AsType[*usageError](err)
 		if !ok || !strings.Contains(word.hint, tc.hint) || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%+v: %v, hint %+v", tc, err, word)
@@ -82,7 +82,7 @@ func TestTheOrganisationGoesBeforeAGrant(t *testing.T) {
 	for where, want := range map[string]string{
 		"old.example.com": policyFile + ":4", "other.test": policyFile + ":3", "*.other.test": policyFile + ":3", "good.example.com": "", "*.good.example.com:8443": "",
 	} {
-		r, err := grantRule(where, nil, nil, nil)
+		r, err := grantRule(where, grantOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}

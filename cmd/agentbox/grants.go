@@ -31,15 +31,23 @@ your own configuration, outside the repository; only the organisation's policy b
 
 // grantRow is a rule as --json shows it.
 type grantRow struct {
-	Repo    string     `json:"repo"`
-	Number  int        `json:"number"`
-	Action  string     `json:"action"`
-	Host    string     `json:"host"`
-	Ports   []uint16   `json:"ports"`
-	Methods []string   `json:"methods,omitempty"`
-	Paths   []string   `json:"paths,omitempty"`
-	Added   *time.Time `json:"added,omitempty"`
-	Text    string     `json:"-"`
+	Repo    string   `json:"repo"`
+	Number  int      `json:"number"`
+	Action  string   `json:"action"`
+	Host    string   `json:"host"`
+	Ports   []uint16 `json:"ports"`
+	Methods []string `json:"methods,omitempty"`
+	Paths   []string `json:"paths,omitempty"`
+
+	Scheme     string   `json:"scheme,omitempty"`
+	WebSocket  string   `json:"websocket,omitempty"` // "true": alone; "false": none
+	Protocol   string   `json:"protocol,omitempty"`
+	MaxRequest string   `json:"max_request,omitempty"`
+	MaxSent    string   `json:"max_sent,omitempty"`
+	Private    []string `json:"private,omitempty"`
+
+	Added *time.Time `json:"added,omitempty"`
+	Text  string     `json:"-"`
 }
 
 func newGrantsList(a *app) *cobra.Command {
@@ -87,7 +95,8 @@ func (a *app) grantRows(all bool) ([]grantRow, error) {
 		rules, err := f.ListRules()
 		errs = append(errs, err)
 		for _, r := range rules {
-			row := grantRow{Repo: f.Repo, Number: r.Number, Action: r.Action, Host: r.Host, Ports: r.Ports, Methods: r.Methods, Paths: r.Paths, Text: r.Text}
+			row := grantRow{Repo: f.Repo, Number: r.Number, Action: r.Action, Host: r.Host, Ports: r.Ports, Methods: r.Methods, Paths: r.Paths, Text: r.Text,
+				Scheme: r.Scheme, WebSocket: r.WebSocket, Protocol: r.Protocol, MaxRequest: r.MaxRequest, MaxSent: r.MaxSent, Private: r.Private}
 			if !r.Added.IsZero() {
 				row.Added = &r.Added
 			}
@@ -113,23 +122,24 @@ func writeGrants(w io.Writer, rows []grantRow, all bool) error {
 }
 
 func newGrantsAdd(a *app) *cobra.Command {
-	var methods, patterns []string
-	var ports []uint
+	var o grantOptions
 	cmd := &cobra.Command{
 		Use: "add HOST", Short: "Allow a host in this repository",
 		Long: `Allows requests to HOST for every profile that is run in this repository, until you revoke it. Say no more than is needed:
---method, --path and --port narrow it. HOST may also be "example.com:8443", as the summary of a run prints it, or an address
+--method, --path, --port, --scheme, --websocket, --max-request and --max-sent narrow it. --tcp passes connections to one host
+and port on as they are, and --private lets the host lead into a network of your own: nobody but you can allow either. HOST may also be "example.com:8443", as the summary of a run prints it, or an address
 such as https://example.com/api, of which host, port and path count.
 
 Exit codes: 0 allowed, 1 the rule can't be written, 2 usage.`,
-		Example: "  agentbox grants add docs.example.com --method GET --method HEAD\n  agentbox grants add \"*.example.com\" --path \"/api/**\" --port 8443",
-		Args:    exactly(1, "one host"),
+		Example: "  agentbox grants add docs.example.com --method GET --method HEAD\n  agentbox grants add \"*.example.com\" --path \"/api/**\" --port 8443\n" +
+			"  agentbox grants add db.internal.example.com --port 5432 --tcp --private 10.0.0.0/8",
+		Args: exactly(1, "one host"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			paths, repo, err := a.here()
 			if err != nil {
 				return err
 			}
-			r, err := grantRule(args[0], ports, methods, patterns)
+			r, err := grantRule(args[0], o)
 			if err != nil {
 				return err
 			}
@@ -137,10 +147,24 @@ Exit codes: 0 allowed, 1 the rule can't be written, 2 usage.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringArrayVar(&methods, "method", nil, "only this HTTP method; may be given again")
-	f.StringArrayVar(&patterns, "path", nil, "only paths of this pattern, \"/api/**\"; may be given again")
-	f.UintSliceVar(&ports, "port", nil, "another port than 443; may be given again")
+	f.StringArrayVar(&o.methods, "method", nil, "only this HTTP method; may be given again")
+	f.StringArrayVar(&o.paths, "path", nil, "only paths of this pattern, \"/api/**\"; may be given again")
+	f.UintSliceVar(&o.ports, "port", nil, "another port than 443; may be given again")
+	f.StringVar(&o.scheme, "scheme", "", "only https, or only http")
+	f.BoolVar(&o.webSocket, "websocket", false, "only WebSockets")
+	f.BoolVar(&o.tcp, "tcp", false, "plain TCP to one host and port: what is sent is neither seen nor checked")
+	f.StringVar(&o.maxRequest, "max-request", "", "the largest body of one request, such as 10MB")
+	f.StringVar(&o.maxSent, "max-sent", "", "how much may be sent in one run, such as 50MB")
+	f.StringArrayVar(&o.private, "private", nil, "a network of your own that the host may lead to, such as 10.0.0.0/8; may be given again")
 	return cmd
+}
+
+// grantOptions is what a grant says beside its host.
+type grantOptions struct {
+	ports                       []uint
+	methods, paths, private     []string
+	scheme, maxRequest, maxSent string
+	webSocket, tcp              bool
 }
 
 // grant adds a rule, and takes it back when the file is no layer then.

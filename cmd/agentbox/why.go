@@ -18,8 +18,8 @@ import (
 )
 
 type whyOptions struct {
-	profile, url, method, tool, path string
-	json                             bool
+	profile, url, method, tool, path, push, size string
+	force, remove, json                          bool
 }
 
 func newWhy(a *app) *cobra.Command {
@@ -30,13 +30,17 @@ func newWhy(a *app) *cobra.Command {
 its file and line, the reason, and what would change it. All layers count, your own and the organisation's too. Nothing
 is asked, run or reached.
 
-A URL without a scheme is https. Its query plays no part. A PATH is relative to the repository's root, or absolute, or
+A URL without a scheme is https; wss, ws and tcp://HOST:PORT are understood too. Its query plays no part. With --push, the
+URL is that of a git repository, and what is asked is whether that ref may be pushed. A PATH is relative to the repository's root, or absolute, or
 begins with ~/.
 
 Exit codes: 0 allowed, of a path: seen; 1 denied, hidden, not there, asked about first, or the profile can't be used;
 2 usage.`,
 		Example: `  agentbox why claude api.anthropic.com
   agentbox why claude https://registry.npmjs.org/left-pad --method PUT
+  agentbox why claude wss://chat.example.com/socket
+  agentbox why claude tcp://db.internal.example.com:5432
+  agentbox why billing https://github.com/acme/billing --push refs/heads/main
   agentbox why billing --tool files.write_file
   agentbox why billing --path .env`,
 		Args: func(cmd *cobra.Command, args []string) error { return o.take(cmd, args) },
@@ -44,6 +48,10 @@ Exit codes: 0 allowed, of a path: seen; 1 denied, hidden, not there, asked about
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.method, "method", "GET", "the request's method")
+	f.StringVar(&o.size, "size", "", "how large the request's body is, such as 10MB")
+	f.StringVar(&o.push, "push", "", "a ref that is pushed to the git repository of the URL")
+	f.BoolVar(&o.force, "force", false, "the push overwrites what the ref holds")
+	f.BoolVar(&o.remove, "delete", false, "the push deletes the ref")
 	f.StringVar(&o.tool, "tool", "", "a tool of a server, SERVER.TOOL, in place of a URL")
 	f.StringVar(&o.path, "path", "", "a path, in place of a URL")
 	f.BoolVar(&o.json, "json", false, "print JSON")
@@ -63,6 +71,12 @@ func (o *whyOptions) take(cmd *cobra.Command, args []string) error {
 		return usage(cmd, fmt.Errorf("%s takes a profile and one of a URL, --tool and --path", cmd.CommandPath()))
 	case cmd.Flags().Changed("method") && len(args) != 2:
 		return usage(cmd, errors.New("--method goes with a URL"))
+	case (o.push != "" || o.size != "") && len(args) != 2:
+		return usage(cmd, errors.New("--push and --size go with a URL"))
+	case (o.force || o.remove) && o.push == "" || o.force && o.remove:
+		return usage(cmd, errors.New("one of --force and --delete goes with --push"))
+	case o.push != "" && (cmd.Flags().Changed("method") || o.size != ""):
+		return usage(cmd, errors.New("--method and --size do not go with --push"))
 	}
 	o.profile = args[0]
 	if len(args) == 2 {
@@ -144,13 +158,30 @@ type question func(knowledge) (asked string, e plan.Explanation)
 
 func (o whyOptions) question(cmd *cobra.Command) (question, error) {
 	switch {
+	case o.url != "" && o.push != "":
+		return o.pushed(cmd)
 	case o.url != "":
 		method, u, err := target(o.method, o.url)
 		if err != nil {
 			return nil, usage(cmd, err)
 		}
+		r, err := plan.RequestOf(method, u)
+		if size := profiles.ByteSize(0); o.size != "" && err == nil {
+			err = size.UnmarshalText([]byte(o.size))
+			r.Size = int64(size)
+		}
+		if err != nil && o.size != "" {
+			return nil, usage(cmd, err)
+		}
+		asked := method + " " + u.String()
+		if u.Scheme == policy.TCP {
+			asked = u.String()
+		}
 		return func(k knowledge) (string, plan.Explanation) {
-			return method + " " + u.String(), k.grants.WhyURL(method, u, k.sets()...)
+			if err != nil {
+				return asked, k.grants.WhyURL(method, u) // which says what is wrong with it
+			}
+			return asked, k.grants.Why(r, k.sets()...)
 		}, nil
 	case cmd.Flags().Changed("tool"):
 		server, tool, ok := strings.Cut(o.tool, ".")
@@ -182,12 +213,46 @@ func target(method, text string) (string, *url.URL, error) {
 	switch {
 	case err != nil:
 		return "", nil, fmt.Errorf("%q is not a URL", text)
-	case u.Scheme != "https" && u.Scheme != "http":
-		return "", nil, fmt.Errorf("the boundary lets https and http through, not %q", u.Scheme)
+	case !slices.Contains([]string{"https", "http", "wss", "ws", policy.TCP}, u.Scheme):
+		return "", nil, fmt.Errorf("the boundary lets https, http, wss, ws and tcp through, not %q", u.Scheme)
+	case u.Scheme == policy.TCP && u.Port() == "":
+		return "", nil, fmt.Errorf("%q names no port: write tcp://HOST:PORT", text)
 	case u.Hostname() == "":
 		return "", nil, fmt.Errorf("the URL %q names no host", text)
 	}
-	return method, &url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}, nil
+	out := &url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}
+	if service := u.Query().Get("service"); strings.HasPrefix(service, "git-") {
+		out.RawQuery = "service=" + url.QueryEscape(service) // by which git says what it is about to do
+	}
+	return method, out, nil
+}
+
+// pushed is the question about a push.
+func (o whyOptions) pushed(cmd *cobra.Command) (question, error) {
+	_, u, err := target("POST", o.url)
+	if err == nil && u.Scheme != "https" {
+		err = errors.New("git repositories are reached by https")
+	}
+	if err == nil && !policy.ValidRef(o.push) {
+		err = fmt.Errorf("%q is not the full name of a ref, such as refs/heads/main", o.push)
+	}
+	if err != nil {
+		return nil, usage(cmd, err)
+	}
+	update := policy.RefUpdate{Name: o.push, Kind: policy.RefUpdated}
+	switch {
+	case o.force:
+		update.Kind = policy.RefForce
+	case o.remove:
+		update.Kind = policy.RefDelete
+	}
+	r, err := plan.PushOf(u, update)
+	if err != nil {
+		return nil, usage(cmd, err)
+	}
+	return func(k knowledge) (string, plan.Explanation) {
+		return "push of " + o.push + " to " + u.String(), k.grants.Why(r, k.sets()...)
+	}, nil
 }
 
 // inside is a path as the repository's patterns see it; of one that lies outside, the absolute path, or "~/…" in the

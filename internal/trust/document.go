@@ -129,6 +129,18 @@ func granted(table map[string]any) (Granted, error) {
 			g.Methods, err = words(value)
 		case "paths":
 			g.Paths, err = words(value)
+		case "private":
+			g.Private, err = words(value)
+		case "scheme":
+			g.Scheme, err = word(value)
+		case "protocol":
+			g.Protocol, err = word(value)
+		case "max_request":
+			g.MaxRequest, err = word(value)
+		case "max_sent":
+			g.MaxSent, err = word(value)
+		case "websocket":
+			g.WebSocket, err = truth(value)
 		default:
 			g.extra = true
 		}
@@ -146,6 +158,14 @@ func word(value any) (string, error) {
 		return "", errors.New("it is not a string")
 	}
 	return s, nil
+}
+
+func truth(value any) (string, error) {
+	b, ok := value.(bool)
+	if !ok {
+		return "", errors.New("it is neither true nor false")
+	}
+	return strconv.FormatBool(b), nil
 }
 
 func words(value any) ([]string, error) {
@@ -281,6 +301,17 @@ func appendRule(data []byte, r Rule, at time.Time) []byte {
 		if len(list.values) > 0 {
 			fmt.Fprintf(&b, "%s = [%s]\n", list.key, quoteAll(list.values))
 		}
+	}
+	for _, word := range [][2]string{{"scheme", r.Scheme}, {"protocol", r.Protocol}, {"max_request", r.MaxRequest}, {"max_sent", r.MaxSent}} {
+		if word[1] != "" {
+			fmt.Fprintf(&b, "%s = %s\n", word[0], quote(word[1]))
+		}
+	}
+	if r.WebSocket != "" {
+		fmt.Fprintf(&b, "websocket = %s\n", r.WebSocket)
+	}
+	if len(r.Private) > 0 {
+		fmt.Fprintf(&b, "private = [%s]\n", quoteAll(r.Private))
 	}
 	return append(slices.Clone(data), b.String()...)
 }

@@ -41,6 +41,13 @@ type Rule struct {
 	Ports   []uint16 // none: 443
 	Methods []string // none: every method
 	Paths   []string // none: every path
+
+	Scheme     string   // "https" or "http"; "": both
+	WebSocket  string   // "true": WebSockets alone; "false": none of them; "": both
+	Protocol   string   // "tcp"; "": requests
+	MaxRequest string   // of one body, "10MB"; "": no limit
+	MaxSent    string   // in one run
+	Private    []string // addresses that are not public, "10.0.0.0/8"
 }
 
 // Granted is a rule of a grants file.
@@ -338,13 +345,23 @@ func (r Rule) check() error {
 		return fmt.Errorf("%q are not all methods", r.Methods)
 	case slices.ContainsFunc(r.Paths, bad):
 		return fmt.Errorf("%q are not all paths", r.Paths)
+	case slices.ContainsFunc(r.Private, bad):
+		return fmt.Errorf("%q are not all addresses", r.Private)
+	case r.WebSocket != "" && r.WebSocket != "true" && r.WebSocket != "false":
+		return fmt.Errorf("websocket is true or false, not %q", r.WebSocket)
+	}
+	for _, word := range []string{r.Scheme, r.Protocol, r.MaxRequest, r.MaxSent} {
+		if word != "" && bad(word) {
+			return fmt.Errorf("%q is no value", word)
+		}
 	}
 	return nil
 }
 
 // same says whether two rules allow the same, in whatever order they say it.
 func (r Rule) same(o Rule) bool {
-	return r.Host == o.Host && sameSet(r.Ports, o.Ports) && sameSet(r.Methods, o.Methods) && sameSet(r.Paths, o.Paths)
+	return r.Host == o.Host && sameSet(r.Ports, o.Ports) && sameSet(r.Methods, o.Methods) && sameSet(r.Paths, o.Paths) &&
+		r.Scheme == o.Scheme && r.WebSocket == o.WebSocket && r.Protocol == o.Protocol && r.MaxRequest == o.MaxRequest && r.MaxSent == o.MaxSent && sameSet(r.Private, o.Private)
 }
 
 func sameSet[T interface{ ~string | ~uint16 }](a, b []T) bool {
@@ -355,7 +372,10 @@ func sameSet[T interface{ ~string | ~uint16 }](a, b []T) bool {
 // text is the rule on one line.
 func (g Granted) text() string {
 	words := []string{g.Action, "every method", "of", g.Host}
-	if len(g.Methods) > 0 {
+	switch {
+	case g.Protocol != "":
+		words[1] = "plain " + g.Protocol
+	case len(g.Methods) > 0:
 		words[1] = strings.Join(g.Methods, ", ")
 	}
 	var ports []string
@@ -363,15 +383,33 @@ func (g Granted) text() string {
 		ports = append(ports, strconv.Itoa(int(p)))
 	}
 	words = append(words, "port "+strings.Join(ports, ", "))
-	if len(g.Paths) > 0 {
+	switch {
+	case len(g.Paths) > 0:
 		words = append(words, "at "+strings.Join(g.Paths, ", "))
-	} else {
+	case g.Protocol == "":
 		words = append(words, "at every path")
 	}
+	words = append(words, g.more()...)
 	if g.extra {
 		words = append(words, "(the file says more)")
 	}
 	return strings.Map(printable, strings.Join(words, " "))
+}
+
+// more is what few rules say.
+func (r Rule) more() (words []string) {
+	add := func(said bool, word string) {
+		if said {
+			words = append(words, word)
+		}
+	}
+	add(r.Scheme != "", "by "+r.Scheme)
+	add(r.WebSocket == "true", "WebSockets only")
+	add(r.WebSocket == "false", "no WebSockets")
+	add(r.MaxRequest != "", "at most "+r.MaxRequest+" a request")
+	add(r.MaxSent != "", "at most "+r.MaxSent+" in one run")
+	add(len(r.Private) > 0, "also in your own network: "+strings.Join(r.Private, ", "))
+	return words
 }
 
 func printable(r rune) rune {

@@ -24,6 +24,12 @@ type another struct {
 			Action, Host   string
 			Ports          []uint16
 			Methods, Paths []string
+			Scheme         string
+			WebSocket      *bool
+			Protocol       string
+			MaxRequest     string `toml:"max_request"`
+			MaxSent        string `toml:"max_sent"`
+			Private        []string
 		}
 	}
 }
@@ -259,6 +265,10 @@ func TestWhateverARuleHoldsComesBack(t *testing.T) {
 		before := []string{""}
 		for range 5 {
 			r := Rule{Host: fmt.Sprintf("%d%s", len(want), text()), Ports: []uint16{uint16(1 + random.IntN(65535))}, Methods: texts(), Paths: texts()}
+			if random.IntN(2) == 0 {
+				r.Scheme, r.Protocol, r.MaxRequest, r.MaxSent, r.Private = text(), text(), text(), text(), texts()
+				r.WebSocket = []string{"", "true", "false"}[random.IntN(3)]
+			}
 			if len(want) > 0 {
 				before = append(before, content(t, g))
 			}
@@ -274,7 +284,10 @@ func TestWhateverARuleHoldsComesBack(t *testing.T) {
 			t.Fatalf("round %d: %+v", round, back)
 		}
 		for i, r := range back.Network.Rule {
-			got := Rule{r.Host, r.Ports, r.Methods, r.Paths}
+			got := Rule{r.Host, r.Ports, r.Methods, r.Paths, r.Scheme, "", r.Protocol, r.MaxRequest, r.MaxSent, r.Private}
+			if r.WebSocket != nil {
+				got.WebSocket = fmt.Sprint(*r.WebSocket)
+			}
 			if r.Action != "allow" || shown(got) != shown(want[i]) || shown(rules[i].Rule) != shown(want[i]) {
 				t.Fatalf("round %d: got %s, want %s", round, shown(got), shown(want[i]))
 			}
@@ -291,11 +304,13 @@ func TestWhateverARuleHoldsComesBack(t *testing.T) {
 }
 
 // shown is all of a rule, with empty lists as no lists.
-func shown(r Rule) string { return fmt.Sprintf("%q %d %q %q", r.Host, r.Ports, r.Methods, r.Paths) }
+func shown(r Rule) string {
+	return fmt.Sprintf("%q %d %q %q %q %q %q %q %q %q", r.Host, r.Ports, r.Methods, r.Paths, r.Scheme, r.WebSocket, r.Protocol, r.MaxRequest, r.MaxSent, r.Private)
+}
 
 func TestRulesThatNoFileHolds(t *testing.T) {
 	g := newGrants(t)
-	for _, r := range []Rule{{}, {Host: "\xff"}, {Host: "x", Ports: []uint16{0}}, {Host: "x", Methods: []string{""}}, {Host: "x", Paths: []string{"/\xff"}}} {
+	for _, r := range []Rule{{}, {Host: "\xff"}, {Host: "x", Ports: []uint16{0}}, {Host: "x", Methods: []string{""}}, {Host: "x", Paths: []string{"/\xff"}}, {Host: "x", WebSocket: "yes"}, {Host: "x", Scheme: "\xff"}, {Host: "x", Private: []string{""}}} {
 		_, err := g.AddRule(r, noon())
 		wantError(t, err, "grants file")
 	}
