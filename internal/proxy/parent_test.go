@@ -44,7 +44,11 @@ func (r *corporate) note(target string) {
 	r.asked = append(r.asked, target)
 }
 
-func (r *corporate) targets() string { r.mu.Lock(); defer r.mu.Unlock(); return strings.Join(r.asked, " ") }
+func (r *corporate) targets() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return strings.Join(r.asked, " ")
+}
 
 func newCorporate(t testing.TB, serve func(*corporate, net.Conn)) *corporate {
 	t.Helper()

@@ -49,7 +49,7 @@ func newBoundary(p plan.Plan, log Log, secrets Secrets, password Password, now t
 		return nil, err
 	}
 	b.proxy, err = proxy.New(proxy.Config{CA: b.issuer, Gate: b.gate, Events: b.gate, Injector: secrets,
-		ExtraRoots: out.roots, Fixed: out.fixed, Parent: out.parent, ClientCertificates: out.certificates, Canary: b.canary})
+		ExtraRoots: out.roots, Fixed: out.fixed, Parent: out.parent, ClientCertificates: out.certificates, Private: network.Private, Canary: b.canary})
 	if err != nil {
 		return nil, err
 	}
