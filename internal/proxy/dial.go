@@ -160,14 +160,14 @@ func (d *dialer) checkAll(host policy.Host, addrs []netip.Addr) error {
 
 // check says why an address may not be dialled for host.
 func (d *dialer) check(host policy.Host, addr netip.Addr) error {
-	class := policy.ClassifyAddr(addr)
-	if class == policy.Public {
+	var granted []netip.Prefix
+	if d.private != nil {
+		granted = d.private(host)
+	}
+	if policy.Permits(granted, addr) {
 		return nil
 	}
-	if d.private != nil && permits(d.private(host), addr) {
-		return nil
-	}
-	return &addressError{host, class}
+	return &addressError{host, policy.ClassifyAddr(addr)}
 }
 
 // connectTo dials addresses of host, and closes what connected to anything else.
@@ -238,21 +238,4 @@ func parsePort(digits string) (uint16, error) {
 		return 0, fmt.Errorf("%q is not a port", shorten(digits))
 	}
 	return uint16(port), nil
-}
-
-// permits says whether prefixes that were granted hold an address. Addresses of cloud metadata services are never
-// granted, and neither is what names no single machine of a network.
-func permits(prefixes []netip.Prefix, addr netip.Addr) bool {
-	addr = addr.WithZone("").Unmap()
-	switch policy.ClassifyAddr(addr) {
-	case policy.Private, policy.CGNAT, policy.Loopback, policy.LinkLocal:
-	default:
-		return false
-	}
-	for _, prefix := range prefixes {
-		if prefix.Contains(addr) {
-			return true
-		}
-	}
-	return false
 }

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -35,8 +36,8 @@ type Parent struct {
 	// holds no secret.
 	Password func(context.Context) (string, error)
 
-	Direct   []policy.Pattern // hosts that are dialled directly
-	DirectTo []netip.Prefix   // and those whose addresses all lie in one of these
+	Direct   []string       // hosts that are dialled directly: canonical names, and "*.name" for all below one
+	DirectTo []netip.Prefix // and those whose addresses all lie in one of these
 }
 
 // parentError says why a parent let nothing through, in words of our own: what it answered is not repeated.
@@ -87,7 +88,10 @@ func (p *parent) resolvesHere() bool { return p.Scheme == "socks5" }
 
 // passes reports a host that is dialled without the parent, by its name.
 func (p *parent) passes(host policy.Host) bool {
-	return slices.ContainsFunc(p.Direct, func(pattern policy.Pattern) bool { return pattern.Match(host) })
+	return slices.ContainsFunc(p.Direct, func(name string) bool {
+		below, wild := strings.CutPrefix(name, "*")
+		return name == host.String() || wild && strings.HasSuffix(host.String(), below)
+	})
 }
 
 // holds reports whether all addresses are such that they are dialled without the parent.

@@ -44,7 +44,11 @@ func (r *corporate) note(target string) {
 	r.asked = append(r.asked, target)
 }
 
-func (r *corporate) targets() string { r.mu.Lock(); defer r.mu.Unlock(); return strings.Join(r.asked, " ") }
+func (r *corporate) targets() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return strings.Join(r.asked, " ")
+}
 
 func newCorporate(t testing.TB, serve func(*corporate, net.Conn)) *corporate {
 	t.Helper()
@@ -282,13 +286,6 @@ func TestAnotherAddressIsHandedOverWhereOneCannotBeReached(t *testing.T) {
 }
 
 func TestWhatIsDialledDirectly(t *testing.T) {
-	pattern := func(s string) policy.Pattern {
-		p, err := policy.ParsePattern(s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return p
-	}
 	for _, scheme := range []string{"http", "socks5"} {
 		for _, c := range []struct {
 			host, addr string
@@ -306,7 +303,7 @@ func TestWhatIsDialledDirectly(t *testing.T) {
 				r := newCorporate(t, map[string]func(*corporate, net.Conn){"http": serveHTTPProxy, "socks5": serveSOCKS}[scheme])
 				r.servers[c.host+":443"], r.servers[c.addr+":443"] = server, server
 				parent := r.parent(scheme)
-				parent.Direct, parent.DirectTo = []policy.Pattern{pattern("*.corp.test"), pattern("one.test")}, prefixes("10.0.0.0/8", "9.9.9.9/32")
+				parent.Direct, parent.DirectTo = []string{"*.corp.test", "one.test"}, prefixes("10.0.0.0/8", "9.9.9.9/32")
 				d := testDialer(t, Config{Parent: parent, Resolver: &lying{answers: [][]netip.Addr{addrsOf(c.addr)}}, Private: func(h policy.Host) []netip.Prefix {
 					if h.String() == "granted.test" {
 						return prefixes("10.0.0.0/8")
