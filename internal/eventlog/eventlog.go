@@ -6,8 +6,6 @@
 package eventlog
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -30,6 +28,7 @@ type Writer struct {
 	mu   sync.Mutex
 	file *os.File
 	seq  uint64
+	line []byte // room for the next line
 	err  error // the first one: sticky
 }
 
@@ -101,9 +100,13 @@ func (w *Writer) append(e event.Event) (event.Event, error) {
 }
 
 func (w *Writer) write(e event.Event) error {
-	line, err := encode(e)
+	line, err := appendLine(w.line[:0], e)
 	if err != nil {
 		return err
+	}
+	w.line = line[:0]
+	if cap(line) > maxLine {
+		w.line = nil
 	}
 	if _, err := w.file.Write(line); err != nil {
 		return err
@@ -114,14 +117,7 @@ func (w *Writer) write(e event.Event) error {
 	return nil
 }
 
-// encode gives one line. encoding/json escapes every control character, so an agent's bytes cannot end the line.
-func encode(e event.Event) ([]byte, error) {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	err := enc.Encode(e)
-	return b.Bytes(), err
-}
+const maxLine = 64 << 10 // bytes of the buffer that is kept for the next line
 
 // Fanout is a Sink: an event goes to the log first, then, in the log's order, to the others.
 type Fanout struct {

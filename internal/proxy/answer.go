@@ -28,6 +28,7 @@ type answer1 struct {
 	trailer http.Header // sent behind the body
 	last    bool        // the connection ends with this answer
 	moved   atomic.Int64
+	late    atomic.Bool // nothing is held any more
 
 	mu       sync.Mutex // held while the connection is written to
 	out      []byte     // not sent yet
@@ -46,6 +47,7 @@ func (a *answer1) reset(req *http.Request, last bool) {
 	defer a.mu.Unlock()
 	a.method, a.version, a.last = req.Method, req.ProtoMinor, last
 	a.header, a.trailer = nil, nil
+	a.late.Store(false)
 	if a.out = a.out[:0]; cap(a.out) > keptOut {
 		a.out = nil
 	}
@@ -71,7 +73,7 @@ func (a *answer1) goOn() error {
 	return a.send()
 }
 
-// WriteHeader begins the answer. It does not send anything yet.
+// WriteHeader begins the answer. It is held for the body to come along, but not for long.
 func (a *answer1) WriteHeader(status int) {
 	whole := a.c.body.whole()
 	a.mu.Lock()
@@ -100,6 +102,9 @@ func (a *answer1) WriteHeader(status int) {
 		a.announce()
 	}
 	a.out = append(a.out, crlf...)
+	if a.late.Load() && status != http.StatusSwitchingProtocols {
+		_ = a.send() // an error shows at the next write
+	}
 }
 
 // frame decides how the body is told to end.

@@ -231,7 +231,7 @@ func (x *exchange) prepare(req *http.Request) {
 
 // forward carries the request out. It gives the answer that says what went wrong, nil once the server has answered.
 func (x *exchange) forward(w http.ResponseWriter, req *http.Request) *refusal {
-	resp, err := x.transport(req).RoundTrip(req)
+	resp, err := x.roundTrip(req)
 	if err == nil {
 		err = x.checkAnswer(resp)
 	}
@@ -257,12 +257,24 @@ func (x *exchange) forward(w http.ResponseWriter, req *http.Request) *refusal {
 	return nil
 }
 
-// transport is the one that forwards the request: where a program speaks HTTP/2 without TLS, the server has to.
-func (x *exchange) transport(req *http.Request) http.RoundTripper {
+// roundTrip forwards the request. Where a program speaks HTTP/2 without TLS, the server has to.
+func (x *exchange) roundTrip(req *http.Request) (*http.Response, error) {
 	if req.ProtoMajor == 2 && x.target.scheme == "http" {
-		return x.proxy.plain2
+		return x.proxy.plain2.RoundTrip(req)
 	}
-	return x.proxy.transport
+	swift, o := x.proxy.swift, originOf(x.target)
+	if req.Body == http.NoBody && !x.upgrade && swift.knows(o) {
+		resp, err := swift.roundTrip(req, x.target)
+		if !errors.Is(err, errNotReached) {
+			return resp, err
+		}
+		swift.learn(o, false)
+	}
+	resp, err := x.proxy.transport.RoundTrip(req)
+	if err == nil {
+		swift.learn(o, resp.ProtoMajor == 1)
+	}
+	return resp, err
 }
 
 func (x *exchange) unreached(err error) *refusal {

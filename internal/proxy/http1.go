@@ -210,6 +210,7 @@ func (c *conn1) begin(cancel context.CancelFunc, req *http.Request, frame framin
 
 // waits is called when an answer takes its time: nothing is held back any longer, and the client is watched.
 func (c *conn1) waits() {
+	c.answer.late.Store(true)
 	c.answer.release()
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -56,4 +57,25 @@ func waiting(fd int) (int, error) {
 			return max(n, 0), err
 		}
 	}
+}
+
+// stale reports whether an idle connection was closed by the other side, or got something that was not asked for.
+func stale(conn net.Conn) bool {
+	if secure, ok := conn.(*tls.Conn); ok {
+		conn = secure.NetConn()
+	}
+	tcp, _ := socket(conn)
+	if tcp == nil {
+		return false
+	}
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return true
+	}
+	var waits error
+	err = raw.Control(func(fd uintptr) {
+		var one [1]byte
+		_, _, waits = unix.Recvfrom(int(fd), one[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	})
+	return err != nil || !errors.Is(waits, unix.EAGAIN)
 }

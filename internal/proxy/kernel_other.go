@@ -10,3 +10,5 @@ import (
 func passInKernel(_, _ *net.TCPConn, _ func(int64) bool) (bool, error) {
 	return false, errors.ErrUnsupported
 }
+
+func stale(net.Conn) bool { return false }

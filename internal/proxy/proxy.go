@@ -110,6 +110,7 @@ type Proxy struct {
 	engine    *goproxy.ProxyHttpServer
 	transport *http.Transport
 	plain2    *http.Transport // HTTP/2 without TLS
+	swift     *swift
 	dialer    *dialer
 	clientTLS *tls.Config // for handshakes with programs inside
 
@@ -144,6 +145,7 @@ func New(config Config) (*Proxy, error) {
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
 	}
+	p.swift = newSwift(dial, p.transport.TLSClientConfig)
 	p.engine = p.newEngine(logger)
 	return p, nil
 }
@@ -215,6 +217,7 @@ func (p *Proxy) Close() error {
 }
 
 func (p *Proxy) closeIdle() {
+	p.swift.close()
 	p.transport.CloseIdleConnections()
 	p.plain2.CloseIdleConnections()
 }
