@@ -14,7 +14,7 @@ import (
 )
 
 // patience bounds every connection of the client, so that a proxy that hangs shows as errors.
-const patience = 2 * time.Minute
+const patience = 30 * time.Second
 
 // client speaks HTTP/1.1 on one connection with as little work of its own as can be, so that what is measured is the
 // way between it and the server.

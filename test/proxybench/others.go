@@ -52,6 +52,11 @@ func (b *bench) other(c *child, port string, err error) (*child, error) {
 	return c, err
 }
 
+// mitmScript has answers passed on as they come. Otherwise mitmproxy keeps each whole, and a stream for ever.
+const mitmScript = `def responseheaders(flow):
+    flow.response.stream = True
+`
+
 // mitmproxy opens every tunnel, writes nothing to the terminal and keeps no flow.
 func (b *bench) mitmproxy(ctx context.Context) (*child, error) {
 	program, err := find("mitmdump", "mitmproxy")
@@ -61,10 +66,10 @@ func (b *bench) mitmproxy(ctx context.Context) (*child, error) {
 	conf := filepath.Join(b.work, "mitmproxy")
 	pem, err1 := os.ReadFile(filepath.Join(b.work, otherCA))
 	port, err2 := freePort()
-	if err := errors.Join(err1, err2, os.Mkdir(conf, 0o700), write(conf, "mitmproxy-ca.pem", pem)); err != nil {
+	if err := errors.Join(err1, err2, os.Mkdir(conf, 0o700), write(conf, "mitmproxy-ca.pem", pem), write(conf, "stream.py", []byte(mitmScript))); err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, program, "--listen-host", "127.0.0.1", "--listen-port", port, "--flow-detail", "0",
+	cmd := exec.CommandContext(ctx, program, "--listen-host", "127.0.0.1", "--listen-port", port, "--flow-detail", "0", "-s", filepath.Join(conf, "stream.py"),
 		"--set", "confdir="+conf, "--set", "ssl_verify_upstream_trusted_ca="+filepath.Join(b.work, serverCA))
 	cmd.Env = append(os.Environ(), "PYTHONUNBUFFERED=1")
 	c, err := b.until(cmd, "server listening at")
