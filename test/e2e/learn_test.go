@@ -22,7 +22,7 @@ paths = ["/pub/*"]
 ask https://` + secureHost + `/pub/a; ask https://` + secureHost + `/private; ask http://` + plainHost + `/x`
 	first := s.agentbox("run", "narrow", "--", "sh", "-c", script).exits(0)
 	first.prints("200 403 403 ")
-	id := run(t, first)
+	id := runOf(t, first)
 	first.says("agentbox learn " + id + "  shows what would allow this")
 
 	s.agentbox("replay", id).exits(0).says("nothing changes")
@@ -37,7 +37,7 @@ ask https://` + secureHost + `/pub/a; ask https://` + secureHost + `/private; as
 	more := script + `; ask -X POST -d x https://` + secureHost + `/private; ask https://` + secureHost + `/other; ask http://` + plainHost + `/y`
 	third := s.agentbox("run", "narrow", "--", "sh", "-c", more).exits(0)
 	third.prints("200 200 200 403 403 403 ")
-	s.agentbox("replay", run(t, third)).exits(0).says("nothing changes")
+	s.agentbox("replay", runOf(t, third)).exits(0).says("nothing changes")
 	if r := s.agentbox("replay", id).exits(1); strings.Count(r.out, "deny (default) → allow (") != 2 {
 		t.Errorf("two answers to the first run should change:\n%s", r.out)
 	}
@@ -58,8 +58,8 @@ func TestASingleRefusalIsToldWithItsGrant(t *testing.T) {
 	s.shell(script).exits(0).prints("200")
 }
 
-// run is the last part of the id of a run, as its summary has it.
-func run(t *testing.T, r result) string {
+// runOf is the last part of the id of a run, as its summary has it.
+func runOf(t *testing.T, r result) string {
 	t.Helper()
 	id := regexp.MustCompile(`run [0-9]{8}-[0-9]{6}-([a-z0-9]{4})`).FindStringSubmatch(r.err)
 	if id == nil {
