@@ -165,12 +165,12 @@ func (a *app) sayStrange(info session.Info, root string, log *replay.Log) {
 		n    uint64
 		text string
 	}{
-		{log.Broken, "of the log are no events, and are not judged"},
-		{log.Foreign, "of the log are of kinds that this agentbox does not know, and are not judged"},
-		{log.Omitted, "of the log are left out: there are too many different ones"},
+		{log.Broken, "no events"},
+		{log.Foreign, "of kinds that this agentbox does not know"},
+		{log.Omitted, "too many different ones"},
 	} {
 		if few.n > 0 {
-			a.say("warning: %s %s", times(few.n, "line"), few.text)
+			a.say("warning: not judged: %s of the log (%s)", times(few.n, "line"), few.text)
 		}
 	}
 }
