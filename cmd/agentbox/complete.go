@@ -42,6 +42,8 @@ func completers() map[string]completer {
 		"grants revoke": completeEach(hostNames),
 		"stop":          completeFirst(liveRuns),
 		"events":        completeFirst(allRuns),
+		"replay":        completeFirst(allRuns),
+		"learn":         completeFirst(allRuns),
 		"secret set":    completeFirst(credentialNames),
 		"secret rm":     completeFirst(credentialNames),
 		"secret test":   completeFirst(credentialNames),
@@ -54,7 +56,7 @@ func flagCompleters() map[string]completer {
 		"profile": completeEach(profileNames), "host": completeEach(hostNames), "session": completeEach(liveRuns), "credential": completeEach(credentialNames),
 		"workspace": completeWords("direct", "review", "readonly"), "mode": completeWords("direct", "review", "readonly"),
 		"tier": completeWords("low", "medium", "high", "critical"), "kind": completeWords(schema.Kinds()...), "against": completeWords(),
-		"format": completeWords(formats...), "color": completeWords("auto", "always", "never"),
+		"format": completeWords(formats...), "into": completeWords(intos...), "color": completeWords("auto", "always", "never"),
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"agentbox/internal/doctor"
+	"agentbox/internal/profiles"
 	"agentbox/internal/shimbin"
 )
 
@@ -13,8 +14,8 @@ func newDoctor(a *app) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use: "doctor", Short: "Say what this machine lacks to run agents, and how to fix it",
-		Long: `Looks at Podman, user namespaces, subordinate ids, cgroups, runtimes and the keyring. For each problem it
-prints the exact fix. Changes nothing.
+		Long: `Looks at Podman, user namespaces, subordinate ids, cgroups, runtimes, the keyring, and the upstream proxy and client
+certificates of your config.toml. For each problem it prints the exact fix. Changes nothing.
 
 Exit codes: 0 agents can run here, 1 something keeps them from running.`,
 		Example: "  agentbox doctor\n  agentbox doctor --json | jq '.[] | select(.status == \"fail\")'",
@@ -26,6 +27,10 @@ Exit codes: 0 agents can run here, 1 something keeps them from running.`,
 			}
 			m := doctor.Here(paths.State)
 			m.Shim = shimbin.Check
+			m.Upstream = func() (profiles.Upstream, error) {
+				config, err := a.config()
+				return config.Upstream, err
+			}
 			findings := doctor.Run(cmd.Context(), m)
 			if asJSON {
 				err = json.NewEncoder(a.out).Encode(findings)

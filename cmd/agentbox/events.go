@@ -104,6 +104,9 @@ func eventLine(e event.Event) string {
 	if e.Decision != "" {
 		line += fmt.Sprintf(" %-5s", e.Decision)
 	}
+	if e.Count > 1 {
+		line += fmt.Sprintf(" %d×", e.Count)
+	}
 	if e.Host != "" {
 		line += " " + place(event.HostPort{Host: e.Host, Port: e.Port})
 	}
@@ -111,6 +114,12 @@ func eventLine(e event.Event) string {
 		if s != "" {
 			line += " " + printable(s)
 		}
+	}
+	if e.WebSocket {
+		line += " (WebSocket)"
+	}
+	if e.Git != nil {
+		line += fmt.Sprintf(" (git %s of %s %s)", printable(e.Git.Op), printable(e.Git.Repo), printable(strings.Join(e.Git.Refs, ", ")))
 	}
 	if e.Status != 0 {
 		line += fmt.Sprintf(" %d, %s up, %s down, %d ms", e.Status, size(e.BytesUp), size(e.BytesDown), e.Millis)

@@ -139,6 +139,7 @@ type job struct {
 	fanout   *eventlog.Fanout
 	tally    event.Tally
 	broker   *secrets.Broker
+	password run.Password // of the upstream proxy, or nil
 	problems chan []error
 	term     *run.Terminal
 	shim     string
@@ -192,10 +193,23 @@ func (j *job) openSecrets(ctx context.Context) error {
 	if j.broker, err = secrets.NewBroker(ctx, creds, lookup, secrets.Keyring{}); err != nil {
 		return err
 	}
+	j.password = proxyPassword(j.broker, j.plan.Binding.Upstream.Proxy)
 	j.broker.Preload()
 	j.problems = make(chan []error, 1)
 	go func() { j.problems <- j.broker.Problems(ctx) }()
 	return nil
+}
+
+// proxyPassword is nil for a proxy that nobody logs in to.
+func proxyPassword(broker *secrets.Broker, p *plan.UpstreamProxy) run.Password {
+	if p == nil || p.User == "" {
+		return nil
+	}
+	value := broker.Value("upstream.proxy_password", secrets.Source{Keyring: p.Password.Keyring, Env: p.Password.Env})
+	return func(ctx context.Context) (string, error) {
+		secret, err := value(ctx)
+		return secret.Reveal(), err
+	}
 }
 
 // shut closes what open opened, but for the session and its janitor.
@@ -245,7 +259,7 @@ func (j *job) params(in *interrupts) run.Params {
 	return run.Params{
 		ID: j.session.Meta.ID, Plan: j.plan, Repo: j.ground.repo, Survey: j.ground.survey, Configs: j.ground.configs,
 		Dir: j.session.RuntimeDir, Shim: j.shim, Seccomp: j.seccomp(), Sockets: j.ground.sockets,
-		Runtime: checked{j.engine}, Log: runLog{j.fanout, j.log}, Secrets: j.broker,
+		Runtime: checked{j.engine}, Log: runLog{j.fanout, j.log}, Secrets: j.broker, Password: j.password,
 		In: j.in, Out: j.out, Err: j.err, Terminal: j.term, Signals: in.forwarded, Stops: j.stops,
 		Warn:    func(text string) { j.say("warning: %s", printable(text)) },
 		Removed: func() { j.closeEngine() },

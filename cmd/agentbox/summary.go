@@ -10,6 +10,9 @@ import (
 	"unicode/utf8"
 
 	"agentbox/internal/event"
+	"agentbox/internal/plan"
+	"agentbox/internal/policy"
+	"agentbox/internal/replay"
 )
 
 // writeSummary says in a few lines what crossed the boundary. Names that an agent chose are shown escaped.
@@ -40,6 +43,9 @@ func writeSummary(w io.Writer, t *event.Tally, id, reason string, took time.Dura
 		}
 		fmt.Fprintf(w, "  refused     %s  %s: %s\n", place(r.HostPort), times(r.Count, "time"), printable(r.Reason))
 	}
+	if hint := wayThrough(refused, id); hint != "" {
+		fmt.Fprintf(w, "  learn       %s\n", hint)
+	}
 	for _, c := range t.Credentials() {
 		line := fmt.Sprintf("  credential  %s  used %s", printable(c.Name), times(c.Used, "time"))
 		if c.Refused > 0 {
@@ -54,6 +60,23 @@ func writeSummary(w io.Writer, t *event.Tally, id, reason string, took time.Dura
 }
 
 const summaryLines = 10
+
+// wayThrough says what would allow what was refused: of one request the command itself, of several where to see it.
+// Only what the default denies is worth a hint: all else somebody, or agentbox, has decided.
+func wayThrough(refused []event.Refusal, id string) string {
+	refused = slices.DeleteFunc(slices.Clone(refused), func(r event.Refusal) bool {
+		return r.First.Rule != "default" || r.Kind == event.NetRefused
+	})
+	if len(refused) == 1 && refused[0].Count == 1 && refused[0].Kind == event.NetRequest {
+		if r, err := replay.Request(refused[0].First); err == nil && r.Scheme != policy.TCP && r.Git == nil {
+			return escaped(plan.GrantCommand(r)) + "  would allow it, for you and this repository"
+		}
+	}
+	if len(refused) == 0 {
+		return ""
+	}
+	return "agentbox learn " + id[strings.LastIndexByte(id, '-')+1:] + "  shows what would allow this"
+}
 
 func place(at event.HostPort) string {
 	if at.Port == 0 {

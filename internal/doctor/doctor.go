@@ -55,7 +55,8 @@ func Run(ctx context.Context, m Machine) []Finding {
 	if info != nil {
 		found = append(found, m.engine(ctx, *info)...)
 	}
-	return append(found, m.gvisor(ctx), m.keyring(ctx), m.disk())
+	found = append(found, m.gvisor(ctx), m.keyring(ctx), m.disk())
+	return append(found, m.upstream()...)
 }
 
 // engine checks what Podman says of itself.

@@ -14,6 +14,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"agentbox/internal/profiles"
 )
 
 // Machine is what the checks look at. Its functions may be called in any order and have no side effects.
@@ -36,9 +38,11 @@ type Machine struct {
 	Shim func() error
 	// Keyring says whether the keyring answers. Nil: the Secret Service is asked over the session bus.
 	Keyring func(ctx context.Context) (locked bool, err error)
+	// Upstream reads the person's own way out. Nil: it is not looked at.
+	Upstream func() (profiles.Upstream, error)
 }
 
-// Here is this machine. Shim and Keyring are the caller's to fill in.
+// Here is this machine. Shim, Keyring and Upstream are the caller's to fill in.
 func Here(stateDir string) Machine {
 	name := os.Getenv("USER")
 	if u, err := user.Current(); err == nil {

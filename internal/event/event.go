@@ -57,7 +57,28 @@ type Event struct {
 	Credential string            `json:"credential,omitempty"`
 	ExitCode   *int              `json:"exit_code,omitempty"`
 	Detail     map[string]string `json:"detail,omitempty"`
+
+	// What else of a request was judged, so that it can be judged again.
+	Scheme    string `json:"scheme,omitempty"`    // "https", "http", "tcp"; "" of a tunnel whose requests are still to come
+	WebSocket bool   `json:"websocket,omitempty"` // it asks for a WebSocket
+	Size      int64  `json:"size,omitempty"`      // bytes of its body as announced; -1: not announced
+	MethodBy  string `json:"method_by,omitempty"` // what in it asks the server for another method
+	PathBy    string `json:"path_by,omitempty"`   // … or for another path
+	Git       *Git   `json:"git,omitempty"`       // what it does to a git repository
 }
+
+// Git is what a request does to a git repository. What was too long ends in Cut.
+type Git struct {
+	Repo string   `json:"repo"`
+	Op   string   `json:"op"`             // "fetch" or "push"
+	Refs []string `json:"refs,omitempty"` // of a push: "update refs/heads/main"
+}
+
+// Cut ends text, or is the last of a list, of which the log holds only the beginning.
+const Cut = "…"
+
+// Times is how many alike the event stands for.
+func (e Event) Times() uint64 { return max(e.Count, 1) }
 
 // Sink takes events. Emit returns only when the event is where it has to be; an error means that it is not,
 // and the caller must not let the thing happen (fail closed). Emit is safe for concurrent use.

@@ -42,6 +42,7 @@ type Refusal struct {
 	Kind   Kind
 	Count  uint64
 	Reason string
+	First  Event // as it was refused first
 }
 
 // CredentialCount is how often one credential was used and refused.
@@ -84,16 +85,16 @@ func (t *Tally) request(at HostPort, e Event) {
 		return
 	}
 	if h := entry(t, &t.hosts, at, HostCount{HostPort: at}); h != nil {
-		h.Allowed++
+		h.Allowed += e.Times()
 	}
 }
 
 func (t *Tally) refuse(at HostPort, e Event) {
 	if h := entry(t, &t.hosts, at, HostCount{HostPort: at}); h != nil {
-		h.Refused++
+		h.Refused += e.Times()
 	}
-	if r := entry(t, &t.refused, at, Refusal{HostPort: at, Kind: e.Kind, Reason: e.Reason}); r != nil {
-		r.Count++
+	if r := entry(t, &t.refused, at, Refusal{HostPort: at, Kind: e.Kind, Reason: e.Reason, First: e}); r != nil {
+		r.Count += e.Times()
 	}
 }
 

@@ -14,7 +14,7 @@ func TestTallyCountsByHost(t *testing.T) {
 		{Kind: NetResponse, Host: "b.test", Port: 443, BytesUp: 10, BytesDown: 200},
 		{Kind: NetRequest, Decision: Allow, Host: "a.test", Port: 443},
 		{Kind: NetRequest, Decision: Deny, Host: "evil.test", Port: 443, Reason: "no rule"},
-		{Kind: NetRequest, Decision: Deny, Host: "evil.test", Port: 443, Reason: "later"},
+		{Kind: NetRequest, Decision: Deny, Host: "evil.test", Port: 443, Reason: "later", Count: 5},
 		{Kind: NetRequest, Host: "odd.test", Port: 80},
 		{Kind: DNSRefused, Decision: Deny, Host: "x.evil.test"},
 		{Kind: CredentialUse, Credential: "anthropic"},
@@ -28,14 +28,16 @@ func TestTallyCountsByHost(t *testing.T) {
 	evil, odd, name := HostPort{"evil.test", 443}, HostPort{"odd.test", 80}, HostPort{"x.evil.test", 0}
 	same(t, tally.Hosts(), []HostCount{
 		{HostPort: a, Allowed: 1}, {HostPort: b, Allowed: 1, BytesUp: 10, BytesDown: 200},
-		{HostPort: evil, Refused: 2}, {HostPort: odd, Refused: 1}, {HostPort: name, Refused: 1},
+		{HostPort: evil, Refused: 6}, {HostPort: odd, Refused: 1}, {HostPort: name, Refused: 1},
 	})
 	same(t, tally.Refused(), []Refusal{
-		{evil, NetRequest, 2, "no rule"}, {odd, NetRequest, 1, ""}, {name, DNSRefused, 1, ""},
+		{HostPort: evil, Kind: NetRequest, Count: 6, Reason: "no rule", First: Event{Kind: NetRequest, Decision: Deny, Host: "evil.test", Port: 443, Reason: "no rule"}},
+		{HostPort: odd, Kind: NetRequest, Count: 1, First: Event{Kind: NetRequest, Host: "odd.test", Port: 80}},
+		{HostPort: name, Kind: DNSRefused, Count: 1, First: Event{Kind: DNSRefused, Decision: Deny, Host: "x.evil.test"}},
 	})
 	same(t, tally.Credentials(), []CredentialCount{{"anthropic", 1, 1}})
 	allowed, refused, up, down := tally.Totals()
-	same(t, []any{allowed, refused, up, down, tally.Events()}, []any{uint64(2), uint64(4), int64(10), int64(200), uint64(10)})
+	same(t, []any{allowed, refused, up, down, tally.Events()}, []any{uint64(2), uint64(8), int64(10), int64(200), uint64(10)})
 }
 
 func TestTallyIsBounded(t *testing.T) {

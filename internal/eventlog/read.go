@@ -43,24 +43,46 @@ func NewReader(r io.Reader) *Reader { return &Reader{in: bufio.NewReader(r)} }
 
 // Next returns the next event, or io.EOF. A *LineError stands for one line; the call after it goes on behind it.
 func (r *Reader) Next() (event.Event, error) {
-	line, err := r.in.ReadBytes('\n')
-	if len(line) == 0 && err != nil {
+	line, size, err := r.readLine()
+	if size == 0 && err != nil {
 		return event.Event{}, err
 	}
 	at := r.offset
 	r.line++
-	r.offset += int64(len(line))
+	r.offset += size
 	if err != nil && !errors.Is(err, io.EOF) {
 		return event.Event{}, err
 	}
 	if err != nil {
 		return event.Event{}, &LineError{Line: r.line, Offset: at, Torn: true, Err: io.ErrUnexpectedEOF}
 	}
+	if size > maxLine {
+		return event.Event{}, &LineError{Line: r.line, Offset: at, Err: fmt.Errorf("it is longer than %d bytes", maxLine)}
+	}
 	e, err := decode(line)
 	if err != nil {
 		return event.Event{}, &LineError{Line: r.line, Offset: at, Err: err}
 	}
 	return e, nil
+}
+
+// maxLine is how long a line may be to be read as an event: far longer than any that a Writer writes.
+const maxLine = 1 << 20
+
+// readLine gives the next line and its size. Of one that is too long it keeps only the size.
+func (r *Reader) readLine() (line []byte, size int64, err error) {
+	for {
+		part, err := r.in.ReadSlice('\n')
+		size += int64(len(part))
+		if size <= maxLine {
+			line = append(line, part...)
+		} else {
+			line = nil
+		}
+		if !errors.Is(err, bufio.ErrBufferFull) {
+			return line, size, err
+		}
+	}
 }
 
 func decode(line []byte) (e event.Event, err error) {

@@ -8,7 +8,6 @@ package gate
 import (
 	"context"
 	"fmt"
-	"strings"
 	"sync"
 
 	"agentbox/internal/event"
@@ -108,24 +107,4 @@ func (g *Gate) shut(err error) error {
 
 func closed() policy.Decision {
 	return policy.Denied("built-in", "the answer could not be recorded, so nothing is let through")
-}
-
-func asEvent(r policy.Request, d policy.Decision) event.Event {
-	decision := event.Deny
-	if d.Allowed() {
-		decision = event.Allow
-	}
-	return event.Event{
-		Kind: event.NetRequest, Decision: decision, Host: r.Host.String(), Port: r.Port, Method: r.Method, Path: bounded(r.Path),
-		Rule: d.Rule, Reason: d.Reason(), Via: r.Via,
-	}
-}
-
-const maxPath = 1024 // bytes of a path in an event
-
-func bounded(path string) string {
-	if len(path) <= maxPath {
-		return path
-	}
-	return strings.ToValidUTF8(path[:maxPath], "") + "…"
 }

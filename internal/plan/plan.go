@@ -201,6 +201,28 @@ type Engine struct {
 
 // Upstream is the person's own routing, from the user's configuration, never a repo's.
 type Upstream struct {
-	CA    string            `json:"ca,omitempty"`    // a PEM file of additional roots
-	Hosts map[string]string `json:"hosts,omitempty"` // host → "127.0.0.1:9443", dialled without address checks
+	CA                 []string            `json:"ca,omitempty"`    // PEM files of additional roots
+	Hosts              map[string]string   `json:"hosts,omitempty"` // host → "127.0.0.1:9443", dialled without address checks
+	Proxy              *UpstreamProxy      `json:"proxy,omitempty"`
+	ClientCertificates []ClientCertificate `json:"client_certificates,omitempty"`
+}
+
+// UpstreamProxy is what everything goes through but Hosts and what is dialled directly.
+type UpstreamProxy struct {
+	Scheme   string   `json:"scheme"`  // "http", "https", "socks5", "socks5h"
+	Address  string   `json:"address"` // "host:port"
+	User     string   `json:"user,omitempty"`
+	Password Source   `json:"password,omitzero"`   // where it is
+	Direct   []string `json:"direct,omitempty"`    // "name" and "*.name"
+	DirectTo []string `json:"direct_to,omitempty"` // prefixes
+}
+
+// Resolves reports whether the proxy resolves names, so that addresses are not checked here.
+func (p *UpstreamProxy) Resolves() bool { return p != nil && p.Scheme != "socks5" }
+
+// ClientCertificate is shown to its hosts alone. Cert and Key are absolute paths of PEM files.
+type ClientCertificate struct {
+	Hosts []policy.Host `json:"hosts"`
+	Cert  string        `json:"cert"`
+	Key   string        `json:"key"`
 }

@@ -103,7 +103,7 @@ func resolve(t *testing.T, in Inputs) Plan {
 
 func TestGolden(t *testing.T) {
 	in := inputs(t, full)
-	in.Config.Upstream.CA = "~/ca.pem"
+	in.Config.Upstream.CA = profiles.HostPaths{"~/ca.pem"}
 	in.Config.Upstream.Hosts = map[policy.Host]profiles.Endpoint{host(t, "api.good.test"): "127.0.0.1:9443"}
 	in.Host.Warnings = []string{"labels are off:\x1b[2J SELinux does not confine the container"}
 	p := resolve(t, in)
@@ -123,6 +123,53 @@ func TestGolden(t *testing.T) {
 			t.Error("a value of the host's environment is in the plan")
 		}
 	}
+}
+
+func TestTheUpstreamProxyIsSaidLoudly(t *testing.T) {
+	config := profiles.Upstream{
+		Proxy: "http://proxy.corp.example:3128", ProxyUser: "ann", ProxyPassword: &profiles.ProxyPassword{Keyring: "corp-proxy", Env: "CORP"},
+		NoProxy: []profiles.NoProxy{"10.0.0.0/8", "*.corp.example"}, CA: profiles.HostPaths{"/etc/a.pem", "~/b.pem"},
+		ClientCertificates: []profiles.ClientCertificate{{Hosts: []policy.Host{host(t, "api.good.test"), host(t, "pinned.good.test")}, Cert: "~/ann.pem", Key: "/keys/ann.key"}},
+	}
+	var out bytes.Buffer
+	for _, proxy := range []profiles.ProxyURL{"http://proxy.corp.example:3128", "socks5h://proxy.corp.example:1080", "socks5://proxy.corp.example:1080"} {
+		in := inputs(t, full)
+		in.Config.Upstream = config
+		in.Config.Upstream.Proxy = proxy
+		p := resolve(t, in)
+		if u := p.Binding.Upstream.Proxy; u.Resolves() == strings.HasPrefix(string(proxy), "socks5:") || u.Password.Keyring != "corp-proxy" || u.Password.Env != "CORP" {
+			t.Errorf("got %+v", u)
+		}
+		page := &page{}
+		page.upstream(p.Binding.Upstream, append(p.Network().Rules, policy.Rule{Action: policy.Allow, Host: pattern(t, "pinned.good.test")}))
+		out.WriteString(page.b.String() + "\n")
+		if !strings.Contains(textOf(t, p), "everything else goes through the proxy") {
+			t.Error("the plan does not say it")
+		}
+		js, err := json.Marshal(p.Binding.Upstream)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out.Write(append(js, '\n', '\n'))
+	}
+	for line := range strings.Lines(out.String()) {
+		if strings.TrimSpace(line) != "" && line[0] != '!' && line[0] != '{' {
+			t.Errorf("not loud: %q", line)
+		}
+	}
+	golden(t, "upstream.txt", out.Bytes())
+	if in := inputs(t, full); (*UpstreamProxy)(nil).Resolves() || strings.Contains(textOf(t, resolve(t, in)), "proxy ") {
+		t.Error("a proxy that there is not is said")
+	}
+}
+
+func textOf(t *testing.T, p Plan) string {
+	t.Helper()
+	var out strings.Builder
+	if err := WriteText(&out, p); err != nil {
+		t.Fatal(err)
+	}
+	return out.String()
 }
 
 func TestGoldenSmall(t *testing.T) {

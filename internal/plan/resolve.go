@@ -4,9 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
-	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"agentbox/internal/policy"
@@ -219,20 +217,6 @@ func engine(e EngineFacts, g Grants) Engine {
 		return Engine{Version: e.Version, Runtime: e.GVisor, Transport: "relay"} // its service is always this run's own
 	}
 	return Engine{Version: e.Version, Runtime: e.Runtime, Transport: "pass", Connection: e.Connection}
-}
-
-func upstream(in Inputs) Upstream {
-	u := Upstream{CA: in.Config.Upstream.CA}
-	if rest, ok := strings.CutPrefix(u.CA, "~/"); ok {
-		u.CA = filepath.Join(in.Host.User.Home, rest)
-	}
-	for host, endpoint := range in.Config.Upstream.Hosts {
-		if u.Hosts == nil {
-			u.Hosts = map[string]string{}
-		}
-		u.Hosts[host.String()] = string(endpoint)
-	}
-	return u
 }
 
 func enforced(e EngineFacts) map[string]bool {

@@ -45,12 +45,7 @@ func (t *page) network(p Plan) {
 	if len(p.Binding.Rules) > 0 {
 		t.line(false, "", "%s %s · fetch only", originSet, clean(p.Binding.Remote))
 	}
-	for _, host := range sortedKeys(p.Binding.Upstream.Hosts) {
-		t.line(true, "", "%s is dialled at %s (your config.toml)", clean(host), clean(p.Binding.Upstream.Hosts[host]))
-	}
-	if ca := p.Binding.Upstream.CA; ca != "" {
-		t.line(true, "", "servers may use certificates of %s (your config.toml)", clean(ca))
-	}
+	t.upstream(p.Binding.Upstream, set.Rules)
 }
 
 // grouped tells the rules of named sets, by the files that they come from, from all others.

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding"
 	"fmt"
-	"path"
 	"reflect"
 	"slices"
 	"strconv"
@@ -149,6 +148,15 @@ func (d *document) at(n *node, code, hint, format string, args ...any) {
 	d.report(n.src, int(n.value), Problem{Code: code, Hint: hint, Text: fmt.Sprintf(format, args...)})
 }
 
+// silent is at, for a line that may hold a password: it is not shown.
+func (d *document) silent(n *node, code, hint, format string, args ...any) {
+	before := len(d.problems)
+	d.at(n, code, hint, format, args...)
+	if len(d.problems) > before {
+		d.problems[before].Snippet = ""
+	}
+}
+
 func (d *document) atKey(n *node, code, hint, format string, args ...any) {
 	d.report(n.src, int(n.key), Problem{Code: code, Hint: hint, Text: fmt.Sprintf(format, args...)})
 }
@@ -191,6 +199,11 @@ func (d *document) decode(n *node, dst reflect.Value) {
 		dst.Set(reflect.New(dst.Type().Elem()))
 		d.decode(n, dst.Elem())
 	case reflect.Slice:
+		if n.kind == stringKind && dst.Type() == reflect.TypeFor[HostPaths]() {
+			dst.Set(reflect.MakeSlice(dst.Type(), 1, 1))
+			d.decode(n, dst.Index(0))
+			return
+		}
 		d.slice(n, dst)
 	case reflect.Map:
 		d.mapping(n, dst)
@@ -205,6 +218,10 @@ func (d *document) text(n *node, dst encoding.TextUnmarshaler) {
 		return
 	}
 	if err := dst.UnmarshalText([]byte(n.text)); err != nil {
+		if mayHoldPassword(dst, n.text) {
+			d.silent(n, "bad-value", hintOf(err), "%s", err)
+			return
+		}
 		d.at(n, "bad-value", d.textHint(dst, n.text, err), "%s", err)
 	}
 }
@@ -504,6 +521,10 @@ func (d *document) mismatch(n *node, t reflect.Type, want string) {
 	if got == want || got == "a whole number" && want == "a number" {
 		got = "another kind of number"
 	}
+	if t == reflect.TypeFor[ProxyPassword]() {
+		d.silent(n, "wrong-type", passwordHint, "%s must be %s that says where the password is, and is %s", d.describe(), want, got)
+		return
+	}
 	d.at(n, "wrong-type", d.typeHint(n, t), "%s must be %s, and is %s", d.describe(), want, got)
 }
 
@@ -527,15 +548,3 @@ func (k kind) String() string {
 func join(path []string, name string) []string { return append(slices.Clone(path), name) }
 
 func index(i int) string { return "[" + strconv.Itoa(i) + "]" }
-
-// LoadConfig reads the person's configuration. The error is Problems.
-func LoadConfig(data []byte, file string) (Config, error) {
-	c, _, _, err := alone(newSource(file, User, data), (*document).checkConfig)
-	return c, err
-}
-
-func (d *document) checkConfig(c *Config) {
-	if ca := c.Upstream.CA; ca != "" && !path.IsAbs(ca) && !strings.HasPrefix(ca, "~/") {
-		d.value([]string{"upstream", "ca"}, "bad-value", `write an absolute path, or one that begins with "~/"`, "%q depends on where agentbox is started", ca)
-	}
-}

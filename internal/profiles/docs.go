@@ -106,8 +106,19 @@ func docs() map[string]doc {
 		"granted.network":       {"what was allowed", ""},
 		"granted.git":           {"what was allowed of git, by remote", ""},
 		".rule":                 {"a rule that a person allowed", ""},
-		"Config.upstream":       {"your own way to model servers", ""},
-		"Upstream.ca":           {"a PEM file of further certificates that are trusted", `"~/ca.pem"`},
-		"Upstream.hosts":        {"addresses to dial in the place of hosts", `{ "api.example.com" = "127.0.0.1:9443" }`},
+
+		"Config.upstream":             {"your own way to servers", ""},
+		"Upstream.ca":                 {"a PEM file, or a list of them, of further certificates that are trusted", `"~/ca.pem"`},
+		"Upstream.hosts":              {"addresses to dial in the place of hosts", `{ "api.example.com" = "127.0.0.1:9443" }`},
+		"Upstream.proxy":              {"a proxy of your network that everything goes through: http, https, socks5 or socks5h", `"http://proxy.corp.example:3128"`},
+		"Upstream.proxy_user":         {"whom that proxy knows you as", `"ann"`},
+		"Upstream.proxy_password":     {"where its password is", ""},
+		"ProxyPassword.keyring":       {"the name of the password in your keyring: agentbox secret set NAME", `"corp-proxy"`},
+		"ProxyPassword.env":           {"the variable of your environment that holds the password", `"CORP_PROXY_PASSWORD"`},
+		"Upstream.no_proxy":           {"hosts and ranges of addresses that are dialled directly", `["*.corp.example", "10.0.0.0/8"]`},
+		"Upstream.client_certificate": {"certificates of yours that hosts may ask for", ""},
+		"ClientCertificate.hosts":     {"the hosts that it is shown to, and no others", `["api.corp.example"]`},
+		"ClientCertificate.cert":      {"a PEM file with the certificate and those that lead to its authority", `"~/certs/ann.pem"`},
+		"ClientCertificate.key":       {"a PEM file with its key, that nobody but you can read", `"~/certs/ann.key"`},
 	}
 }

@@ -311,6 +311,8 @@ func (d *document) missingHint() string {
 		return "write version = 1 at the top"
 	case "agent":
 		return `add extends = "claude", or [agent] with command = ["claude"]`
+	case "upstream.client_certificate.cert", "upstream.client_certificate.key":
+		return fmt.Sprintf("add %s = %q", d.lastStep(), "~/certs/name.pem")
 	}
 	examples := map[string]string{
 		"command": `["claude"]`, "path": `"~/.config/name.json"`, "action": `"allow", "ask" or "deny"`, "host": `"api.example.com"`,

@@ -4,6 +4,7 @@ import (
 	"flag"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -156,7 +157,7 @@ func TestConfig(t *testing.T) {
 	for h, e := range c.Upstream.Hosts {
 		got[h.String()] = string(e)
 	}
-	if want := map[string]string{"api.good.test": "127.0.0.1:9443", "b.good.test": "[::1]:1"}; !reflect.DeepEqual(got, want) || c.Upstream.CA != "~/ca.pem" {
+	if want := map[string]string{"api.good.test": "127.0.0.1:9443", "b.good.test": "[::1]:1"}; !reflect.DeepEqual(got, want) || !slices.Equal(c.Upstream.CA, HostPaths{"~/ca.pem"}) {
 		t.Errorf("got %v, %q", got, c.Upstream.CA)
 	}
 	if c, err := LoadConfig(nil, "config.toml"); err != nil || !reflect.DeepEqual(c, Config{}) {
@@ -168,7 +169,7 @@ func TestBadConfig(t *testing.T) {
 	bad := `upstrem = 1
 [upstream]
 ca = "ca.pem"
-proxy = "x"
+proxi = "x"
 [upstream.hosts]
 "127.0.0.1" = "127.0.0.1:9443"
 "a.test" = "localhost:9443"
@@ -182,6 +183,69 @@ proxy = "x"
 		t.Fatal("taken")
 	}
 	golden(t, "testdata/config.txt", err.Error()+"\n")
+}
+
+func TestConfigOfACorporateNetwork(t *testing.T) {
+	c, err := LoadConfig([]byte(`[upstream]
+ca = ["~/ca.pem", "/etc/corp/ca.pem"]
+proxy = "https://Proxy.corp.example:3128/"
+proxy_user = "CORP\\ann"
+proxy_password = { env = "CORP_PROXY", keyring = "corp-proxy" }
+no_proxy = ["DB.corp.example", "*.Internal", "10.1.2.3/8", "192.168.0.7", "fd00::1/16"]
+
+[[upstream.client_certificate]]
+hosts = ["API.corp.example", "b.corp.example"]
+cert = "~/ann.pem"
+key = "/home/ann/ann.key"
+
+[[upstream.client_certificate]]
+hosts = ["c.corp.example"]
+cert = "~/c.pem"
+key = "~/c.key"
+`), "config.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := c.Upstream
+	if !slices.Equal(u.CA, HostPaths{"~/ca.pem", "/etc/corp/ca.pem"}) || u.Proxy != "https://proxy.corp.example:3128" || u.ProxyUser != `CORP\ann` ||
+		*u.ProxyPassword != (ProxyPassword{Keyring: "corp-proxy", Env: "CORP_PROXY"}) ||
+		!slices.Equal(u.NoProxy, []NoProxy{"db.corp.example", "*.internal", "10.0.0.0/8", "192.168.0.7/32", "fd00::/16"}) ||
+		len(u.ClientCertificates) != 2 || len(u.ClientCertificates[0].Hosts) != 2 || u.ClientCertificates[0].Cert.Under("/home/ann") != "/home/ann/ann.pem" ||
+		u.ClientCertificates[0].Key.Under("/home/bob") != "/home/ann/ann.key" {
+		t.Errorf("got %+v", u)
+	}
+	for _, proxy := range []string{"http://10.0.0.1:3128", "socks5://[fd00::1]:1080", "socks5h://localhost:9050", "http://proxy:8080"} {
+		if c, err := LoadConfig([]byte("[upstream]\nproxy = \""+proxy+"\"\n"), "config.toml"); err != nil || string(c.Upstream.Proxy) != proxy {
+			t.Errorf("%s: got %q, %v", proxy, c.Upstream.Proxy, err)
+		}
+	}
+}
+
+func TestBadConfigOfACorporateNetwork(t *testing.T) {
+	var all strings.Builder
+	for _, bad := range []string{
+		`proxy = "http://ann:s3cret@proxy.corp.example:3128"`, `proxy = "http://ann:s3cr%et@proxy.corp.example:3128"`, `proxy = "ann:s3cret@proxy:1"`,
+		`proxy = "proxy.corp.example:3128"`, `proxy = "http://proxy.corp.example"`, `proxy = "http://[fd00::1]"`, `proxy = "ftp://proxy.corp.example:21"`, `proxy = "http://:3128"`,
+		`proxy = "http://proxy.corp.example:0"`, `proxy = "http://proxy.corp.example:3128/path"`, `proxy = "http://proxy.corp.example:3128?a=s"`, `proxy = "http://pro xy:3128"`, `proxy = 3128`,
+		"proxy = \"http://p:1\"\nproxy_user = \"ann\"", "proxy = \"http://p:1\"\nproxy_password = { env = \"X\" }", "proxy = \"http://p:1\"\nproxy_user = \"ann\"\nproxy_password = {}",
+		"proxy = \"http://p:1\"\nproxy_user = \"ann\"\nproxy_password = \"s3cret\"", "proxy = \"http://p:1\"\nproxy_user = \"ann:s3cret\"\nproxy_password = { env = \"X\" }",
+		"proxy = \"http://p:1\"\nproxy_user = \"ann\"\nproxy_password = { enw = \"X\" }",
+		`proxy_user = "ann"`, `no_proxy = ["a.corp.example"]`, "proxy = \"http://p:1\"\nno_proxy = [\"*\", \"10.0.0.0/40\", \"a.*.example\", \"http://a.example\", \"fe80::1%eth0\", 3]",
+		`ca = ["ca.pem", 3]`, `ca = ["~/../x.pem"]`,
+		"[[upstream.client_certificate]]\nhosts = [\"*.corp.example\"]\ncert = \"ann.pem\"", "[[upstream.client_certificate]]\nhosts = []\ncert = \"~/a.pem\"\nkey = \"~/a.key\"",
+		"[[upstream.client_certificate]]\nhosts = [\"a.corp.example\", \"A.corp.example\"]\ncert = \"~/a.pem\"\nkey = \"~/a.key\"",
+	} {
+		_, err := LoadConfig([]byte("[upstream]\n"+bad+"\n"), "config.toml")
+		if err == nil {
+			t.Errorf("%s was taken", bad)
+			continue
+		}
+		all.WriteString(err.Error() + "\n\n")
+	}
+	if strings.Contains(all.String(), "s3c") {
+		t.Error("a password is shown")
+	}
+	golden(t, "testdata/config-corporate.txt", all.String())
 }
 
 func TestScalars(t *testing.T) {

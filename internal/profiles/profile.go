@@ -233,10 +233,28 @@ type Config struct {
 	Upstream Upstream `toml:"upstream"`
 }
 
-// Upstream is the person's own routing to model servers.
+// Upstream is the person's own way to servers.
 type Upstream struct {
-	CA    string                   `toml:"ca"` // a PEM file; absolute or "~/…"
-	Hosts map[policy.Host]Endpoint `toml:"hosts"`
+	CA                 HostPaths                `toml:"ca"` // PEM files
+	Hosts              map[policy.Host]Endpoint `toml:"hosts"`
+	Proxy              ProxyURL                 `toml:"proxy"`
+	ProxyUser          ProxyUser                `toml:"proxy_user"`
+	ProxyPassword      *ProxyPassword           `toml:"proxy_password"`
+	NoProxy            []NoProxy                `toml:"no_proxy"`
+	ClientCertificates []ClientCertificate      `toml:"client_certificate"`
+}
+
+// ProxyPassword is where the upstream proxy's password is: the variable if it is set, then the keyring.
+type ProxyPassword struct {
+	Keyring Name    `toml:"keyring"`
+	Env     EnvName `toml:"env"`
+}
+
+// ClientCertificate is one of the person's, for some hosts. Both files are PEM.
+type ClientCertificate struct {
+	Hosts []policy.Host `toml:"hosts,required"`
+	Cert  HostPath      `toml:"cert,required"`
+	Key   HostPath      `toml:"key,required"`
 }
 
 func (r *Rule) defaults()    { r.Ports, r.Inspect = []Port{443}, true }

@@ -138,7 +138,10 @@ func TestNamesThatLeadInsideAreNeverDialled(t *testing.T) {
 func TestNameIsLookedUpOnce(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	resolver := &lying{after: cancel, answers: [][]netip.Addr{{netip.MustParseAddr("1.1.1.1")}, {netip.MustParseAddr("127.0.0.1")}}}
-	d := &dialer{resolver: resolver}
+	d, err := newDialer(Config{Resolver: resolver}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	conn, err := d.dialContext(ctx, "tcp", "rebind.test:443")
 	if err == nil {
 		_ = conn.Close()

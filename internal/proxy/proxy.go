@@ -85,6 +85,14 @@ type Config struct {
 	// Suggest gives the rule that would allow a request, as a person would write it into a profile; nil and "" is none.
 	Suggest func(policy.Request) string
 
+	// Parent is a proxy that everything else goes through; nil dials from here. ClientCertificates are shown to the
+	// hosts that each is for.
+	Parent             *Parent
+	ClientCertificates []ClientCertificate
+
+	// Private gives the addresses that are not public and that a host may lead to all the same; nil gives none.
+	Private func(policy.Host) []netip.Prefix
+
 	Resolver Resolver     // nil asks the system's
 	Canary   string       // a "host:port" whose CONNECT is refused with 403 and without an event; "" is none
 	Logger   *slog.Logger // nil discards; gets goproxy's talk at debug level
@@ -122,14 +130,14 @@ func New(config Config) (*Proxy, error) {
 	if err != nil {
 		return nil, err
 	}
-	dial, err := newDialer(config)
+	dial, err := newDialer(config, roots)
 	if err != nil {
 		return nil, err
 	}
 	p := &Proxy{
 		gate: config.Gate, events: config.Events, injector: config.Injector, canary: config.Canary,
 		suggest: config.Suggest, limits: usualLimits(),
-		dialer: dial, transport: newTransport(dial, roots), plain2: newPlainHTTP2(dial), clientTLS: newClientTLS(config.CA),
+		dialer: dial, transport: newTransport(dial), plain2: newPlainHTTP2(dial), clientTLS: newClientTLS(config.CA),
 		conns: newRegistry(),
 	}
 	p.ctx, p.cancel = context.WithCancel(context.Background()) //nolint:forbidigo // it ends with Close, and with no call
@@ -257,11 +265,11 @@ func (l debugLogger) Printf(format string, args ...any) {
 	l.logger.Debug(fmt.Sprintf(format, args...))
 }
 
-func newTransport(d *dialer, roots *x509.CertPool) *http.Transport {
-	return &http.Transport{
+func newTransport(d *dialer) *http.Transport {
+	t := &http.Transport{
 		Proxy:                  nil,
 		DialContext:            d.dialContext,
-		TLSClientConfig:        &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+		TLSClientConfig:        &tls.Config{RootCAs: d.roots, MinVersion: tls.VersionTLS12},
 		TLSHandshakeTimeout:    upstreamTLS,
 		DisableCompression:     true,
 		ForceAttemptHTTP2:      true,
@@ -273,6 +281,10 @@ func newTransport(d *dialer, roots *x509.CertPool) *http.Transport {
 		MaxResponseHeaderBytes: maxAnswerHead,
 		HTTP2:                  upstreamHTTP2(),
 	}
+	if len(d.certificates) > 0 {
+		t.DialTLSContext = d.dialTLS
+	}
+	return t
 }
 
 // newPlainHTTP2 makes the transport for servers that are spoken to over HTTP/2 without TLS.
@@ -315,19 +327,4 @@ func rootPool(extra []byte) (*x509.CertPool, error) {
 		return nil, errors.New("reading the extra certificates: no PEM certificate in them")
 	}
 	return pool, nil
-}
-
-func newDialer(config Config) (*dialer, error) {
-	d := &dialer{resolver: config.Resolver, fixed: map[policy.Host]netip.AddrPort{}}
-	if d.resolver == nil {
-		d.resolver = absolute{net.DefaultResolver}
-	}
-	for host, text := range config.Fixed {
-		to, err := netip.ParseAddrPort(text)
-		if err != nil || to.Port() == 0 {
-			return nil, fmt.Errorf("reading the fixed address %q of %s: want \"ip:port\"", text, host)
-		}
-		d.fixed[host] = to
-	}
-	return d, nil
 }

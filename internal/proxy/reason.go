@@ -13,12 +13,18 @@ import (
 // names and dates of certificates.
 func reasonOf(err error) string {
 	var private *addressError
+	var parent *parentError
+	var moved *movedError
 	var dns *net.DNSError
 	var certificate *tls.CertificateVerificationError
 	var netErr net.Error
 	switch {
 	case errors.As(err, &private):
 		return private.Error()
+	case errors.As(err, &parent):
+		return parent.Error()
+	case errors.As(err, &moved):
+		return moved.Error()
 	case errors.As(err, &certificate):
 		return certificateReason(certificate)
 	case errors.As(err, &dns) && dns.IsNotFound:

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"sync"
 	"time"
 
@@ -37,7 +36,7 @@ type boundary struct {
 	serving sync.WaitGroup
 }
 
-func newBoundary(p plan.Plan, log Log, secrets Secrets, now time.Time) (*boundary, error) {
+func newBoundary(p plan.Plan, log Log, secrets Secrets, password Password, now time.Time) (*boundary, error) {
 	b := &boundary{plan: p, canary: "canary-" + randomName() + ".invalid.test:443"}
 	var err error
 	if b.issuer, err = proxy.NewCA(now); err != nil {
@@ -45,12 +44,12 @@ func newBoundary(p plan.Plan, log Log, secrets Secrets, now time.Time) (*boundar
 	}
 	network := p.Network()
 	b.gate = gate.New(network, log)
-	extra, fixed, err := upstream(p.Binding.Upstream)
+	out, err := readRouting(p.Binding.Upstream, password, now)
 	if err != nil {
 		return nil, err
 	}
 	b.proxy, err = proxy.New(proxy.Config{CA: b.issuer, Gate: b.gate, Events: b.gate, Injector: secrets,
-		ExtraRoots: extra, Fixed: fixed, Canary: b.canary})
+		ExtraRoots: out.roots, Fixed: out.fixed, Parent: out.parent, ClientCertificates: out.certificates, Private: network.Private, Canary: b.canary})
 	if err != nil {
 		return nil, err
 	}
@@ -63,26 +62,6 @@ func randomName() string {
 	var b [8]byte
 	_, _ = rand.Read(b[:]) // it never fails
 	return hex.EncodeToString(b[:])
-}
-
-// upstream reads the person's own routing.
-func upstream(u plan.Upstream) ([]byte, map[policy.Host]string, error) {
-	var extra []byte
-	var err error
-	if u.CA != "" {
-		if extra, err = os.ReadFile(u.CA); err != nil {
-			return nil, nil, &Failure{Code: CodeRefused, Text: fmt.Sprintf("reading upstream.ca: %s", err), Hint: "correct [upstream] ca in your config.toml"}
-		}
-	}
-	fixed := map[policy.Host]string{}
-	for name, addr := range u.Hosts {
-		h, err := policy.ParseHost(name)
-		if err != nil {
-			return nil, nil, err
-		}
-		fixed[h] = addr
-	}
-	return extra, fixed, nil
 }
 
 // ca is the certificate that the container trusts.

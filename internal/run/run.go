@@ -36,9 +36,10 @@ type Params struct {
 	Seccomp string   // a seccomp profile on the host
 	Sockets []string // sockets of the host that must not be seen inside
 
-	Runtime Runtime
-	Log     Log
-	Secrets Secrets
+	Runtime  Runtime
+	Log      Log
+	Secrets  Secrets
+	Password Password // of the plan's upstream proxy; nil where that has none
 
 	In       io.Reader
 	Out, Err io.Writer

@@ -50,6 +50,7 @@ func (e *Refused) Unwrap() error { return e.Err }
 // Broker owns one run's placeholders. Use it concurrently; Close it when the run ends.
 type Broker struct {
 	held    []*held
+	values  []*held // that have no placeholder
 	scan    scanner
 	env     func(string) (string, bool)
 	keyring Getter
@@ -110,6 +111,14 @@ func (b *Broker) Placeholder(name string) string {
 	return ""
 }
 
+// Value is a secret of the person's own that no agent knows of: it has no placeholder, and no request gets it. It is read
+// as credentials are, once and when it is first wanted. Ask for it before Preload. Name is what messages call it.
+func (b *Broker) Value(name string, source Source) func(context.Context) (Secret, error) {
+	h := &held{Credential: Credential{Name: name, Source: source}, done: make(chan struct{})}
+	b.values = append(b.values, h)
+	return func(ctx context.Context) (Secret, error) { return b.read(ctx, h) }
+}
+
 // Close calls off all readings and waits for them; the broker refuses from then on.
 func (b *Broker) Close() {
 	b.mu.Lock()
@@ -121,14 +130,14 @@ func (b *Broker) Close() {
 
 // Preload begins to read every value, so that the first request need not wait.
 func (b *Broker) Preload() {
-	for _, h := range b.held {
+	for _, h := range slices.Concat(b.held, b.values) {
 		b.begin(h)
 	}
 }
 
 // Problems waits for all values and returns an error, *Refused, for each that could not be read.
 func (b *Broker) Problems(ctx context.Context) (problems []error) {
-	for _, h := range b.held {
+	for _, h := range slices.Concat(b.held, b.values) {
 		if _, err := b.read(ctx, h); err != nil {
 			problems = append(problems, err)
 		}

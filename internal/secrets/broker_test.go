@@ -84,6 +84,40 @@ func TestPlaceholders(t *testing.T) {
 	}
 }
 
+func TestAValueWithoutAPlaceholder(t *testing.T) {
+	ring := &counting{value: "pa55\n"}
+	b := broker(t, ring, map[string]string{"SET": "from the variable"})
+	set, stored, none := b.Value("upstream.proxy_password", Source{Env: "SET", Keyring: "p"}), b.Value("stored", Source{Env: "UNSET", Keyring: "p"}), b.Value("none", Source{Env: "UNSET"})
+	if ring.asked.Load() != 0 {
+		t.Error("it was read before anybody wanted it")
+	}
+	for range 2 {
+		if v, err := set(t.Context()); err != nil || v.Reveal() != "from the variable" {
+			t.Errorf("got %v, %v", v, err)
+		}
+		if v, err := stored(t.Context()); err != nil || v.Reveal() != "pa55" || strings.Contains(fmt.Sprintf("%v %+v", v, v), "pa55") {
+			t.Errorf("got %v, %v", v, err)
+		}
+		var said *Refused
+		if v, err := none(t.Context()); !errors.As(err, &said) || !v.IsZero() || said.Hint() != "set UNSET before you start agentbox" {
+			t.Errorf("got %v, %v", v, err)
+		}
+	}
+	if ring.asked.Load() != 1 {
+		t.Errorf("the keyring was asked %d times", ring.asked.Load())
+	}
+	if got := b.Problems(t.Context()); len(got) != 1 || !strings.Contains(got[0].Error(), "$UNSET is not set") {
+		t.Errorf("problems are %v", got)
+	}
+	if b.Placeholder("stored") != "" {
+		t.Error("it has a placeholder")
+	}
+	b.Close()
+	if v, err := b.Value("late", Source{Env: "SET"})(t.Context()); err == nil || !v.IsZero() {
+		t.Errorf("after the run: %v, %v", v, err)
+	}
+}
+
 func TestInjectSwapsInItsOwnSlot(t *testing.T) {
 	b := broker(t, &counting{value: real}, nil)
 	for name, tc := range map[string]struct {

@@ -1,6 +1,7 @@
 package trust
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -166,6 +167,54 @@ func (g Grants) AddRule(r Rule, at time.Time) (added bool, err error) {
 	return added && err == nil, err
 }
 
+// Draft is what the file has, nil when there is none, and what it would have with more rules; those that are there
+// already stay alone. Nothing is written.
+func (g Grants) Draft(rules []Rule, at time.Time) (before, after []byte, err error) {
+	doc, err := g.open()
+	if errors.Is(err, fs.ErrNotExist) {
+		doc, err = g.fresh()
+	} else {
+		before = doc.data
+	}
+	if err != nil {
+		return nil, nil, g.wrap(err)
+	}
+	after, _, err = g.with(doc, rules, at)
+	return before, after, g.wrap(err)
+}
+
+// AddRules writes what Draft gave, when the file is still as it was then.
+func (g Grants) AddRules(before []byte, rules []Rule, at time.Time) error {
+	return g.change(func(doc document) ([]byte, []Granted, error) {
+		if before != nil && !bytes.Equal(doc.data, before) || before == nil && len(doc.granted) > 0 {
+			return nil, nil, problem("try again", "it has changed in the meantime")
+		}
+		return g.with(doc, rules, at)
+	})
+}
+
+// with is a file with more rules, and all of them.
+func (g Grants) with(doc document, rules []Rule, at time.Time) (data []byte, want []Granted, err error) {
+	data, want = doc.data, slices.Clone(doc.granted)
+	for _, r := range rules {
+		if len(r.Ports) == 0 {
+			r.Ports = []uint16{443}
+		}
+		if err := r.check(); err != nil {
+			return nil, nil, err
+		}
+		if !slices.ContainsFunc(want, func(old Granted) bool { return old.Action == "allow" && !old.extra && old.same(r) }) {
+			data, want = appendRule(data, r, at), append(want, Granted{Rule: r, Action: "allow"})
+		}
+	}
+	return data, want, nil
+}
+
+// fresh is the file that is made when there is none.
+func (g Grants) fresh() (document, error) {
+	return parse([]byte(preamble + "version = 1\nrepo = " + quote(g.Repo) + "\n"))
+}
+
 // RemoveRule takes back a rule by its number, or all of a host, and gives what it took: none is an error. The rest of the
 // file stays as it is, byte for byte.
 func (g Grants) RemoveRule(which string) (removed []Granted, err error) {
@@ -210,7 +259,7 @@ func (g Grants) change(edit func(document) ([]byte, []Granted, error)) error {
 	defer unlock()
 	doc, err := g.open()
 	if errors.Is(err, fs.ErrNotExist) {
-		doc, err = parse([]byte(preamble + "version = 1\nrepo = " + quote(g.Repo) + "\n"))
+		doc, err = g.fresh()
 	}
 	if err != nil {
 		return g.wrap(err)

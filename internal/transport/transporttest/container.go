@@ -25,7 +25,7 @@ import (
 )
 
 const (
-	probePath   = "/run/probe"     // where the test binary is inside
+	ProbePath   = "/run/probe"     // where the program that started the container is inside
 	containerAs = "test-container" // argv[0] of the parts the test binary plays
 	hostAs      = "test-host"
 	shimEnv     = "AGENTBOX_TEST_SHIM" // a built shim, so that parts need not build another
@@ -34,11 +34,10 @@ const (
 // Main plays the part that the command line asks for, or builds the shim and runs the tests.
 func Main(m *testing.M) {
 	switch os.Args[0] {
-	case probePath:
+	case ProbePath:
 		os.Exit(probe(os.Args[1:]))
 	case containerAs:
-		fmt.Fprintln(os.Stderr, "container:", becomeContainer(os.Args[1], os.Args[2]))
-		os.Exit(1)
+		os.Exit(Play())
 	case liarAs:
 		if err := becomeLiar(os.Args[1], os.Args[2]); err != nil {
 			fmt.Fprintln(os.Stderr, "liar:", err)
@@ -50,6 +49,15 @@ func Main(m *testing.M) {
 		os.Exit(1)
 	}
 	os.Exit(runTests(m))
+}
+
+// PlaysContainer reports whether this process was started as a Container: its main function then calls Play.
+func PlaysContainer() bool { return os.Args[0] == containerAs }
+
+// Play becomes a Container's PID 1. What it returns is the exit code of one that could not.
+func Play() int {
+	fmt.Fprintln(os.Stderr, "container:", becomeContainer(os.Args[1], os.Args[2]))
+	return 1
 }
 
 func runTests(m *testing.M) int {
@@ -136,8 +144,8 @@ func becomeContainer(dir, flaw string) error {
 		func() error { return os.Mkdir(shimwire.Dir, 0o755) },
 		func() error { return os.WriteFile("/run/empty", nil, 0o644) },
 		func() error { return os.WriteFile("/run/text", []byte("#!/no/such/interpreter\n"), 0o755) },
-		func() error { return os.WriteFile(probePath, nil, 0o755) },
-		func() error { return unix.Mount(self, probePath, "", unix.MS_BIND, "") },
+		func() error { return os.WriteFile(ProbePath, nil, 0o755) },
+		func() error { return unix.Mount(self, ProbePath, "", unix.MS_BIND, "") },
 		func() error { return bindReadOnly(dir, shimwire.Dir) },
 		func() error { return unix.Mount("tmpfs", "/tmp", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=1777") },
 		func() error { return remountReadOnly("/") },
@@ -240,7 +248,7 @@ func Agent(argv ...string) shimwire.Agent {
 }
 
 // Probe is an agent that this package plays.
-func Probe(args ...string) shimwire.Agent { return Agent(append([]string{probePath}, args...)...) }
+func Probe(args ...string) shimwire.Agent { return Agent(append([]string{ProbePath}, args...)...) }
 
 // Shell runs a script.
 func Shell(script string) shimwire.Agent { return Agent("sh", "-c", script) }
