@@ -48,6 +48,25 @@ func TestAttacksOnStreams(t *testing.T) {
 		{"a URL for a path", asks("GET", "https", good, "https://"+evil+"/"), "reset:1", nil},
 		{"good at last", fine, "200", allowed(good, 443)},
 	}
+	w.streamed(good+":443 tls", streams)
+	w.arrived(slices.Repeat([]string{"GET " + good + "/fine"}, 3))
+}
+
+// The same where the connection is not encrypted.
+func TestAttacksOnPlainStreams(t *testing.T) {
+	w := attackedTown(t)
+	w.streamed(plainHost+":80 plain", []stream{
+		{"as it should be", asks("GET", "http", plainHost, "/fine"), "200", allowed(plainHost, 80)},
+		{"evil", asks("GET", "http", evil, "/"), "421", refused(plainHost, 80)},
+		{"another scheme", asks("GET", "https", plainHost, "/"), "400", refused(plainHost, 80)},
+		{"good at last", asks("GET", "http", plainHost, "/fine"), "200", allowed(plainHost, 80)},
+	})
+	w.arrived(slices.Repeat([]string{"GET " + plainHost + "/fine"}, 2))
+}
+
+// streamed opens the streams, and checks what became of each and what is recorded.
+func (w *town) streamed(to string, streams []stream) {
+	w.t.Helper()
 	var headers [][][2]string
 	var want []string
 	for _, s := range streams {
@@ -55,19 +74,18 @@ func TestAttacksOnStreams(t *testing.T) {
 		want = append(want, s.events...)
 	}
 	text, err := json.Marshal(headers)
-	must(t, err)
+	must(w.t, err)
 	w.write("streams.json", string(text))
 	w.program("h2attacker.py")
-	r := w.run("python3 h2attacker.py " + good + ":443 tls streams.json").exits(0)
+	r := w.run("python3 h2attacker.py " + to + " streams.json").exits(0)
 	said := strings.Split(strings.TrimSuffix(r.out, "\n"), "\n")
 	if len(said) != len(streams) {
-		t.Fatalf("%d answers to %d streams:\n%s%s", len(said), len(streams), r.out, r.err)
+		w.t.Fatalf("%d answers to %d streams:\n%s%s", len(said), len(streams), r.out, r.err)
 	}
 	for i, s := range streams {
 		if said[i] != s.want {
-			t.Errorf("%s: %s, want %s", s.name, said[i], s.want)
+			w.t.Errorf("%s: %s, want %s", s.name, said[i], s.want)
 		}
 	}
 	w.recorded(want)
-	w.arrived(slices.Repeat([]string{"GET " + good + "/fine"}, 3))
 }
