@@ -21,6 +21,7 @@ type GitRequest struct {
 	Repo string // like GitRule.Repo
 	Op   GitOp
 	Refs []RefUpdate // of a push, once its commands are read; nil while they are not, and for everything else
+	Flaw string      // why Repo is "", as in "it breaks off": then it is of no repository, and no rule about git allows it
 }
 
 // GitOp is what is done to a repository.
