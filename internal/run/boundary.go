@@ -37,7 +37,7 @@ type boundary struct {
 	serving sync.WaitGroup
 }
 
-func newBoundary(p plan.Plan, log Log, secrets Secrets, now time.Time) (*boundary, error) {
+func newBoundary(p plan.Plan, log Log, secrets Secrets, history proxy.Ancestry, now time.Time) (*boundary, error) {
 	b := &boundary{plan: p, canary: "canary-" + randomName() + ".invalid.test:443"}
 	var err error
 	if b.issuer, err = proxy.NewCA(now); err != nil {
@@ -50,7 +50,7 @@ func newBoundary(p plan.Plan, log Log, secrets Secrets, now time.Time) (*boundar
 		return nil, err
 	}
 	b.proxy, err = proxy.New(proxy.Config{CA: b.issuer, Gate: b.gate, Events: b.gate, Injector: secrets,
-		ExtraRoots: extra, Fixed: fixed, Canary: b.canary})
+		ExtraRoots: extra, Fixed: fixed, Canary: b.canary, GitRules: len(network.Git) > 0, Ancestry: history})
 	if err != nil {
 		return nil, err
 	}
