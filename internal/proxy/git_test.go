@@ -7,13 +7,16 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 
 	"agentbox/internal/event"
+	"agentbox/internal/gate"
 	"agentbox/internal/policy"
 )
 
@@ -52,7 +55,7 @@ func newGitLab(t testing.TB, handler http.Handler, options ...option) *gitLab {
 		{Host: mustHost(t, "good.test"), Repo: "acme/billing", Fetch: true, Push: []string{"refs/heads/agentbox/*"}, Origin: "git.toml:1"},
 	}}
 	options = append([]option{func(c *Config) {
-		l.gate.Gate = newGateOf(set, c.Events)
+		l.gate.Gate = gate.New(set, c.Events)
 		c.Gate, c.GitRules = l.gate, true
 	}}, options...)
 	l.lab = newLab(t, handler, options...)
@@ -382,4 +385,15 @@ func TestSSHIsRefusedWithAHint(t *testing.T) {
 		}
 	}
 	check(t, l.only(2), want{event.NetRefused, event.Deny, "evil.test", "use https"}, want{event.NetRefused, event.Deny, "good.test", "use https. agentbox rewrites git@good.test:"})
+}
+
+// listenSSH serves connections that programs make to port 22 by themselves.
+func (l *lab) listenSSH() string {
+	l.t.Helper()
+	p := l.proxy
+	lookup := func(addr netip.Addr) (policy.Host, bool) {
+		h, ok := l.names[addr.String()]
+		return h, ok
+	}
+	return l.listen("0.0.0.0:0", func(li net.Listener) error { return p.ServeDirect(li, portSSH, lookup) })
 }
