@@ -366,7 +366,7 @@ func TestEventsSayWhatGitDoes(t *testing.T) {
 	l := newGitLab(t, echoed)
 	l.post("/acme/billing.git/git-receive-pack", pushKind, strings.NewReader(push(zeros+" "+ones+" refs/heads/main", ones+" "+zeros+" refs/tags/v1")))
 	for _, e := range l.only(1) {
-		if e.Decision != event.Deny || e.Detail["git"] != "push acme/billing" || e.Detail["refs"] != "create refs/heads/main, delete refs/tags/v1" {
+		if e.Decision != event.Deny || e.Git == nil || e.Git.Op != "push" || e.Git.Repo != "acme/billing" || strings.Join(e.Git.Refs, ", ") != "create refs/heads/main, delete refs/tags/v1" {
 			t.Errorf("%+v", e)
 		}
 	}

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"agentbox/internal/event"
 )
 
 // gitSite is a proxy before git's own server, and a clone of one of its repositories, acme/billing.
@@ -132,8 +134,8 @@ func TestGitsClientIsToldWhy(t *testing.T) {
 	var ops []string
 	events, _ := s.log.look()
 	for _, e := range events {
-		if e.Detail["refs"] != "" && e.Decision == "allow" {
-			ops = append(ops, e.Detail["refs"])
+		if e.Git != nil && e.Git.Refs != nil && e.Decision == event.Allow {
+			ops = append(ops, e.Git.Refs...)
 		}
 	}
 	if want := []string{"create refs/heads/agentbox/x", "update refs/heads/agentbox/x", "create refs/heads/agentbox/y"}; !slices.Equal(ops, want) {

@@ -94,9 +94,9 @@ paths = ["/lfs/*"]
 	return s
 }
 
-// attempt is a shell function: it runs a command and prints its name with how it ended, in agentbox's words where it
+// attempts is a shell function: it runs a command and prints its name with how it ended, in agentbox's words where it
 // was agentbox that refused.
-const attempt = `export GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@example.com GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@example.com
+const attempts = `export GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@example.com GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@example.com
 attempt() {
 	name=$1; shift
 	if out=$("$@" 2>&1); then echo "$name: went"; return; fi
@@ -115,7 +115,7 @@ func (s *site) refsOf(name string) []string {
 func TestGitRulesHold(t *testing.T) {
 	s := newGitSite(t)
 	url := "https://" + secureHost + "/git"
-	r := s.agentbox("run", "work", "-q", "--", "sh", "-c", attempt+`
+	r := s.agentbox("run", "work", "-q", "--", "sh", "-c", attempts+`
 attempt fetch git fetch -q origin
 attempt create git push -q origin HEAD:refs/heads/agentbox/x
 git commit -q --allow-empty -m two
@@ -174,29 +174,29 @@ ssh: denied
 	if got := s.refsOf("other"); !slices.Equal(got, []string{"refs/heads/main"}) {
 		t.Errorf("git/other has %q", got)
 	}
-	s.tellsRefs("push git/billing", "update refs/heads/agentbox/x", event.Allow)
-	s.tellsRefs("push git/billing", "create refs/heads/agentbox/y, create refs/heads/planted", event.Deny)
-	s.tellsRefs("push git/billing", "force refs/heads/agentbox/x", event.Deny)
-	s.tellsRefs("push git/billing", "delete refs/heads/agentbox/x", event.Deny)
-	s.tellsRefs("push git/other", "", event.Deny)
+	s.tellsRefs("push", "git/billing", "update refs/heads/agentbox/x", event.Allow)
+	s.tellsRefs("push", "git/billing", "create refs/heads/agentbox/y, create refs/heads/planted", event.Deny)
+	s.tellsRefs("push", "git/billing", "force refs/heads/agentbox/x", event.Deny)
+	s.tellsRefs("push", "git/billing", "delete refs/heads/agentbox/x", event.Deny)
+	s.tellsRefs("push", "git/other", "", event.Deny)
 }
 
 // tellsRefs checks that the latest run's log holds such a request.
-func (s *site) tellsRefs(git, refs string, decision event.Decision) {
+func (s *site) tellsRefs(op, repo, refs string, decision event.Decision) {
 	s.t.Helper()
 	for _, e := range ofKind(s.events(), event.NetRequest) {
-		if e.Decision == decision && e.Detail["git"] == git && e.Detail["refs"] == refs {
+		if e.Git != nil && e.Decision == decision && e.Git.Op == op && e.Git.Repo == repo && strings.Join(e.Git.Refs, ", ") == refs {
 			return
 		}
 	}
-	s.t.Errorf("no event says %s %q %q", decision, git, refs)
+	s.t.Errorf("no event says %s %s of %s %q", decision, op, repo, refs)
 }
 
 // Everything else that git does passes: large pushes, compressed requests, shallow clones, submodules.
 func TestGitWorksWithRules(t *testing.T) {
 	s := newGitSite(t)
 	url := "https://" + secureHost + "/git"
-	s.agentbox("run", "work", "-q", "--", "sh", "-c", attempt+`
+	s.agentbox("run", "work", "-q", "--", "sh", "-c", attempts+`
 head -c 20000000 /dev/urandom >big && git add big && git commit -q -m big
 attempt large git push -q origin HEAD:refs/heads/agentbox/big
 attempt clone git clone -q `+url+`/billing.git /tmp/clone
@@ -284,7 +284,7 @@ func TestGitLFS(t *testing.T) {
 		}
 	})
 	url := "https://" + secureHost + "/git"
-	script := attempt + `
+	script := attempts + `
 git clone -q ` + url + `/billing.git /tmp/l && cd /tmp/l && git lfs install --local >/dev/null && git lfs track '*.bin' >/dev/null
 head -c 300000 /dev/urandom >a.bin && git add . && git commit -q -m large
 attempt upload git push -q origin HEAD:refs/heads/agentbox/lfs
@@ -309,7 +309,7 @@ cat /tmp/said`
 // agentbox/x stays, though plain git is made to believe that the branch that would replace it came from it.
 func TestAPlantedHistoryIsNoFastForward(t *testing.T) {
 	s := newGitSite(t)
-	r := s.agentbox("run", "work", "-q", "--", "sh", "-c", attempt+`
+	r := s.agentbox("run", "work", "-q", "--", "sh", "-c", attempts+`
 git commit -q --allow-empty -m one && one=$(git rev-parse HEAD)
 attempt create git push -q origin HEAD:refs/heads/agentbox/x
 git reset -q --hard HEAD~1 && git commit -q --allow-empty -m middle && middle=$(git rev-parse HEAD) && git commit -q --allow-empty -m top
@@ -344,6 +344,6 @@ cat /tmp/said | grep -c overwritten`).exits(0)
 	if subject := s.git("-C", "../billing.git", "log", "-1", "--format=%s", "agentbox/x"); subject != "one\n" {
 		t.Errorf("agentbox/x is %q", subject)
 	}
-	s.tellsRefs("push git/billing", "force refs/heads/agentbox/x", event.Deny)
+	s.tellsRefs("push", "git/billing", "force refs/heads/agentbox/x", event.Deny)
 	must(t, os.RemoveAll(filepath.Join(s.repo, ".git", "refs", "replace")))
 }
