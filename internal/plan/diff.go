@@ -302,11 +302,22 @@ func (d *differ) gitRule(remote string, old, now GitRule, had, has bool) {
 	for _, ref := range minus(old.Push, now.Push) {
 		d.at(Tighter, path+".push", origin, "no longer pushes to %s of %s", clean(ref), name)
 	}
+	d.gitMore(path+".force", origin, "by force to "+name, old.Force, now.Force)
+	d.gitMore(path+".delete", origin, "deletions to "+name, old.Delete, now.Delete)
 	if had && !has && !old.Fetch && len(old.Push) == 0 {
 		d.at(Wider, path, origin, "no longer forbids git to use %s", name)
 	}
 	if has && !had && !now.Fetch && len(now.Push) == 0 {
 		d.at(Tighter, path, origin, "forbids git to use %s", name)
+	}
+}
+
+func (d *differ) gitMore(path, origin, what string, old, now bool) {
+	switch {
+	case now && !old:
+		d.at(Wider, path, origin, "pushes %s", what)
+	case old && !now:
+		d.at(Tighter, path, origin, "no longer pushes %s", what)
 	}
 }
 

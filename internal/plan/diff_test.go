@@ -3,6 +3,7 @@ package plan
 import (
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
@@ -21,7 +22,7 @@ func everything(t testing.TB) Grants {
 		Workspace: Workspace{Mode: Review, Backend: "overlay", Hide: []string{".env"}, Caches: []string{"npm"}},
 		Use:       []string{"npm"},
 		Network:   policy.Set{Default: policy.Ask, Only: []policy.Pattern{pattern(t, "a.test")}, Rules: []policy.Rule{allowRule(t, "a.test")}},
-		Git:       []GitRule{{Remote: "a.test/b/c", Fetch: true, Push: []string{"refs/heads/x"}, Origin: "p.toml:1"}},
+		Git:       []GitRule{{Remote: "a.test/b/c", Fetch: true, Push: []string{"refs/heads/x"}, Force: true, Delete: true, Origin: "p.toml:1"}},
 		Credentials: []Credential{{Name: "c", Hosts: []policy.Host{host(t, "a.test")}, Header: "A: {token}", Env: "C", Shape: "s", TTL: time.Hour, Origin: "p.toml:2",
 			Source: Source{Keyring: "k", Env: "E", Command: []string{"get"}, File: "~/f", GitHubApp: &GitHubApp{ID: 1, Key: "k", Repos: []string{"a/b"}, Permissions: map[string]string{"contents": "read"}}}}},
 		Budget:    Budget{Time: time.Hour, USD: "5.00", Tokens: 1, Requests: 1, ToolCalls: 1, Denials: 1, OnLimit: "stop"},
@@ -34,7 +35,8 @@ func everything(t testing.TB) Grants {
 
 func allowRule(t testing.TB, name string) policy.Rule {
 	t.Helper()
-	return policy.Rule{Action: policy.Allow, Host: pattern(t, name), Ports: []uint16{443}, Methods: []string{"GET"}, Paths: []policy.PathPattern{pathPattern(t, "/a")}, Inspect: true, Origin: "p.toml:5"}
+	return policy.Rule{Action: policy.Allow, Host: pattern(t, name), Ports: []uint16{443}, Methods: []string{"GET"}, Paths: []policy.PathPattern{pathPattern(t, "/a")}, Inspect: true, Origin: "p.toml:5",
+		Scheme: "https", WebSocket: policy.WebSocketNever, MaxRequest: 1, MaxSent: 2, Private: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}
 }
 
 func pattern(t testing.TB, s string) policy.Pattern {
@@ -76,6 +78,10 @@ func variants(t *testing.T, v reflect.Value, at string) []variant {
 		return set(pattern(t, "other.test"))
 	case policy.PathPattern:
 		return set(pathPattern(t, "/other"))
+	case netip.Prefix:
+		return set(netip.MustParsePrefix("192.168.0.0/16"))
+	case []policy.GitRule:
+		return nil // Grants.Set fills it in, of Grants.Git
 	}
 	switch v.Kind() {
 	case reflect.String:
@@ -118,7 +124,8 @@ func unheard(path string) bool { return path == ".Network.Rules[0].Inspect" }
 func TestDiffSeesWhatIsNoLongerInspected(t *testing.T) {
 	seen, unseen := everything(t), everything(t)
 	for _, g := range []*Grants{&seen, &unseen} {
-		g.Network.Rules[0].Methods, g.Network.Rules[0].Paths = nil, nil
+		g.Network.Rules[0].Methods, g.Network.Rules[0].Paths, g.Git = nil, nil, nil
+		g.Network.Rules[0].WebSocket, g.Network.Rules[0].MaxRequest = "", 0
 	}
 	unseen.Network.Rules[0].Inspect = false
 	if there, back := Diff(seen, unseen), Diff(unseen, seen); len(there) != 1 || len(back) != 1 || there[0].Kind != Wider || back[0].Kind != Tighter {

@@ -69,12 +69,12 @@ func (d *differ) slot(path, origin, what, old, now string) {
 func (d *differ) stripped() {
 	a, b := guarded(d.from), guarded(d.to)
 	for _, h := range minusHosts(a, b) {
-		if d.to.Network.Reachable(h) {
+		if d.to.Set().Reachable(h) {
 			d.at(Wider, "credential", gone(credentialAt(d.from, h), ""), "leaves the agent's own keys in requests to %s, which were taken out", h)
 		}
 	}
 	for _, h := range minusHosts(b, a) {
-		if d.from.Network.Reachable(h) {
+		if d.from.Set().Reachable(h) {
 			d.at(Tighter, "credential", credentialAt(d.to, h), "takes the agent's own keys out of requests to %s", h)
 		}
 	}

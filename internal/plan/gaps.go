@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-
-	"agentbox/internal/policy"
 )
 
 // Gap is something that a profile asks for and this version cannot carry out. A run that needs it is refused.
@@ -19,7 +17,6 @@ type Gap struct {
 func (g Grants) Unsupported() []Gap {
 	f := &gapFinder{g: g}
 	f.files()
-	f.network()
 	f.credentials()
 	f.budget()
 	f.rest()
@@ -72,20 +69,6 @@ func (f *gapFinder) files() {
 	f.value(a.Rootfs != "host" && a.Image == "" && a.Containerfile == "", "agent.rootfs", quoted(a.Rootfs), `write rootfs = "host"`)
 }
 
-// network adds one gap for all rules that ask: there may be thousands.
-func (f *gapFinder) network() {
-	n := f.g.Network
-	f.value(n.Default != policy.Deny && n.Default != policy.Allow, "network.default", quoted(string(n.Default)), `write default = "deny"`)
-	asks := slices.DeleteFunc(slices.Clone(n.Rules), func(r policy.Rule) bool { return r.Action == policy.Allow || r.Action == policy.Deny })
-	if len(asks) > 0 {
-		what := fmt.Sprintf("network.rule action = %q for %s", asks[0].Action, asks[0].Host)
-		if len(asks) > 1 {
-			what += fmt.Sprintf(" and %d more", len(asks)-1)
-		}
-		f.entry(what, asks[0].Origin, `write action = "deny", or "allow" with the methods and paths that it needs`)
-	}
-}
-
 func (f *gapFinder) credentials() {
 	for _, c := range f.g.Credentials {
 		for kind, asked := range map[string]bool{"command": len(c.Source.Command) > 0, "file": c.Source.File != "", "github_app": c.Source.GitHubApp != nil} {
@@ -117,9 +100,6 @@ func (f *gapFinder) budget() {
 }
 
 func (f *gapFinder) rest() {
-	for _, r := range f.g.Git {
-		f.entry(fmt.Sprintf("[[git]] for %s", r.Remote), r.Origin, `leave it out: use = ["origin"] fetches from the repository's own remote`)
-	}
 	r := f.g.Isolation.Runtime
 	f.value(r != "container" && r != "gvisor", "isolation.runtime", quoted(r), `write runtime = "gvisor"`)
 	for _, s := range f.g.Servers {

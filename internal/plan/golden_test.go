@@ -182,8 +182,7 @@ func gapless() map[string]func(*profiles.Profile) {
 	return map[string]func(*profiles.Profile){
 		"review": func(p *profiles.Profile) { p.Workspace.Mode = "" }, "backend": func(p *profiles.Profile) { p.Workspace.Backend = "" },
 		"caches": func(p *profiles.Profile) { p.Workspace.Caches = nil }, "image": func(p *profiles.Profile) { p.Agent.Image = "" },
-		"default": func(p *profiles.Profile) { p.Network.Default = "" }, "asking rules": func(p *profiles.Profile) { p.Network.Rules = p.Network.Rules[:1] },
-		"command": credentialless("command"), "file": credentialless("file"), "app": credentialless("app"), "git": func(p *profiles.Profile) { p.Git = nil },
+		"command": credentialless("command"), "file": credentialless("file"), "app": credentialless("app"),
 		"usd": func(p *profiles.Profile) { p.Budget.USD = 0 }, "tokens": func(p *profiles.Profile) { p.Budget.Tokens = 0 }, "requests": func(p *profiles.Profile) { p.Budget.Requests = 0 },
 		"tool calls": func(p *profiles.Profile) { p.Budget.ToolCalls = 0 }, "denials": func(p *profiles.Profile) { p.Budget.Denials = 0 },
 		"on limit": func(p *profiles.Profile) { p.Budget.OnLimit = "" }, "microvm": func(p *profiles.Profile) { p.Isolation.Runtime = "" },

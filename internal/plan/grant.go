@@ -164,6 +164,7 @@ func rules(in []profiles.Rule) []policy.Rule {
 		if len(r.Methods) > 0 {
 			rule.Methods, methods = converted(methods, r.Methods, func(m profiles.Method) string { return string(m) })
 		}
+		r.Fill(&rule)
 		out = append(out, rule)
 	}
 	return out
@@ -181,7 +182,7 @@ func converted[T, F any](all []T, from []F, one func(F) T) (own, more []T) {
 func gitRules(in []profiles.GitRule) []GitRule {
 	out := make([]GitRule, 0, len(in))
 	for _, r := range in {
-		out = append(out, GitRule{Remote: string(r.Remote), Fetch: r.Fetch, Push: texts(r.Push), Origin: r.Origin})
+		out = append(out, GitRule{Remote: string(r.Remote), Fetch: r.Fetch, Push: texts(r.Push), Force: r.Force, Delete: r.Delete, Origin: r.Origin})
 	}
 	return out
 }

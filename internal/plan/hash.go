@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"maps"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -119,6 +120,8 @@ func appendRule(b []byte, r policy.Rule) []byte {
 	b = appendString(append(b, `{"action":`...), string(r.Action))
 	b = appendString(append(b, `,"host":`...), r.Host.String())
 	b = strconv.AppendBool(append(b, `,"inspect":`...), r.Inspect || r.Action != policy.Allow)
+	b = appendNumber(b, "max_request", r.MaxRequest)
+	b = appendNumber(b, "max_sent", r.MaxSent)
 	b = appendList(b, "methods", r.Methods)
 	b = appendList(b, "paths", patterns(r.Paths))
 	b = append(b, `,"ports":[`...)
@@ -128,7 +131,32 @@ func appendRule(b []byte, r policy.Rule) []byte {
 		}
 		b = strconv.AppendUint(b, uint64(port), 10)
 	}
-	return append(b, "]}"...)
+	b = appendList(append(b, ']'), "private", prefixes(r.Private))
+	b = appendWord(b, "protocol", r.Protocol)
+	b = appendWord(b, "scheme", r.Scheme)
+	return append(appendWord(b, "websocket", r.WebSocket), '}')
+}
+
+func appendNumber(b []byte, key string, n int64) []byte {
+	if n == 0 {
+		return b
+	}
+	return strconv.AppendInt(append(append(append(b, `,"`...), key...), `":`...), n, 10)
+}
+
+func appendWord(b []byte, key, word string) []byte {
+	if word == "" {
+		return b
+	}
+	return appendString(append(append(append(b, `,"`...), key...), `":`...), word)
+}
+
+func prefixes(in []netip.Prefix) []string {
+	out := make([]string, len(in))
+	for i, p := range in {
+		out[i] = p.String()
+	}
+	return out
 }
 
 func appendList(b []byte, key string, values []string) []byte {

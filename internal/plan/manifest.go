@@ -121,7 +121,7 @@ var lineOf = regexp.MustCompile(`:[0-9]+($|, )`)
 func file(origin string) string { return lineOf.ReplaceAllString(origin, "$1") }
 
 func blind(r policy.Rule) string {
-	if r.Action == policy.Allow && !r.Inspect {
+	if unseen(r) {
 		return ", not inspected"
 	}
 	return ""

@@ -32,7 +32,7 @@ type Grants struct {
 	Agent       Agent             `json:"agent"`
 	Workspace   Workspace         `json:"workspace"`
 	Use         []string          `json:"use"`     // named sets; their rules are in Network, but those of "origin", which Binding knows
-	Network     policy.Set        `json:"network"` // canonical order is not kept: rules stand as written
+	Network     policy.Set        `json:"network"` // canonical order is not kept: rules stand as written; without Git, which Set adds
 	Git         []GitRule         `json:"git"`
 	Credentials []Credential      `json:"credentials"`
 	Budget      Budget            `json:"budget"`
@@ -85,7 +85,9 @@ type Workspace struct {
 type GitRule struct {
 	Remote string   `json:"remote"` // "github.com/acme/billing"
 	Fetch  bool     `json:"fetch"`
-	Push   []string `json:"push,omitempty"` // patterns of refs
+	Push   []string `json:"push,omitempty"`   // patterns of refs
+	Force  bool     `json:"force,omitempty"`  // also what is no fast-forward
+	Delete bool     `json:"delete,omitempty"` // also deletions
 	Origin string   `json:"origin,omitempty"`
 }
 
@@ -177,7 +179,7 @@ type Binding struct {
 	Enforced   map[string]bool `json:"enforced"`         // "memory", "cpus", "pids": whether this machine can
 	Terminal   bool            `json:"terminal"`         // the person has one: the agent gets one
 	ListenTCP  []uint16        `json:"listen_tcp"`       // on 0.0.0.0, for programs that know no proxy; ProxyPort and DNSPort are not in it
-	KnownHosts []policy.Host   `json:"known_hosts"`      // exact names of allow rules: they get lines in /etc/hosts
+	KnownHosts []policy.Host   `json:"known_hosts"`      // exact names that rules allow or ask about: they get lines in /etc/hosts
 }
 
 // User is the person, the same inside and outside.

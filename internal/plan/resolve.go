@@ -124,9 +124,26 @@ func Resolve(in Inputs) (Plan, error) {
 
 // Network is every rule of the run: those of the grants, and what "origin" means in this repository.
 func (p Plan) Network() policy.Set {
-	set := p.Grants.Network
+	set := p.Grants.Set()
 	set.Rules = slices.Concat(set.Rules, p.Binding.Rules)
 	return set
+}
+
+// Set is what the grants say of the network: rules, and what may be done to repositories.
+func (g Grants) Set() policy.Set {
+	set := g.Network
+	set.Git = nil
+	for _, r := range g.Git {
+		set.Git = append(set.Git, r.rule())
+	}
+	return set
+}
+
+// rule is what the gate takes. A remote whose host is none names nothing.
+func (r GitRule) rule() policy.GitRule {
+	name, repo, _ := strings.Cut(r.Remote, "/")
+	host, _ := policy.ParseHost(name) // before its outcome is looked at: it is zero then
+	return policy.GitRule{Host: host, Repo: repo, Fetch: r.Fetch, Push: r.Push, Force: r.Force, Delete: r.Delete, Origin: r.Origin}
 }
 
 // refuse finds what this machine or this version cannot carry out. It never weakens what was asked for.
@@ -167,7 +184,7 @@ func binding(in Inputs, g Grants) (Binding, error) {
 		return Binding{}, err
 	}
 	origin, unusable := originOf(h.Remote, g)
-	set := g.Network
+	set := g.Set()
 	set.Rules = slices.Concat(set.Rules, origin)
 	remote := ""
 	if len(origin) > 0 {
@@ -250,10 +267,16 @@ func listenTCP(s policy.Set) []uint16 {
 func knownHosts(s policy.Set) []policy.Host {
 	names := map[string]policy.Host{}
 	for _, r := range s.Rules {
-		if h, ok := r.Host.Exact(); ok && r.Action == policy.Allow {
+		if h, ok := r.Host.Exact(); ok && (r.Action == policy.Allow || r.Action == policy.Ask) {
 			names[h.String()] = h
 		}
 	}
+	for _, r := range s.Git {
+		if r.Fetch || len(r.Push) > 0 {
+			names[r.Host.String()] = r.Host
+		}
+	}
+	delete(names, "")
 	out := make([]policy.Host, 0, len(names))
 	for _, n := range slices.Sorted(maps.Keys(names)) {
 		out = append(out, names[n])

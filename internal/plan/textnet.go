@@ -33,7 +33,7 @@ func (t *page) network(p Plan) {
 	own, sets, names := grouped(p.Grants.Network.Rules)
 	for i, r := range own {
 		if i == maxRules && len(own) > maxRules+1 {
-			t.line(slices.ContainsFunc(own[i:], unseen), "", "and %s, which --json shows", count(len(own)-i, "rule"))
+			t.line(slices.ContainsFunc(own[i:], loud), "", "and %s, which --json shows", count(len(own)-i, "rule"))
 			break
 		}
 		t.rule(r)
@@ -41,6 +41,7 @@ func (t *page) network(p Plan) {
 	for _, name := range names {
 		t.set(name, sets[name])
 	}
+	t.git(p.Grants)
 	if len(p.Binding.Rules) > 0 {
 		t.line(false, "", "%s %s · fetch only", originSet, clean(p.Binding.Remote))
 	}
@@ -84,15 +85,81 @@ func setOf(origin string) (name, used string) {
 }
 
 // unseen reports a rule that lets connections through without looking into them.
-func unseen(r policy.Rule) bool { return r.Action == policy.Allow && !r.Inspect }
+func unseen(r policy.Rule) bool {
+	return r.Action != policy.Deny && r.Protocol != "" || r.Action == policy.Allow && !r.Inspect
+}
+
+// loud reports a rule that a person has to look at.
+func loud(r policy.Rule) bool { return unseen(r) || len(r.Private) > 0 }
 
 func (t *page) rule(r policy.Rule) {
-	note := ""
-	if unseen(r) {
-		note = " · not inspected: what is asked of it is neither checked nor seen"
+	what := after(" ", strings.Join(r.Methods, ",")) + after(" ", strings.Join(patterns(r.Paths), " "))
+	switch r.WebSocket {
+	case policy.WebSocketOnly:
+		what += " WebSockets only"
+	case policy.WebSocketNever:
+		what += " no WebSockets"
 	}
-	methods := after(" ", strings.Join(r.Methods, ","))
-	t.line(unseen(r), "", "%-6s%s%s%s%s (%s)", r.Action, target(r), methods, after(" ", strings.Join(patterns(r.Paths), " ")), note, clean(r.Origin))
+	what += wrapped(" over ", r.Scheme, " only") + notes(r)
+	t.line(loud(r), "", "%-6s%s%s (%s)", r.Action, target(r), what, clean(r.Origin))
+}
+
+// notes is what a rule limits, and what it gives up.
+func notes(r policy.Rule) string {
+	var out string
+	if r.MaxRequest > 0 {
+		out += " · at most " + limitBound(r.MaxRequest) + " a request"
+	}
+	if r.MaxSent > 0 {
+		out += " · at most " + limitBound(r.MaxSent) + " sent in one run"
+	}
+	switch {
+	case r.Action == policy.Deny:
+	case r.Protocol != "":
+		out += " · tcp: nothing of what is sent is seen, checked or counted beyond bytes"
+	case unseen(r):
+		out += " · not inspected: Host header, methods, paths, number and size of requests and git pushes are not checked, credentials not added, answers not scrubbed"
+	}
+	if len(r.Private) > 0 {
+		out += " · may lead into your own network: " + strings.Join(prefixes(r.Private), ", ")
+	}
+	return out
+}
+
+// git is a row for each repository, and what becomes of pushes to others.
+func (t *page) git(g Grants) {
+	for i, r := range g.Git {
+		if i == maxRules && len(g.Git) > maxRules+1 {
+			t.line(slices.ContainsFunc(g.Git[i:], rewrites), "", "and %s, which --json shows", count(len(g.Git)-i, "git rule"))
+			break
+		}
+		t.line(rewrites(r), "", "git %s · %s (%s)", clean(r.Remote), gitText(r), clean(r.Origin))
+	}
+	switch {
+	case len(g.Git) == 0:
+	case g.Network.Default == policy.Ask:
+		t.line(false, "", "git pushes to anything else are asked about")
+	default:
+		t.line(false, "", "git pushes to anything else are denied")
+	}
+}
+
+// rewrites reports a rule by which what is pushed already can be lost.
+func rewrites(r GitRule) bool { return len(r.Push) > 0 && (r.Force || r.Delete) }
+
+func gitText(r GitRule) string {
+	var parts []string
+	if r.Fetch {
+		parts = append(parts, "fetch")
+	}
+	if len(r.Push) > 0 {
+		how := map[[2]bool]string{{true, false}: ", also by force", {false, true}: ", also to delete", {true, true}: ", also by force and to delete"}[[2]bool{r.Force, r.Delete}]
+		parts = append(parts, "push to "+clean(strings.Join(r.Push, ", "))+how)
+	}
+	if len(parts) == 0 {
+		return "neither fetch nor push"
+	}
+	return strings.Join(parts, ", ")
 }
 
 // set is one row for all rules of a named set.
@@ -111,7 +178,7 @@ func (t *page) set(name string, rules []policy.Rule) {
 		how += ", some by path"
 	}
 	_, used := setOf(rules[0].Origin)
-	t.line(slices.ContainsFunc(rules, unseen), "", "set %s · %s, %s: %s (%s)", clean(name), count(len(hosts), "host"), how, shortList(hosts, maxHosts), clean(used))
+	t.line(slices.ContainsFunc(rules, loud), "", "set %s · %s, %s: %s (%s)", clean(name), count(len(hosts), "host"), how, shortList(hosts, maxHosts), clean(used))
 }
 
 // methodsOf is what all rules that allow something let through together.

@@ -20,31 +20,44 @@ type Explanation struct {
 	Change   string `json:"change"`   // what would change it: sentences, and below them lines of TOML that can be copied
 }
 
-// WhyURL explains what a request is answered. What "origin" means is not in the grants: add the rules of OriginRules to
-// Network first, where the repository is known. The sets are those that the profile could use.
+// WhyURL explains what a request for a URL is answered; see Why.
 func (g Grants) WhyURL(method string, u *url.URL, sets ...profiles.NamedSet) Explanation {
-	r, err := request(method, u)
+	r, err := RequestOf(method, u)
 	if err != nil {
 		return Explanation{Decision: string(policy.Deny), Rule: "built-in", Reason: err.Error(), Change: "no rule can name it"}
 	}
-	d := g.Network.Decide(r)
+	return g.Why(r, sets...)
+}
+
+// Why explains what a request is answered. What "origin" means is not in the grants: add the rules of OriginRules to
+// Network first, where the repository is known. The sets are those that the profile could use.
+func (g Grants) Why(r policy.Request, sets ...profiles.NamedSet) Explanation {
+	d := g.Set().Decide(r)
 	e := Explanation{Decision: string(d.Action), Rule: g.decidedBy(d.Rule), Reason: d.Reason() + g.beside(r, d)}
-	switch i := slices.IndexFunc(g.Network.Rules, func(rule policy.Rule) bool { return rule.Origin == d.Rule }); {
+	byOrigin := func(rule policy.Rule) bool { return rule.Origin == d.Rule }
+	byGit := slices.ContainsFunc(g.Git, func(r GitRule) bool { return r.Origin == d.Rule })
+	switch i := slices.IndexFunc(g.Network.Rules, byOrigin); {
+	case d.Allowed() && byGit:
+		e.Change = "change or delete the [[git]] rule at " + d.Rule
 	case d.Allowed():
 		e.Change = g.denying(r)
 	case d.Rule == "only":
 		e.Change = "only whoever keeps " + file(e.Rule) + " can change that"
-	case d.Rule == fromDefault:
+	case d.Rule == fromDefault || byGit:
 		e.Change = g.allowing(r, sets)
 	case i < 0:
 		e.Change = "nothing changes that: it holds for every profile"
+	case g.Network.Rules[i].MaxRequest > 0 && r.Size > g.Network.Rules[i].MaxRequest:
+		e.Change = "raise max_request of the rule at " + e.Rule
 	default:
 		e.Change = g.lifting(r, g.Network.Rules[i])
 	}
 	return e
 }
 
-func request(method string, u *url.URL) (policy.Request, error) {
+// RequestOf is the request for a URL: https, http, wss, ws, or tcp with a port, and what it does to a repository, where
+// its path is one of git's own.
+func RequestOf(method string, u *url.URL) (policy.Request, error) {
 	scheme := cmp.Or(strings.ToLower(u.Scheme), "https")
 	ports := map[string]uint16{"https": 443, "http": 80, "wss": 443, "ws": 80, "ssh": 22}
 	port := ports[scheme]
@@ -59,7 +72,43 @@ func request(method string, u *url.URL) (policy.Request, error) {
 		return policy.Request{}, fmt.Errorf("the port of scheme %q is not known: write it into the address", u.Scheme)
 	}
 	h, err := policy.ParseHost(u.Hostname())
-	return policy.Request{Host: h, Port: port, Scheme: scheme, Method: method, Path: cmp.Or(u.EscapedPath(), "/")}, err
+	r := policy.Request{Host: h, Port: port, Scheme: scheme}
+	switch scheme {
+	case policy.TCP:
+		return r, err
+	case "wss", "ws":
+		r.Scheme, r.WebSocket = map[string]string{"wss": "https", "ws": "http"}[scheme], true
+	}
+	r.Method, r.Path = method, cmp.Or(u.EscapedPath(), "/")
+	r.Git = gitRequest(r.Path, u.Query().Get("service"))
+	return r, err
+}
+
+// gitRequest is what a request for a path does to a repository; nil for most.
+func gitRequest(path, service string) *policy.GitRequest {
+	const fetch, push = "/git-upload-pack", "/git-receive-pack"
+	for _, end := range []string{fetch, push, "/info/refs"} {
+		repo, ok := strings.CutSuffix(path, end)
+		if !ok {
+			continue
+		}
+		op := policy.GitFetch
+		if end == push || "/"+service == push {
+			op = policy.GitPush
+		}
+		return &policy.GitRequest{Repo: strings.TrimSuffix(strings.TrimPrefix(repo, "/"), ".git"), Op: op}
+	}
+	return nil
+}
+
+// PushOf is a push to a ref of the repository at a URL.
+func PushOf(u *url.URL, update policy.RefUpdate) (policy.Request, error) {
+	repo := strings.TrimSuffix(strings.Trim(u.EscapedPath(), "/"), ".git")
+	r, err := RequestOf("POST", &url.URL{Scheme: u.Scheme, Host: u.Host, Path: "/" + repo + ".git/git-receive-pack"})
+	if r.Git != nil {
+		r.Git.Refs = []policy.RefUpdate{update}
+	}
+	return r, err
 }
 
 // decidedBy says where the rule of a decision stands.
@@ -96,7 +145,13 @@ func (g Grants) allowing(r policy.Request, sets []profiles.NamedSet) string {
 	if f[pathWrites].word == string(policy.Ask) && !read {
 		action = policy.Ask
 	}
+	if r.Scheme == policy.TCP {
+		return fmt.Sprintf("to allow it for you and this repository alone: agentbox grants add %s\nor add to ~/.config/agentbox/profiles/%s.toml (for you alone; it begins with version = 1):\n\n%s", GrantArgs(r), g.Profile, RuleFor(r, policy.Allow))
+	}
 	files := fmt.Sprintf("~/.config/agentbox/profiles/%s.toml (for you; it begins with version = 1), or to .agentbox/%s.toml (for the team, which each person is asked to trust)", g.Profile, g.Profile)
+	if r.Git != nil && r.Git.Op == policy.GitPush && len(g.Git) > 0 {
+		return fmt.Sprintf("to allow it, add to %s:\n\n%s", files, g.ruleFor(r, policy.Allow))
+	}
 	rule := rule(action, widened(r))
 	if action == policy.Ask { // a grant only allows
 		return fmt.Sprintf("to ask it, add to %s:\n\n%s", files, rule)
@@ -131,14 +186,14 @@ type wanted struct {
 // widened is what a person wants who asks about one request: who may read one page of a host reads the others too.
 // What may change something there is to be said for each path.
 func widened(r policy.Request) wanted {
-	if r.Method == "GET" || r.Method == "HEAD" {
+	if (r.Method == "GET" || r.Method == "HEAD") && !r.WebSocket {
 		return wanted{r, []string{"GET", "HEAD"}, true}
 	}
 	return narrow(r)
 }
 
 func narrow(r policy.Request) wanted {
-	if r.Method == "" {
+	if r.Method == "" || r.Method == "CONNECT" || r.WebSocket {
 		return wanted{Request: r}
 	}
 	return wanted{Request: r, methods: []string{r.Method}}
@@ -165,7 +220,91 @@ func grantArgs(a wanted) string {
 	if p := a.path(); p != "" {
 		out += " --path '" + strings.ReplaceAll(p, "'", `'\''`) + "'"
 	}
+	switch {
+	case a.Scheme == policy.TCP:
+		out += " --tcp"
+	case a.scheme() != "":
+		out += " --scheme " + a.scheme()
+	}
+	if a.WebSocket {
+		out += " --websocket"
+	}
 	return out
+}
+
+// scheme is what a rule for the request says of it: nothing where it goes without saying.
+func (a wanted) scheme() string {
+	usual := a.Scheme == "https" && a.Port == 443
+	if usual || a.Scheme != "https" && a.Scheme != "http" {
+		return ""
+	}
+	return a.Scheme
+}
+
+// RuleFor writes the tightest rule for one request, in the lines of a profile. What is to be allowed of a repository is
+// a [[git]] rule, which replaces another for the same remote in the layers below.
+func RuleFor(r policy.Request, action policy.Action) string { return Grants{}.ruleFor(r, action) }
+
+// GrantArgs are the arguments of "agentbox grants add" for the tightest rule that allows one request; "" for what is
+// done to a repository, for which grants add has none.
+func GrantArgs(r policy.Request) string {
+	if r.Git != nil {
+		return ""
+	}
+	return grantArgs(narrow(r))
+}
+
+// ruleFor keeps what the grants allow of the repository already.
+func (g Grants) ruleFor(r policy.Request, action policy.Action) string {
+	if r.Git == nil || action != policy.Allow {
+		return rule(action, narrow(r))
+	}
+	git := GitRule{Remote: r.Host.String() + "/" + r.Git.Repo, Fetch: true}
+	if i := slices.IndexFunc(g.Git, func(old GitRule) bool { return old.Remote == git.Remote }); i >= 0 {
+		git = g.Git[i]
+		git.Push = slices.Clone(git.Push)
+	}
+	git.Fetch = git.Fetch || r.Git.Op == policy.GitFetch
+	if r.Git.Op == policy.GitPush {
+		git.widen(r.Git.Refs)
+	}
+	return git.text()
+}
+
+// usualRefs is what agents push to, where it is not known what would be pushed.
+const usualRefs = "refs/heads/agentbox/*"
+
+// widen lets a rule take a push.
+func (r *GitRule) widen(updates []policy.RefUpdate) {
+	if len(updates) == 0 && len(r.Push) == 0 {
+		r.Push = []string{usualRefs}
+	}
+	for _, u := range updates {
+		if policy.ParseRefPattern(u.Name) == nil && !slices.ContainsFunc(r.Push, func(p string) bool { return policy.MatchRef(p, u.Name) }) {
+			r.Push = append(r.Push, u.Name)
+		}
+		r.Force = r.Force || u.Kind == policy.RefForce
+		r.Delete = r.Delete || u.Kind == policy.RefDelete
+	}
+}
+
+// text is the rule in the lines of a profile.
+func (r GitRule) text() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "[[git]]\nremote = %q\n", r.Remote)
+	if !r.Fetch {
+		b.WriteString("fetch = false\n")
+	}
+	if len(r.Push) > 0 {
+		fmt.Fprintf(&b, "push = %s\n", quotedList(r.Push))
+	}
+	if r.Force {
+		b.WriteString("force = true\n")
+	}
+	if r.Delete {
+		b.WriteString("delete = true\n")
+	}
+	return b.String()
 }
 
 func (g Grants) denying(r policy.Request) string {
@@ -189,8 +328,17 @@ func (g Grants) lifting(r policy.Request, by policy.Rule) string {
 func rule(action policy.Action, r wanted) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "[[network.rule]]\naction = %q\nhost = %q\n", action, r.Host)
-	if r.Port != 443 {
+	if r.Port != 443 || r.Scheme == policy.TCP {
 		fmt.Fprintf(&b, "ports = [%d]\n", r.Port)
+	}
+	if r.Scheme == policy.TCP && action != policy.Deny { // denying everything denies that too, in every layer
+		fmt.Fprintf(&b, "protocol = %q\n", policy.TCP)
+	}
+	if r.scheme() != "" {
+		fmt.Fprintf(&b, "scheme = %q\n", r.scheme())
+	}
+	if r.WebSocket {
+		b.WriteString("websocket = true\n")
 	}
 	if len(r.methods) > 0 {
 		fmt.Fprintf(&b, "methods = %s\n", quotedList(r.methods))

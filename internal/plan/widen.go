@@ -2,23 +2,40 @@ package plan
 
 import (
 	"cmp"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
 
 	"agentbox/internal/policy"
+	"agentbox/internal/profiles"
 )
 
 // network compares the rules, by the requests that they answer otherwise.
 func (d *differ) network() {
 	a, b := d.from, d.to
 	d.wasRules, d.isRules = indexOf(a.Network), indexOf(b.Network)
-	for _, w := range policy.Wider(a.Network, b.Network) {
-		d.at(Wider, "network", ruleOrigin(b, w.Rule), "%s", d.widened(w))
+	for _, w := range policy.Wider(a.Set(), b.Set()) {
+		if !byChangedGit(w, a, b) {
+			d.at(Wider, "network", ruleOrigin(b, w.Rule), "%s", d.widened(w))
+		}
 	}
-	for _, w := range policy.Wider(b.Network, a.Network) {
-		d.at(Tighter, "network", gone(ruleOrigin(a, w.Rule), ""), "%s", d.narrowed(w))
+	for _, w := range policy.Wider(b.Set(), a.Set()) {
+		if !byChangedGit(w, b, a) {
+			d.at(Tighter, "network", gone(ruleOrigin(a, w.Rule), ""), "%s", d.narrowed(w))
+		}
 	}
+}
+
+// byChangedGit reports what a rule for git allows that is not in `from` as it is now: git says so by remote.
+func byChangedGit(w policy.Widening, from, to Grants) bool {
+	if w.GitOp == "" {
+		return false
+	}
+	bare := func(r GitRule) GitRule { r.Origin = ""; return r }
+	return slices.ContainsFunc(to.Git, func(r GitRule) bool {
+		return r.Origin == w.Rule && !slices.ContainsFunc(from.Git, func(old GitRule) bool { return reflect.DeepEqual(bare(old), bare(r)) })
+	})
 }
 
 // origin compares the sets by name. The rules of all but "origin" are compared as rules.
@@ -47,6 +64,10 @@ func ruleOrigin(g Grants, rule string) string {
 func (d *differ) widened(w policy.Widening) string {
 	subject, was := d.isRules.subject(w, d.wasRules), ", which was "+said(w.From)
 	switch {
+	case w.Limit != "":
+		return "lets " + limitBound(w.LimitTo) + limitOf(w) + " (it was " + limitBound(w.LimitFrom) + ")"
+	case w.Private != "":
+		return "lets " + cmp.Or(w.Hosts, w.Host) + " lead into your own network: " + w.Private
 	case w.Uninspected && w.From == w.To:
 		return "no longer looks into connections to " + placeOf(w) + ", so that only the host and the port hold"
 	case w.Unsure:
@@ -63,12 +84,30 @@ func (d *differ) widened(w policy.Widening) string {
 // narrowed says what is no longer there, by the rule that made it so.
 func (d *differ) narrowed(w policy.Widening) string {
 	switch {
+	case w.Limit != "":
+		return "lets no more than " + limitBound(w.LimitFrom) + limitOf(w) + " (it was " + limitBound(w.LimitTo) + ")"
+	case w.Private != "":
+		return "no longer lets " + cmp.Or(w.Hosts, w.Host) + " lead into your own network: " + w.Private
 	case w.Uninspected && w.From == w.To:
 		return "looks into connections to " + placeOf(w)
 	case w.Unsure:
 		return verb(w.To) + " " + d.wasRules.subject(w, d.isRules) + " no longer, or not all of it"
 	}
 	return "no longer " + verb(w.To) + " " + d.wasRules.subject(w, d.isRules) + ", which is " + said(w.From) + " now" + d.isRules.by(w.Was)
+}
+
+func limitBound(bytes int64) string {
+	if bytes == 0 {
+		return "any number of bytes"
+	}
+	return profiles.ByteSize(bytes).String()
+}
+
+func limitOf(w policy.Widening) string {
+	if w.Limit == "max_sent" {
+		return " be sent to " + placeOf(w) + " in one run"
+	}
+	return " be sent to " + placeOf(w) + " in one request"
 }
 
 func verb(a policy.Action) string {
@@ -122,6 +161,9 @@ func placeOf(w policy.Widening) string {
 // subject is what the rule of a widening speaks of, and the request that shows that it matters.
 func (o index) subject(w policy.Widening, other index) string {
 	i := slices.IndexFunc(o.at[w.Rule], func(r policy.Rule) bool { return r.Action == w.To })
+	if w.GitOp != "" {
+		return witness(w)
+	}
 	if w.Rule == fromDefault || i < 0 {
 		return "what no rule names, such as " + witness(w)
 	}
@@ -138,15 +180,49 @@ func (o index) subject(w policy.Widening, other index) string {
 }
 
 func witness(w policy.Widening) string {
+	switch {
+	case w.GitOp == policy.GitFetch:
+		return "fetching " + clean(w.Repo) + " from " + w.Host
+	case w.GitOp != "":
+		return "pushing " + cmp.Or(clean(w.Ref), "something") + wrapped(" (", string(w.RefKind), ")") + " to " + clean(w.Repo) + " of " + w.Host
+	case w.Scheme == policy.TCP:
+		return "plain TCP to " + w.Host + wrapped(" on port ", w.Port, "")
+	case w.WebSocket:
+		return "a WebSocket at " + clean(w.Path) + " of " + w.Host + wrapped(" on port ", w.Port, "")
+	}
 	return strings.TrimSpace(clean(w.Method)+" "+clean(w.Path)) + " to " + w.Host + wrapped(" on port ", w.Port, "") + wrapped(" with ", w.Override, "")
 }
 
 // requests is what a rule speaks of: "GET, HEAD to a.test on port 443 for /api/**".
 func requests(r policy.Rule) string {
 	text := cmp.Or(strings.Join(r.Methods, ", "), "every method")
+	switch {
+	case r.Protocol != "":
+		text = "plain TCP"
+	case r.WebSocket == policy.WebSocketOnly && len(r.Methods) == 0:
+		text = "WebSockets"
+	}
 	text += " to " + r.Host.String() + onPorts(r.Ports)
 	if len(r.Paths) > 0 {
 		text += " for " + strings.Join(patterns(r.Paths), ", ")
+	}
+	if r.WebSocket == policy.WebSocketNever {
+		text += " without WebSockets"
+	}
+	return text + wrapped(" over ", r.Scheme, "") + bounds(r)
+}
+
+// bounds is what a rule says of how much may be sent, and of where its hosts may lead.
+func bounds(r policy.Rule) string {
+	var text string
+	if r.MaxRequest > 0 {
+		text += ", at most " + limitBound(r.MaxRequest) + " a request"
+	}
+	if r.MaxSent > 0 {
+		text += ", at most " + limitBound(r.MaxSent) + " in one run"
+	}
+	if len(r.Private) > 0 {
+		text += ", also in your own network: " + strings.Join(prefixes(r.Private), ", ")
 	}
 	return text
 }

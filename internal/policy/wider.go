@@ -590,8 +590,17 @@ func (c *comparison) try(p pair, pr probe, path string) bool {
 	if w.Override != "" && slices.ContainsFunc(c.found, func(f found) bool { return f.by == by && f.Host == w.Host && f.Port == w.Port }) {
 		return true // what is wider without an override says it better
 	}
-	g := grounds{by: by, was: was, what: string(w.GitOp) + string(w.RefKind)}
+	g := grounds{by: by, was: was}
+	if w.GitOp != "" && pr.size == 0 {
+		if c.seen[g] {
+			return true // what is wider for every request says it better
+		}
+		g.what = string(w.GitOp)
+	}
 	if pr.size > 0 {
+		if slices.ContainsFunc(c.found, func(f found) bool { return f.Limit == limitRequest && f.Host == w.Host && f.Port == w.Port }) {
+			return true // the limit is for the place
+		}
 		g.kind = limits
 		w.Limit, w.LimitFrom, w.LimitTo = limitRequest, p.from.least(limitRequest), p.to.least(limitRequest)
 	}

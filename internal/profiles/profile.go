@@ -253,14 +253,14 @@ func (n Network) Set() policy.Set {
 		for _, m := range r.Methods {
 			rule.Methods = append(rule.Methods, string(m))
 		}
-		r.more(&rule)
+		r.Fill(&rule)
 		set.Rules = append(set.Rules, rule)
 	}
 	return set
 }
 
-// more fills in what few rules say.
-func (r Rule) more(rule *policy.Rule) {
+// Fill adds to what the gate takes all that few rules say.
+func (r Rule) Fill(rule *policy.Rule) {
 	rule.Scheme, rule.Protocol = string(r.Scheme), string(r.Protocol)
 	rule.MaxRequest, rule.MaxSent = int64(r.MaxRequest), int64(r.MaxSent)
 	if r.WebSocket != nil {
