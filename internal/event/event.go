@@ -72,6 +72,7 @@ type Git struct {
 	Repo string   `json:"repo"`
 	Op   string   `json:"op"`             // "fetch" or "push"
 	Refs []string `json:"refs,omitempty"` // of a push: "update refs/heads/main"
+	Flaw string   `json:"flaw,omitempty"` // why it is of no repository: "it breaks off"
 }
 
 // Cut ends text, or is the last of a list, of which the log holds only the beginning.

@@ -29,7 +29,7 @@ type Writer struct {
 	file *os.File
 	seq  uint64
 	line []byte // room for the next line
-	err  error // the first one: sticky
+	err  error  // the first one: sticky
 }
 
 var _ event.Sink = (*Writer)(nil)
@@ -105,7 +105,7 @@ func (w *Writer) write(e event.Event) error {
 		return err
 	}
 	w.line = line[:0]
-	if cap(line) > maxLine {
+	if cap(line) > keptLine {
 		w.line = nil
 	}
 	if _, err := w.file.Write(line); err != nil {
@@ -117,7 +117,7 @@ func (w *Writer) write(e event.Event) error {
 	return nil
 }
 
-const maxLine = 64 << 10 // bytes of the buffer that is kept for the next line
+const keptLine = 64 << 10 // bytes of the buffer that is kept for the next line
 
 // Fanout is a Sink: an event goes to the log first, then, in the log's order, to the others.
 type Fanout struct {

@@ -24,7 +24,7 @@ func gitEvent(r *policy.GitRequest) *event.Git {
 	if r == nil {
 		return nil
 	}
-	g := &event.Git{Repo: bounded(r.Repo, maxWord), Op: string(r.Op)}
+	g := &event.Git{Repo: bounded(r.Repo, maxWord), Op: string(r.Op), Flaw: bounded(r.Flaw, maxWord)}
 	for i, ref := range r.Refs {
 		if i == maxRefs {
 			g.Refs = append(g.Refs, event.Cut)

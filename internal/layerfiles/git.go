@@ -74,9 +74,9 @@ type git struct {
 	total    int64
 }
 
-// gitCommand is git with everything off that executes, reaches out, waits for a person or changes something. The person's own
+// GitCommand is git with everything off that executes, reaches out, waits for a person or changes something. The person's own
 // configuration is read, for safe.directory; the repository's can then name commands, and nothing runs them.
-func gitCommand(ctx context.Context, dir string, args ...string) (*exec.Cmd, error) {
+func GitCommand(ctx context.Context, dir string, args ...string) (*exec.Cmd, error) {
 	program, err := exec.LookPath("git")
 	if err != nil {
 		return nil, problem("install git", "reading a commit: %w", err)
@@ -119,7 +119,7 @@ func gitEnv(above string) []string {
 
 // layers runs the one process and asks it for one object after the other.
 func (g *git) layers(ctx context.Context) (memory, error) {
-	cmd, err := gitCommand(ctx, g.dir, "cat-file", "--batch")
+	cmd, err := GitCommand(ctx, g.dir, "cat-file", "--batch")
 	if err != nil {
 		return nil, err
 	}
@@ -328,7 +328,7 @@ func parseTree(data []byte, idLen int) ([]treeEntry, error) {
 // missing explains a ref that names no commit: in a shallow clone it may exist elsewhere.
 func (g *git) missing(ctx context.Context) error {
 	hint := "`git branch -a` and `git log` show what there is; `git fetch origin` gets what is new"
-	if cmd, err := gitCommand(ctx, g.dir, "rev-parse", "--is-shallow-repository"); err == nil {
+	if cmd, err := GitCommand(ctx, g.dir, "rev-parse", "--is-shallow-repository"); err == nil {
 		if out, err := cmd.Output(); err == nil && strings.TrimSpace(string(out)) == "true" {
 			hint = "this clone is shallow: have it fetch everything (actions/checkout: `fetch-depth: 0`), or run `git fetch origin main`"
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"math/rand/v2"
 	"net/url"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -224,7 +225,7 @@ func TestOriginRules(t *testing.T) {
 
 func TestRemotesWithoutRules(t *testing.T) {
 	for remote, want := range map[string]string{
-		"": "no remote", "git@github.com:acme/billing.git": "by ssh", "ssh://git@github.com/acme/billing": "by ssh", "/srv/git/billing.git": "by file", "../billing": "by file",
+		"": "no remote", "git@github:acme/billing.git": "cannot be named", "ssh://git@10.0.0.1/acme/billing": "cannot be named", "/srv/git/billing.git": "by file", "../billing": "by file",
 		"file:///srv/billing": "by file", "http://github.com/acme/billing": "by http", "git://github.com/a/b": "by git", "https://127.0.0.1/a/b": "cannot be named", "https://git/a/b": "cannot be named",
 		"https://github.com": "cannot be named", "https://github.com/": "cannot be named", "https://github.com/*": "cannot be named", "https://github.com/a/**": "cannot be named",
 		"https://*.github.com/a/b": "cannot be named", "https://github.com/a/../b": "cannot be named",
@@ -242,6 +243,19 @@ func TestRemotesWithoutRules(t *testing.T) {
 	}
 }
 
+// git inside rewrites addresses of ssh, so that their rules are those of the same repository by https.
+func TestRemotesBySSHAreFetchedFromByHTTPS(t *testing.T) {
+	want, _ := OriginRules(ParseRemote("https://github.com/acme/billing"))
+	for _, remote := range []string{
+		"git@github.com:acme/billing.git", "git@github.com:/acme/billing", "github.com:acme/billing.git", "ssh://git@github.com/acme/billing", "ssh://git@github.com:22/acme/billing.git/",
+		"ssh://github.com:2222/acme/billing", "git+ssh://git@github.com/acme/billing",
+	} {
+		if rules, problem := OriginRules(ParseRemote(remote)); problem != "" || !reflect.DeepEqual(rules, want) {
+			t.Errorf("%s: %+v %s", remote, rules, problem)
+		}
+	}
+}
+
 func TestOriginIsBoundToTheRepository(t *testing.T) {
 	in := inputs(t, strings.Replace(full, "[[network.rule]]", "[network]\nuse = [\"origin\"]\n\n[[network.rule]]", 1))
 	in.Host.Engine.CPUs = true
@@ -254,7 +268,7 @@ func TestOriginIsBoundToTheRepository(t *testing.T) {
 	if !slices.Contains(p.Binding.ListenTCP, 8443) || !slices.ContainsFunc(p.Binding.KnownHosts, func(h policy.Host) bool { return h.String() == "git.good.test" }) {
 		t.Errorf("listens on %v, knows %v", p.Binding.ListenTCP, p.Binding.KnownHosts)
 	}
-	in.Host.Remote = ParseRemote("git@github.com:acme/billing")
+	in.Host.Remote = ParseRemote("file:///srv/billing")
 	p = resolve(t, in)
 	if len(p.Binding.Rules) != 0 || len(p.Binding.Warnings) != 1 || !strings.Contains(p.Binding.Warnings[0], "git remote set-url") {
 		t.Errorf("%+v", p.Binding)

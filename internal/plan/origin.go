@@ -30,6 +30,11 @@ func (r Remote) String() string {
 	return host + r.Path
 }
 
+// ssh reports whether the remote is reached by ssh.
+func (r Remote) ssh() bool {
+	return r.Scheme == "ssh" || r.Scheme == "git+ssh" || r.Scheme == "ssh+git"
+}
+
 // ParseRemote reads the URL of a remote as git takes it: a URL, "git@host:path" or a path.
 func ParseRemote(s string) Remote {
 	if s == "" {
@@ -52,7 +57,7 @@ func shortRemote(s string) Remote {
 	if !ok || strings.Contains(host, "/") {
 		return Remote{Scheme: "file", Path: repoPath(s)}
 	}
-	return Remote{Scheme: "ssh", Host: host[strings.LastIndexByte(host, '@')+1:], Path: repoPath("/" + path)}
+	return Remote{Scheme: "ssh", Host: host[strings.LastIndexByte(host, '@')+1:], Path: repoPath("/" + strings.TrimLeft(path, "/"))}
 }
 
 func repoPath(p string) string {
@@ -70,12 +75,15 @@ func repoPath(p string) string {
 // list of refs, which a fetch gets as well: the push itself is a POST to git-receive-pack, which no rule here allows. The
 // batch API of LFS is left out, because the same POST asks for uploads.
 //
+// A remote that is reached by ssh is fetched from by https: git inside rewrites its address (workspace.Rewrites), and hosts
+// serve the same repositories under the same paths by both.
+//
 // A fetch changes nothing at the other end though it is a POST, so that what tiers ask of writing methods does not bind it.
 func OriginRules(r Remote) (rules []policy.Rule, problem string) {
 	switch {
 	case r == Remote{}:
 		return nil, `"origin" allows nothing: this repository has no remote of that name`
-	case r.Scheme != "https":
+	case r.Scheme != "https" && !r.ssh():
 		return nil, fmt.Sprintf(`"origin" allows nothing: the remote is reached by %s, and only https passes the boundary (git remote set-url origin https://…)`, clean(r.Scheme))
 	}
 	host, err := policy.ParsePattern(r.Host)
@@ -83,7 +91,7 @@ func OriginRules(r Remote) (rules []policy.Rule, problem string) {
 		return nil, fmt.Sprintf(`"origin" allows nothing: the remote's host %q cannot be named by a rule; give the remote a full host name`, r.Host)
 	}
 	port := r.Port
-	if port == 0 {
+	if port == 0 || r.ssh() {
 		port = 443
 	}
 	for _, kind := range []struct {

@@ -21,6 +21,7 @@ type GitRequest struct {
 	Repo string // like GitRule.Repo
 	Op   GitOp
 	Refs []RefUpdate // of a push, once its commands are read; nil while they are not, and for everything else
+	Flaw string      // why Repo is "", as in "it breaks off": then it is of no repository, and no rule about git allows it
 }
 
 // GitOp is what is done to a repository.
@@ -213,7 +214,7 @@ func (d *Decision) concludeGit(f gitFindings) {
 	default:
 		d.cause, d.Rule = byNoPush, originDefault
 	}
-	if f.allow == none && d.set.Default == Ask {
+	if f.allow == none && d.set.Default == Ask && d.request.Git.Flaw == "" { // what cannot be read, nobody can be asked about
 		d.Action = Ask
 	}
 }
@@ -246,6 +247,9 @@ func gitVerb(op GitOp) string {
 // none of them takes.
 func (d *Decision) pushReason() string {
 	r, why := d.request, ""
+	if r.Git.Flaw != "" {
+		return fmt.Sprintf("the push to %s is not judged, because it could be read in more than one way: %s", r.Host, r.Git.Flaw)
+	}
 	ofHost := d.set.gitRulesOf(r.Host)
 	if d.byGit {
 		why = ": " + d.set.pushFlaw(ofHost, r.Git)
@@ -285,7 +289,7 @@ func (s *Set) pushFlaw(ofHost []int, r *GitRequest) string {
 		case flaws[flawDeletes]:
 			return name + " would be deleted, and the rule does not say delete = true"
 		case flaws[flawForces]:
-			return name + " would be overwritten (the update is no fast-forward), and the rule does not say force = true"
+			return name + " would be overwritten (the update is no fast-forward, or the commits to tell are not in your repository), and the rule does not say force = true"
 		default:
 			return name + " is not among " + listed(patterns)
 		}

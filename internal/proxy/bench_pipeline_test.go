@@ -152,4 +152,3 @@ func readCanned(in *bufio.Reader) error {
 	_, err = in.Discard(len(body))
 	return err
 }
-

@@ -105,6 +105,8 @@ type exchange struct {
 	up       atomic.Int64
 	down     atomic.Int64
 	over     atomic.Pointer[refusal] // the limit at which the request was cut off
+
+	git *gitExchange // what it does to a repository; nil where it is no request of git's
 }
 
 // exchange judges r, which came for t, carries it out and records how that ended.
@@ -126,6 +128,7 @@ func (p *Proxy) exchange(w http.ResponseWriter, r *http.Request, t target) {
 	}
 	if no != nil {
 		x.status, x.reason = no.Status, no.Reason
+		x.refuseGit(r, no)
 		no.write(w, r)
 	}
 }
@@ -158,8 +161,8 @@ func (x *exchange) judge(req *http.Request) *refusal {
 	request := x.target.request()
 	request.Method, request.Path = x.method, pathOf(req)
 	request.MethodBy, request.PathBy = overrides(req)
+	request.Git = x.gitRequest(req) // first: it may unpack the body
 	request.WebSocket, request.Size = x.upgrade, req.ContentLength
-	request.Git = x.gitRequest(req)
 	d, err := x.proxy.gate.Check(req.Context(), request)
 	if err != nil {
 		no := unrecorded(x.target.host.String())

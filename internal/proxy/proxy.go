@@ -32,6 +32,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -76,6 +77,11 @@ type Config struct {
 	Events   event.Sink // fail-closed: an error denies what it was to record
 	Injector Injector   // nil injects nothing
 
+	// GitRules says that Gate has rules about git: then pushes are read, and what could be one and is not in git's own form
+	// is of no repository. Ancestry, unless nil, tells fast-forwards from other updates; without it none is one.
+	GitRules bool
+	Ancestry Ancestry
+
 	// The person's own routing. ExtraRoots is PEM of certificates that are trusted beside the system's; Fixed gives
 	// "ip:port" for hosts that are dialled there, without a look-up and without a check of the address. The server's
 	// certificate is verified for the host's name all the same.
@@ -107,6 +113,10 @@ type Proxy struct {
 	suggest  func(policy.Request) string
 	limits   limits
 
+	gitRules bool
+	ancestry Ancestry
+	gitHeld  atomic.Int64 // bytes
+
 	engine    *goproxy.ProxyHttpServer
 	transport *http.Transport
 	plain2    *http.Transport // HTTP/2 without TLS
@@ -137,6 +147,7 @@ func New(config Config) (*Proxy, error) {
 	p := &Proxy{
 		gate: config.Gate, events: config.Events, injector: config.Injector, canary: config.Canary,
 		suggest: config.Suggest, limits: usualLimits(),
+		gitRules: config.GitRules, ancestry: config.Ancestry,
 		dialer: dial, transport: newTransport(dial), plain2: newPlainHTTP2(dial), clientTLS: newClientTLS(config.CA),
 		conns: newRegistry(),
 	}

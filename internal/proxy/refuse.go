@@ -25,6 +25,22 @@ type refusal struct {
 	Reason string `json:"reason"`
 	ToDo   string `json:"what to do"`
 	Allow  string `json:"allow,omitempty"` // what the person would write to allow it
+
+	form *form // nil: JSON, or lines
+}
+
+// form is another shape of a refusal, for programs that show neither.
+type form struct {
+	status int
+	kind   string // its media type
+	body   []byte
+}
+
+// as gives the refusal another form; one without a body is none.
+func (r *refusal) as(status int, kind string, body []byte) {
+	if body != nil {
+		r.form = &form{status, kind, body}
+	}
 }
 
 // Values of the X-Agentbox header.
@@ -172,21 +188,29 @@ func (r refusal) write(w http.ResponseWriter, req *http.Request) {
 		r.writeGRPC(w)
 		return
 	}
-	plain := req != nil && prefersPlain(req.Header)
-	kind := "application/json"
-	if plain {
-		kind = "text/plain; charset=utf-8"
-	}
-	body := r.body(plain)
-	header.Set("Content-Type", kind)
-	header.Set("Content-Length", strconv.Itoa(len(body)))
+	shape := r.shape(req != nil && prefersPlain(req.Header))
+	header.Set("Content-Type", shape.kind)
+	header.Set("Content-Length", strconv.Itoa(len(shape.body)))
 	if a, ours := w.(*answer1); ours {
 		a.c.body.settle() // what lies ready of a refused request's body is nobody's any more
 	}
-	w.WriteHeader(r.Status)
+	w.WriteHeader(shape.status)
 	if req == nil || req.Method != http.MethodHead {
-		_, _ = w.Write(body)
+		_, _ = w.Write(shape.body)
 	}
+}
+
+const plainText = "text/plain; charset=utf-8"
+
+// shape is what is sent.
+func (r refusal) shape(plain bool) form {
+	switch {
+	case r.form != nil:
+		return *r.form
+	case plain:
+		return form{r.Status, plainText, r.body(true)}
+	}
+	return form{r.Status, "application/json", r.body(false)}
 }
 
 // writeGRPC answers with trailers only, as gRPC's clients want it.

@@ -190,6 +190,10 @@ func (p *Proxy) direct(conn net.Conn, port uint16, lookup func(netip.Addr) (poli
 		return
 	}
 	d := p.gate.Decide(t.request())
+	if t.port == portSSH && !d.Allowed() { // nobody is asked about HTTP where ssh is spoken
+		p.refuseSSH(conn, t)
+		return
+	}
 	if !opens(&d) {
 		d.Inspect = true
 	}

@@ -129,7 +129,7 @@ func (l *Log) group(e event.Event, r policy.Request, lookup bool) {
 func describe(r policy.Request) string {
 	parts := []string{"", r.Method, r.Path, r.MethodBy, r.PathBy, fmt.Sprint(r.WebSocket)}
 	if r.Git != nil {
-		parts = append(parts, string(r.Git.Op), r.Git.Repo)
+		parts = append(parts, string(r.Git.Op), r.Git.Repo, r.Git.Flaw)
 		for _, ref := range r.Git.Refs {
 			parts = append(parts, string(ref.Kind), ref.Name)
 		}

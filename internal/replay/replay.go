@@ -62,8 +62,8 @@ func gitRequest(g *event.Git) (*policy.GitRequest, error) {
 	if g == nil {
 		return nil, nil
 	}
-	out := &policy.GitRequest{Repo: g.Repo, Op: policy.GitOp(g.Op)}
-	if isCut(g.Repo) {
+	out := &policy.GitRequest{Repo: g.Repo, Op: policy.GitOp(g.Op), Flaw: g.Flaw}
+	if isCut(g.Repo) || isCut(g.Flaw) {
 		return nil, errCutWord
 	}
 	if out.Op != policy.GitFetch && out.Op != policy.GitPush {

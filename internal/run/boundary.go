@@ -36,7 +36,7 @@ type boundary struct {
 	serving sync.WaitGroup
 }
 
-func newBoundary(p plan.Plan, log Log, secrets Secrets, password Password, now time.Time) (*boundary, error) {
+func newBoundary(p plan.Plan, log Log, secrets Secrets, password Password, history proxy.Ancestry, now time.Time) (*boundary, error) {
 	b := &boundary{plan: p, canary: "canary-" + randomName() + ".invalid.test:443"}
 	var err error
 	if b.issuer, err = proxy.NewCA(now); err != nil {
@@ -49,7 +49,9 @@ func newBoundary(p plan.Plan, log Log, secrets Secrets, password Password, now t
 		return nil, err
 	}
 	b.proxy, err = proxy.New(proxy.Config{CA: b.issuer, Gate: b.gate, Events: b.gate, Injector: secrets,
-		ExtraRoots: out.roots, Fixed: out.fixed, Parent: out.parent, ClientCertificates: out.certificates, Private: network.Private, Canary: b.canary})
+		ExtraRoots: out.roots, Fixed: out.fixed, Parent: out.parent, ClientCertificates: out.certificates, Private: network.Private, Canary: b.canary,
+		GitRules: len(network.Git) > 0, Ancestry: history,
+		Suggest: func(r policy.Request) string { return plan.RuleFor(r, policy.Allow) }})
 	if err != nil {
 		return nil, err
 	}

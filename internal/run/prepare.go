@@ -27,7 +27,7 @@ const hostname = "agentbox"
 // prepare lays everything on the host that the container is made from. It makes no container.
 func (x *execution) prepare() (Spec, shimwire.Config, error) {
 	var err error
-	if x.boundary, err = newBoundary(x.Plan, x.Log, x.Secrets, x.Password, time.Now()); err != nil {
+	if x.boundary, err = newBoundary(x.Plan, x.Log, x.Secrets, x.Password, workspace.HistoryOf(x.Repo), time.Now()); err != nil {
 		return Spec{}, shimwire.Config{}, err
 	}
 	files, err := x.Plan.Files(x.Secrets.Placeholder)
@@ -69,7 +69,7 @@ func (x *execution) rootOptions(files []plan.File) rootfs.Options {
 	}
 	if id, err := workspace.Identity(x.Repo, x.Configs); err != nil {
 		x.Warn("reading your git identity: " + err.Error())
-	} else if len(id) > 0 {
+	} else if id = append(id, workspace.Rewrites(gitHosts(x.Plan))...); len(id) > 0 {
 		o.Files = append(o.Files, rootfs.File{Path: filepath.Join(u.Home, ".gitconfig"), Content: id})
 	}
 	if x.Plan.Grants.Isolation.Runtime == "gvisor" {

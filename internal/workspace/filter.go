@@ -65,7 +65,7 @@ func filterEntry(e entry) (entry, bool) {
 	}
 	var ok bool
 	if e.section == "url" {
-		if e.sub, ok = cleanURL(e.sub); !ok {
+		if e.sub, ok = cleanURL(e.sub); !ok || bySSH(e.sub) {
 			return e, false
 		}
 	} else if strings.Contains(e.sub, "://") {
@@ -75,6 +75,16 @@ func filterEntry(e entry) (entry, bool) {
 		return e, false
 	}
 	return e, true
+}
+
+// bySSH reports whether a URL, or the beginning of one, leads over ssh, which no way leads out by.
+func bySSH(url string) bool {
+	scheme, _, isURL := strings.Cut(url, "://")
+	if !isURL {
+		host, _, short := strings.Cut(url, ":")
+		return short && !strings.Contains(host, "/")
+	}
+	return strings.Contains(strings.ToLower(scheme), "ssh")
 }
 
 // cleanURL is s without user-info, query and fragment when s is a URL (an ssh user stays, it is not a secret), and s

@@ -9,7 +9,6 @@ import (
 	"log"
 	"net"
 	"net/http"
-	"net/http/cgi"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -33,6 +32,7 @@ const (
 type site struct {
 	*box
 	secure, plain *httptest.Server
+	forms         // in which bodies came to its git server
 }
 
 func newSite(t *testing.T) *site {
@@ -82,10 +82,7 @@ func (s *site) handler() http.Handler {
 	mux.HandleFunc("/down", down)
 	mux.HandleFunc("/up", up)
 	mux.Handle("/echo", websocket.Handler(func(c *websocket.Conn) { _, _ = io.Copy(c, c) }))
-	mux.Handle("/git/", &cgi.Handler{
-		Path: "/usr/bin/env", Args: []string{"git", "http-backend"}, Root: "/git", Dir: s.repo,
-		Env: []string{"GIT_PROJECT_ROOT=" + filepath.Dir(s.repo), "GIT_HTTP_EXPORT_ALL=1"},
-	})
+	mux.Handle("/git/", s.backend())
 	return mux
 }
 
