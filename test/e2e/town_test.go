@@ -57,6 +57,9 @@ func newTown(t *testing.T, handlers map[string]http.Handler) *town {
 	t.Helper()
 	w := &town{box: newBox(t), roots: newAuthority(t), handlers: map[string]http.Handler{}, routes: map[string]string{}}
 	w.plain = w.server()
+	w.plain.Config.Protocols = new(http.Protocols)
+	w.plain.Config.Protocols.SetHTTP1(true)
+	w.plain.Config.Protocols.SetUnencryptedHTTP2(true)
 	w.plain.Start()
 	w.secure = w.server()
 	w.secure.EnableHTTP2 = true
