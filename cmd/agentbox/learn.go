@@ -41,7 +41,7 @@ where they do not belong, and what the log holds only in part.
 profile; "repo", .agentbox/NAME.toml, which everybody who uses it is asked to trust. Named sets are proposed for the last two.
 
 Exit codes: 0 written, or there is nothing to learn; 1 there is something, and it was not written, or a failure; 2 usage.`,
-		Example: "  agentbox learn x7k2\n  agentbox learn x7k2 --into repo --accept",
+		Example: "  agentbox learn x7k2\n  agentbox learn x7k2 --profile billing --into repo --accept",
 		Args:    exactly(1, "one run"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !slices.Contains(intos, o.into) {
