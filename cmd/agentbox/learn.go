@@ -65,6 +65,7 @@ var intos = []string{"grants", "user", "repo"}
 // lesson is a proposal with where it would go, and what it comes to there.
 type lesson struct {
 	info     session.Info
+	log      *replay.Log
 	profile  string
 	proposal learn.Proposal
 	file     lessonFile
@@ -109,7 +110,7 @@ func (a *app) study(ctx context.Context, o learnOptions) (lesson, error) {
 	if info.Repo != repo.Root {
 		return lesson{}, &usageError{fmt.Errorf("run %s was in %s, and this is %s", info.ID, info.Repo, repo.Root), "cd " + quoteWord(info.Repo)}
 	}
-	l := lesson{info: info, profile: cmp.Or(o.profile, info.Profile)}
+	l := lesson{info: info, log: log, profile: cmp.Or(o.profile, info.Profile)}
 	d, layers, err := a.decided(l.profile, repo.Root)
 	if err != nil {
 		return l, err
