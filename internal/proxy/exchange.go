@@ -301,8 +301,8 @@ func (x *exchange) checkAnswer(resp *http.Response) error {
 
 // answer passes the server's answer on, as it comes. An error means that one of the two broke off.
 func (x *exchange) answer(w http.ResponseWriter, req *http.Request, resp *http.Response) error {
-	bodiless := resp.Body == http.NoBody && resp.ContentLength <= 0
-	if bodiless && req.Method != http.MethodHead && resp.StatusCode != http.StatusNotModified && resp.StatusCode != http.StatusNoContent {
+	bodiless := resp.ContentLength == 0 || resp.Body == http.NoBody
+	if resp.ContentLength == 0 && req.Method != http.MethodHead && resp.StatusCode != http.StatusNotModified && resp.StatusCode != http.StatusNoContent {
 		resp.Header["Content-Length"] = []string{"0"}
 	}
 	if x.upgrade {

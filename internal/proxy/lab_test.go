@@ -406,7 +406,7 @@ func (l *lab) connect(authority string) net.Conn {
 	if _, err := io.WriteString(conn, "CONNECT "+authority+" HTTP/1.1\r\nHost: "+authority+"\r\n\r\n"); err != nil {
 		l.t.Fatal(err)
 	}
-	br := bufio.NewReader(conn)
+	br := bufio.NewReader(&dribble{conn, 1}) // what the server says first is left where it is
 	resp, err := http.ReadResponse(br, &http.Request{Method: http.MethodConnect})
 	if err != nil {
 		l.t.Fatal(err)
