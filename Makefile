@@ -12,7 +12,7 @@ ACTIONLINT := go tool -n -modfile=tools/actionlint.mod actionlint
 PLAIN    := CGO_ENABLED=0 GOFLAGS="-buildvcs=false -trimpath"
 export GOFLAGS := -buildvcs=false
 
-.PHONY: help build shim quickstart test e2e bench conformance soak lint fmt generate schema man completions clean need-go
+.PHONY: help build shim quickstart test e2e registries bench conformance soak lint fmt generate schema man completions clean need-go
 
 help: ## say what each target does
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ test: build ## run every test, with the race detector, as an unprivileged user (
 e2e: build ## run only the end-to-end tests
 	hack/prepare-tests
 	hack/test --race ./test/e2e/...
+
+registries: build ## fetch a package from the real npm, Go and Debian registries, through the sandbox (needs the network)
+	hack/check-registries
 
 bench: build ## measure speed, size and the proxy, beside podman, srt, goproxy, mitmproxy and squid
 	hack/bench

@@ -19,6 +19,7 @@ require (
 	github.com/zalando/go-keyring v0.2.8
 	go.podman.io/common v0.67.1
 	golang.org/x/net v0.62.0
+	google.golang.org/grpc v1.72.2
 	golang.org/x/sys v0.49.0
 	golang.org/x/term v0.47.0
 	google.golang.org/grpc v1.72.2

@@ -301,15 +301,15 @@ func (x *exchange) checkAnswer(resp *http.Response) error {
 
 // answer passes the server's answer on, as it comes. An error means that one of the two broke off.
 func (x *exchange) answer(w http.ResponseWriter, req *http.Request, resp *http.Response) error {
-	bodiless := resp.ContentLength == 0 || resp.Body == http.NoBody
-	if resp.ContentLength == 0 && req.Method != http.MethodHead && resp.StatusCode != http.StatusNotModified && resp.StatusCode != http.StatusNoContent {
+	a, ours := w.(*answer1)
+	bodiless := resp.ContentLength == 0 || resp.Body == http.NoBody // HTTP/2's is another empty body
+	if ours && bodiless && req.Method != http.MethodHead && resp.StatusCode != http.StatusNotModified && resp.StatusCode != http.StatusNoContent {
 		resp.Header["Content-Length"] = []string{"0"}
 	}
 	if x.upgrade {
 		// The client may have gone on as if its upgrade were granted, so the connection must not be used on.
 		resp.Header["Connection"] = []string{"close"}
 	}
-	a, ours := w.(*answer1)
 	if ours {
 		a.header, a.trailer = resp.Header, resp.Trailer
 	} else {

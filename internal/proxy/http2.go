@@ -101,7 +101,13 @@ type brokenRules struct {
 	told map[string]bool
 }
 
+// tooLate is data for a stream that has ended: what was on its way when the answer came.
+const tooLate = "stream_STREAM_CLOSED_closed"
+
 func (b *brokenRules) count(what string) {
+	if what == tooLate {
+		return
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.told[what] || len(b.told) >= maxToldErrors {

@@ -110,7 +110,7 @@ func echo(c *websocket.Conn) {
 
 // What clients say of the protocol that they spoke where they offer HTTP/2.
 const (
-	curlSays  = "1.1"
-	httpxSays = "HTTP/1.1"
-	javaSays  = "HTTP_1_1"
+	curlSays  = "2"
+	httpxSays = "HTTP/2"
+	javaSays  = "HTTP_2"
 )

@@ -23,6 +23,7 @@ type live struct {
 	b      *box
 	cmd    *exec.Cmd
 	pipe   io.ReadCloser
+	input  io.WriteCloser // nil is none
 	out    *bufio.Reader
 	errors strings.Builder
 }
@@ -38,7 +39,22 @@ func (b *box) start(script string, flags ...string) *live {
 // launch starts agentbox and does not wait.
 func (b *box) launch(args ...string) *live {
 	b.t.Helper()
+	return (&live{b: b, cmd: b.command(args...)}).launch()
+}
+
+// launchWithInput leaves its standard input open.
+func (b *box) launchWithInput(args ...string) *live {
+	b.t.Helper()
 	l := &live{b: b, cmd: b.command(args...)}
+	var err error
+	l.input, err = l.cmd.StdinPipe()
+	must(b.t, err)
+	return l.launch()
+}
+
+func (l *live) launch() *live {
+	b := l.b
+	b.t.Helper()
 	var err error
 	l.pipe, err = l.cmd.StdoutPipe()
 	must(b.t, err)

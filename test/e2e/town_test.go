@@ -38,6 +38,9 @@ type town struct {
 	plain    *httptest.Server
 
 	routes map[string]string // by host, the address that it leads to
+	rules  string            // of the profile
+
+	certificates map[string]func(*town) (*tls.Certificate, error) // bad ones, by name
 
 	mu     sync.Mutex
 	seen   []visit
@@ -54,6 +57,9 @@ func newTown(t *testing.T, handlers map[string]http.Handler) *town {
 	t.Helper()
 	w := &town{box: newBox(t), roots: newAuthority(t), handlers: map[string]http.Handler{}, routes: map[string]string{}}
 	w.plain = w.server()
+	w.plain.Config.Protocols = new(http.Protocols)
+	w.plain.Config.Protocols.SetHTTP1(true)
+	w.plain.Config.Protocols.SetUnencryptedHTTP2(true)
 	w.plain.Start()
 	w.secure = w.server()
 	w.secure.EnableHTTP2 = true
@@ -99,6 +105,7 @@ func (w *town) writeRoutes() {
 // lets writes the profile "town": any command, and these rules.
 func (w *town) lets(rules string) {
 	w.t.Helper()
+	w.rules = rules
 	w.profile("town", "version = 1\nextends = \"shell\"\n"+rules)
 }
 
@@ -132,6 +139,9 @@ func (w *town) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error)
 	w.mu.Lock()
 	w.named = append(w.named, hello.ServerName)
 	w.mu.Unlock()
+	if bad := w.certificates[hello.ServerName]; bad != nil {
+		return bad(w)
+	}
 	return w.roots.issue(hello.ServerName, time.Now().Add(time.Hour))
 }
 
@@ -189,6 +199,13 @@ func newAuthority(t *testing.T) *authority {
 	return &authority{t, cert, key, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})}
 }
 
+// itself gives a certificate for a name that nobody else signed.
+func (a *authority) itself(name string) (*tls.Certificate, error) {
+	draft := &x509.Certificate{SerialNumber: big.NewInt(2), DNSNames: []string{name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, draft, draft, a.key.Public(), a.key)
+	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: a.key}, err
+}
+
 // issue gives a certificate for a name, until a time.
 func (a *authority) issue(name string, until time.Time) (*tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -205,12 +222,12 @@ func (a *authority) issue(name string, until time.Time) (*tls.Certificate, error
 	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, nil
 }
 
-// refusals are the denials of the latest run, as "kind host:port".
+// refusals are the denials of the latest run, as "kind host:port reason".
 func (w *town) refusals() (out []string) {
 	w.t.Helper()
 	for _, e := range w.events() {
 		if e.Decision == event.Deny {
-			out = append(out, fmt.Sprintf("%s %s:%d", e.Kind, e.Host, e.Port))
+			out = append(out, fmt.Sprintf("%s %s:%d %s", e.Kind, e.Host, e.Port, e.Reason))
 		}
 	}
 	return out

@@ -10,6 +10,7 @@ import re
 import socket
 import ssl
 import sys
+import time
 
 PROXY = ("127.0.0.1", 3128)
 WAIT = 30
@@ -89,4 +90,7 @@ def carry_out(attempt):
 
 
 for one in json.load(open(sys.argv[1])):
+    start = time.monotonic()
     print(" ".join(carry_out(one)), flush=True)
+    if time.monotonic() - start > 10:
+        print(f"{one} took {time.monotonic() - start:.0f} s", file=sys.stderr)
