@@ -38,7 +38,12 @@ func (b *box) start(script string, flags ...string) *live {
 // launch starts agentbox and does not wait.
 func (b *box) launch(args ...string) *live {
 	b.t.Helper()
-	l := &live{b: b, cmd: b.command(args...)}
+	return b.launchCommand(b.command(args...))
+}
+
+func (b *box) launchCommand(cmd *exec.Cmd) *live {
+	b.t.Helper()
+	l := &live{b: b, cmd: cmd}
 	var err error
 	l.pipe, err = l.cmd.StdoutPipe()
 	must(b.t, err)
