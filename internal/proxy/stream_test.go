@@ -16,7 +16,6 @@ import (
 	"agentbox/internal/event"
 )
 
-
 // script is a server on a bare socket: it is given each connection, and what came on it.
 func script(t testing.TB, serve func(conn net.Conn, br *bufio.Reader)) string {
 	t.Helper()
