@@ -304,6 +304,14 @@ func (g rawOnly) Decide(r policy.Request) policy.Decision {
 	return policy.Denied("default", "no rule allows that")
 }
 
+func (g rawOnly) Check(ctx context.Context, r policy.Request) (policy.Decision, error) {
+	if r.Scheme != policy.TCP || g.hosts[r.Host.String()] != policy.Allow {
+		return g.Gate.Check(ctx, r)
+	}
+	e := event.Event{Kind: event.NetRequest, Decision: event.Allow, Host: r.Host.String(), Port: r.Port, Via: r.Via}
+	return policy.Decision{Action: policy.Allow, Rule: "test.toml:9"}, g.Gate.(event.Sink).Emit(e)
+}
+
 // noNames is a resolver that must not be asked.
 type noNames struct{ t testing.TB }
 

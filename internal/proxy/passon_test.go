@@ -80,6 +80,29 @@ func TestRawConnections(t *testing.T) {
 	}
 }
 
+// A rule says which connections are passed on, and every other one of the same host is judged as before.
+func TestRawConnectionsByRule(t *testing.T) {
+	addr := script(t, func(conn net.Conn, _ *bufio.Reader) { _, _ = io.WriteString(conn, "SSH-2.0-x\r\n") })
+	tcp := rule(t, policy.Allow, "good.test", true, 22)
+	tcp.Protocol = policy.TCP
+	l := newLabOf(t, nil, []policy.Rule{tcp, rule(t, policy.Allow, "x.wild.test", true, 22)}, func(c *Config) {
+		c.Gate = c.Gate.(rawOnly).Gate
+		c.Fixed[mustHost(t, "good.test")] = addr
+	})
+	conn := l.connect("good.test:22")
+	if got := l.sayOn(conn, ""); got != "SSH-2.0-x\r\n" {
+		t.Errorf("got %q", got)
+	}
+	_ = conn.Close()
+	if answer := l.say(connectLine("good.test:443")); statusOf(answer) != "403 Forbidden" {
+		t.Errorf("got %q", answer)
+	}
+	if answer := l.say("GET http://good.test:22/ HTTP/1.1\r\nHost: good.test:22\r\nConnection: close\r\n\r\n"); statusOf(answer) != "403 Forbidden" {
+		t.Errorf("HTTP: got %q", answer)
+	}
+	l.only(4)
+}
+
 // One half that is closed leaves the other open, and every byte arrives.
 func TestRawHalfClose(t *testing.T) {
 	const size = 8 << 20

@@ -43,8 +43,8 @@ func script(t testing.TB, serve func(conn net.Conn, br *bufio.Reader)) string {
 	return li.Addr().String()
 }
 
-// answering is a script that answers every head with the same bytes, and tells how many it got.
-func answering(t testing.TB, got chan<- string, answer string) string {
+// sameAnswer is a script that answers every head with the same bytes, and tells how many it got.
+func sameAnswer(t testing.TB, got chan<- string, answer string) string {
 	return script(t, func(conn net.Conn, br *bufio.Reader) {
 		for {
 			req, err := http.ReadRequest(br)
@@ -265,7 +265,7 @@ func TestVanishedClientEndsItsRequest(t *testing.T) {
 
 // Early hints and other announcements end here, on either way to the server.
 func TestAnnouncementsEndHere(t *testing.T) {
-	l := newLab(t, nil, plainAt(t, answering(t, nil, "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")))
+	l := newLab(t, nil, plainAt(t, sameAnswer(t, nil, "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")))
 	conn := l.connect("plain.test:80")
 	br := bufio.NewReader(conn)
 	for range 3 {
