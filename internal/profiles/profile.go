@@ -230,7 +230,13 @@ type FloorNetwork struct {
 
 // Config is the person's own configuration, config.toml.
 type Config struct {
-	Upstream Upstream `toml:"upstream"`
+	Upstream  Upstream  `toml:"upstream"`
+	Approvals Approvals `toml:"approvals"`
+}
+
+// Approvals is how the person is asked.
+type Approvals struct {
+	Timeout Duration `toml:"timeout"` // how long a question waits for its answer; 0: as long as nobody says otherwise
 }
 
 // Upstream is the person's own way to servers.
