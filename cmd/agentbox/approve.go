@@ -105,8 +105,11 @@ func (a *app) answer(ctx context.Context, id string, choose func(waiting) (appro
 	if err != nil {
 		return err
 	}
-	o := approval.Outcome{Answer: approval.Answer{Scope: scope, By: approval.BySocket}}
-	a.say("%s: %s", strings.TrimSuffix(o.String(), " from another terminal"), q.What())
+	done := map[approval.Scope]string{approval.Once: "allowed once", approval.Run: "allowed for the run", approval.Always: "allowed always", approval.Deny: "denied"}
+	if reason != "" {
+		reason = " (" + reason + ")"
+	}
+	a.say("%s: %s%s", done[scope], q.What(), reason)
 	return nil
 }
 
