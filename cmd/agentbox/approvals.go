@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 	"sync"
+	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -83,18 +85,24 @@ func (a *app) liveSessions(args []string) ([]session.Info, error) {
 	return live, err
 }
 
-// questions gives those of the runs. A run that does not answer is in the error; the others are given all the same.
+// questions gives those of the runs. A run that does not answer is in the error; the others are given all the same. One
+// that is about to start, or to end, asks nothing.
 func questions(ctx context.Context, infos []session.Info) ([]waiting, error) {
 	out, errs := []waiting{}, []error{}
 	for _, i := range infos {
 		open, err := pending(ctx, i)
-		errs = append(errs, err)
+		if !deaf(err) {
+			errs = append(errs, err)
+		}
 		for _, q := range open {
 			out = append(out, waiting{Run: i.ID, Profile: i.Profile, Repo: i.Repo, Question: q, info: i})
 		}
 	}
 	return out, errors.Join(errs...)
 }
+
+// deaf reports that nobody listens at a run's control socket.
+func deaf(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) }
 
 func pending(ctx context.Context, i session.Info) ([]approval.Question, error) {
 	var open []approval.Question
@@ -159,7 +167,7 @@ func (a *app) watchApprovals(ctx context.Context, args []string, asJSON bool) er
 	if err != nil {
 		return err
 	}
-	w := &approvalWatch{app: a, json: asJSON, seen: map[string]bool{}}
+	w := &approvalWatch{app: a, json: asJSON, followed: map[string]bool{}}
 	if len(args) == 1 {
 		return w.follow(ctx, infos[0])
 	}
@@ -169,10 +177,12 @@ func (a *app) watchApprovals(ctx context.Context, args []string, asJSON bool) er
 	defer all.Wait()
 	for {
 		for _, i := range infos {
-			if !w.seen[i.ID] {
-				w.seen[i.ID] = true
+			if w.begin(i.ID) {
 				all.Go(func() {
-					if err := w.follow(ctx, i); err != nil {
+					switch err := w.follow(ctx, i); {
+					case deaf(err):
+						w.again(i.ID)
+					case err != nil:
 						a.say("%s", err)
 					}
 				})
@@ -193,9 +203,25 @@ func (a *app) watchApprovals(ctx context.Context, args []string, asJSON bool) er
 type approvalWatch struct {
 	*app
 	json bool
-	seen map[string]bool
 
-	mu sync.Mutex
+	mu       sync.Mutex
+	followed map[string]bool // runs
+}
+
+// begin reports whether a run is to be followed from now on.
+func (w *approvalWatch) begin(id string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	begins := !w.followed[id]
+	w.followed[id] = true
+	return begins
+}
+
+// again lets a run be tried again.
+func (w *approvalWatch) again(id string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.followed, id)
 }
 
 func (w *approvalWatch) follow(ctx context.Context, i session.Info) error {

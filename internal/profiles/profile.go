@@ -93,6 +93,7 @@ type Rule struct {
 	Origin  string               `toml:"-"` // "built-in/claude.toml:12"
 	Set     Name                 `toml:"-"` // the named set that it came from, or ""
 	Model   bool                 `toml:"-"` // that set is a model's API
+	Granted bool                 `toml:"-"` // the person allowed it in this repository
 	Action  Action               `toml:"action,required"`
 	Host    policy.Pattern       `toml:"host,required"`
 	Ports   []Port               `toml:"ports"`
