@@ -102,7 +102,9 @@ func questions(ctx context.Context, infos []session.Info) ([]waiting, error) {
 }
 
 // deaf reports that nobody listens at a run's control socket.
-func deaf(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) }
+func deaf(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)
+}
 
 func pending(ctx context.Context, i session.Info) ([]approval.Question, error) {
 	var open []approval.Question

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -131,14 +132,15 @@ func tightest(q approval.Question) (trust.Rule, error) {
 	no := func(why string) (trust.Rule, error) {
 		return trust.Rule{}, &session.Problem{Err: fmt.Errorf("allowing it always: %s", why), Hint: "--run allows it until the run ends"}
 	}
-	r := trust.Rule{Host: q.Host, Ports: []uint16{q.Port}}
+	r := trust.Rule{Host: q.Host, Ports: []uint16{q.Port}, Scheme: q.Scheme}
 	switch {
 	case strings.HasPrefix(q.Rule, policyFile):
 		return no("the organisation wants a person asked each time (" + q.Rule + ")")
 	case q.Git != "":
 		return no("what git may do with a repository is said by [[git]] in a profile")
 	case q.Scheme == policy.TCP:
-		return no(`a raw connection is allowed by a rule with protocol = "tcp" in a profile of yours`)
+		r.Scheme, r.Protocol = "", policy.TCP
+		return r, nil
 	case q.Method == "" && q.Path == "":
 		return r, nil
 	}
@@ -146,6 +148,6 @@ func tightest(q approval.Question) (trust.Rule, error) {
 	if !ok {
 		return no("no rule can name its path: " + policy.PathFlaw(q.Path))
 	}
-	r.Methods, r.Paths = []string{q.Method}, []string{path.String()}
+	r.Methods, r.Paths, r.WebSocket = []string{q.Method}, []string{path.String()}, strconv.FormatBool(q.WebSocket)
 	return r, nil
 }

@@ -3,6 +3,7 @@ package gate
 import (
 	"container/list"
 	"errors"
+	"strings"
 	"sync"
 
 	"agentbox/internal/event"
@@ -24,9 +25,12 @@ type refusals struct {
 
 // likeness is what refusals that are alike have in common.
 type likeness struct {
-	kind                                  event.Kind
-	host, method, path, rule, reason, via string
-	port                                  uint16
+	kind                                                            event.Kind
+	host, method, path, rule, reason, via, scheme, methodBy, pathBy string
+	git                                                             string // what it does to a repository
+	port                                                            uint16
+	websocket                                                       bool
+	size                                                            int64
 }
 
 // refusal is one that was recorded, and those like it since.
@@ -48,7 +52,12 @@ func repeatable(e event.Event) bool {
 }
 
 func likenessOf(e event.Event) likeness {
-	return likeness{kind: e.Kind, host: e.Host, method: e.Method, path: e.Path, rule: e.Rule, reason: e.Reason, via: e.Via, port: e.Port}
+	like := likeness{kind: e.Kind, host: e.Host, method: e.Method, path: e.Path, rule: e.Rule, reason: e.Reason, via: e.Via, scheme: e.Scheme,
+		methodBy: e.MethodBy, pathBy: e.PathBy, port: e.Port, websocket: e.WebSocket, size: e.Size}
+	if e.Git != nil {
+		like.git = strings.Join(append([]string{e.Git.Op, e.Git.Repo}, e.Git.Refs...), "\x00")
+	}
+	return like
 }
 
 // add records a refusal, or counts it. The first of a kind is in the log before anybody hears of it, so the log is

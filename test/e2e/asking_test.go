@@ -116,7 +116,7 @@ func TestAnswersThatLast(t *testing.T) {
 			s.agentbox("approve", s.waits(1)[0].ID, "--run").exits(0)
 			l.expect("twice-2")
 			r := s.agentbox("approve", s.waits(1)[0].ID, "--always").exits(0)
-			for _, want := range []string{"config/agentbox/repos/", "[[network.rule]]\naction = \"allow\"\nhost = \"" + secureHost + "\"\nports = [443]\nmethods = [\"POST\"]\npaths = [\"/a%2Ab\"]\n"} {
+			for _, want := range []string{"config/agentbox/repos/", "[[network.rule]]\naction = \"allow\"\nhost = \"" + secureHost + "\"\nports = [443]\nmethods = [\"POST\"]\npaths = [\"/a%2Ab\"]\nscheme = \"https\"\nwebsocket = false\n"} {
 				if !strings.Contains(r.out, want) {
 					t.Errorf("it does not show %q:\n%s", want, r.out)
 				}
