@@ -351,9 +351,11 @@ func TestWhatNeverPrompts(t *testing.T) {
 		verb.Method = strings.Repeat("X", maxVerb+1)
 		override := post(t, "evil.test", "/")
 		override.PathBy = "the header X-Original-URL"
-		push := post(t, "evil.test", "/")
+		other := post(t, "evil.test", "/")
+	other.MethodBy = "the header X-HTTP-Method-Override"
+	push := post(t, "evil.test", "/")
 		push.Git = &policy.GitRequest{Repo: "a/b", Op: policy.GitPush, Refs: []policy.RefUpdate{{Name: "refs/heads/" + strings.Repeat("x", maxAsked), Kind: policy.RefCreate}}}
-		for _, r := range []policy.Request{post(t, "never.test", "/"), post(t, "metadata.google.internal", "/"), {Port: 443}, long, verb, override, push} {
+		for _, r := range []policy.Request{post(t, "never.test", "/"), post(t, "metadata.google.internal", "/"), {Port: 443}, long, verb, override, other, push} {
 			if d, _ := g.Check(t.Context(), r); d.Action != policy.Deny {
 				t.Errorf("%.40v: %+v", r, d)
 			}
