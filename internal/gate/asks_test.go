@@ -353,8 +353,8 @@ func TestWhatNeverPrompts(t *testing.T) {
 		override := post(t, "evil.test", "/")
 		override.PathBy = "the header X-Original-URL"
 		other := post(t, "evil.test", "/")
-	other.MethodBy = "the header X-HTTP-Method-Override"
-	push := post(t, "evil.test", "/")
+		other.MethodBy = "the header X-HTTP-Method-Override"
+		push := post(t, "evil.test", "/")
 		push.Git = &policy.GitRequest{Repo: "a/b", Op: policy.GitPush, Refs: []policy.RefUpdate{{Name: "refs/heads/" + strings.Repeat("x", maxAsked), Kind: policy.RefCreate}}}
 		for _, r := range []policy.Request{post(t, "never.test", "/"), post(t, "metadata.google.internal", "/"), {Port: 443}, long, verb, override, other, push} {
 			if d, _ := g.Check(t.Context(), r); d.Action != policy.Deny {
