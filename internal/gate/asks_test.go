@@ -345,18 +345,24 @@ func TestFiveHundredAlikeAreOneQuestion(t *testing.T) {
 // What no person may allow is no question: a rule that denies, metadata, a limit that is reached, what can't be shown.
 func TestWhatNeverPrompts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g, _ := asking(t, &memory{})
+		log := &memory{}
+		g, _ := asking(t, log)
 		long := post(t, "evil.test", "/"+strings.Repeat("x", maxAsked))
 		verb := post(t, "evil.test", "/")
 		verb.Method = strings.Repeat("X", maxVerb+1)
 		override := post(t, "evil.test", "/")
 		override.PathBy = "the header X-Original-URL"
+		other := post(t, "evil.test", "/")
+		other.MethodBy = "the header X-HTTP-Method-Override"
 		push := post(t, "evil.test", "/")
 		push.Git = &policy.GitRequest{Repo: "a/b", Op: policy.GitPush, Refs: []policy.RefUpdate{{Name: "refs/heads/" + strings.Repeat("x", maxAsked), Kind: policy.RefCreate}}}
-		for _, r := range []policy.Request{post(t, "never.test", "/"), post(t, "metadata.google.internal", "/"), {Port: 443}, long, verb, override, push} {
+		for _, r := range []policy.Request{post(t, "never.test", "/"), post(t, "metadata.google.internal", "/"), {Port: 443}, long, verb, override, other, push} {
 			if d, _ := g.Check(t.Context(), r); d.Action != policy.Deny {
 				t.Errorf("%.40v: %+v", r, d)
 			}
+		}
+		if events := kinds(log.all()); strings.Contains(events, string(event.ApprovalAsked)) {
+			t.Errorf("a person was asked: %s", events)
 		}
 		d := policy.Decision{Action: policy.Ask, MaxRequest: 10, MaxSent: 100}
 		g.Send(post(t, "evil.test", "/").Host, 100, 100)

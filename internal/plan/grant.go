@@ -165,7 +165,7 @@ func rules(in []profiles.Rule) []policy.Rule {
 			rule.Methods, methods = converted(methods, r.Methods, func(m profiles.Method) string { return string(m) })
 		}
 		r.Fill(&rule)
-		if r.Granted {
+		if r.Granted && rule.Action == policy.Allow {
 			rule.By = policy.ByPerson
 		}
 		out = append(out, rule)
@@ -177,7 +177,9 @@ func rules(in []profiles.Rule) []policy.Rule {
 func floorRules(in []profiles.Rule) []policy.Rule {
 	out := rules(in)
 	for i := range out {
-		out[i].By = policy.ByOrganisation
+		if out[i].Action == policy.Ask {
+			out[i].By = policy.ByOrganisation
+		}
 	}
 	return out
 }

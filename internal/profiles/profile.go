@@ -279,6 +279,9 @@ func (n Network) Set() policy.Set {
 			rule.Methods = append(rule.Methods, string(m))
 		}
 		r.Fill(&rule)
+		if r.Granted && rule.Action == policy.Allow {
+			rule.By = policy.ByPerson
+		}
 		set.Rules = append(set.Rules, rule)
 	}
 	return set

@@ -15,8 +15,8 @@ import (
 	"agentbox/internal/event"
 )
 
-// asked is a question as `agentbox approvals --json` prints it.
-type asked struct {
+// waiting is a question as `agentbox approvals --json` prints it.
+type waiting struct {
 	ID, Run, Host, Method, Path, Rule string
 	Waiters                           int
 }
@@ -35,13 +35,13 @@ func newAskingSite(t *testing.T, limit string) *site {
 	return s
 }
 
-func (b *box) questions() []asked {
+func (b *box) questions() []waiting {
 	b.t.Helper()
-	return decodeJSON[[]asked](b.agentbox("approvals", "--json").exits(0))
+	return decodeJSON[[]waiting](b.agentbox("approvals", "--json").exits(0))
 }
 
 // waits waits until so many questions wait, and gives them.
-func (b *box) waits(n int) []asked {
+func (b *box) waits(n int) []waiting {
 	b.t.Helper()
 	deadline := time.Now().Add(time.Minute)
 	for {
@@ -88,7 +88,7 @@ func TestAHeldRequestIsApprovedFromAnotherTerminal(t *testing.T) {
 		t.Error("it is the same question")
 	}
 	s.agentbox("deny", again.ID, "--reason", "use the \x1b[31mmirror").exits(0).says("denied: POST " + secureHost + "/held (use the \\u001b[31mmirror)")
-	l.expect("use the \\u001b[31mmirror").expect("over-2")
+	l.expect("a person was asked and denied it: use the").expect("over-2")
 	l.ends(0)
 	events := s.events()
 	if n := len(ofKind(events, event.ApprovalAsked)); n != 2 {
@@ -158,7 +158,7 @@ func TestWhoWatchesCanBeAsked(t *testing.T) {
 	s := newAskingSite(t, "5m")
 	cmd := s.command("run", "ask", "-q", "--", "sh", "-c", "echo ready; until [ -e go ]; do sleep 0.05; done; "+post("/held"))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	run := s.launchCommand(cmd)
+	run := (&live{b: s.box, cmd: cmd}).launch()
 	run.line("ready")
 	watch := s.command("approvals", "--watch")
 	said, err := watch.StderrPipe()
@@ -259,8 +259,10 @@ func TestTheAgentCannotRedrawTheQuestion(t *testing.T) {
 // A flood is no way to wear a person down: what is alike is one question, what is not is bounded.
 func TestAFloodOfQuestions(t *testing.T) {
 	s := newAskingSite(t, "5m")
-	l := s.terminal("run", "ask", "-q", "--", "sh", "-c", `seq 500 | xargs -P 200 -I{} curl -sS -m 100 -o /dev/null -w '%{http_code}\n' -d x https://`+secureHost+`/alike >codes; echo alike-$((1+1)); read x
-seq 500 | xargs -P 500 -I{} curl -sS -m 100 -o /dev/null -w '%{http_code}\n' -d x https://`+secureHost+`/{} >codes; echo each-$((1+1))`)
+	flood := func(path string) string {
+		return "curl -sS -Z --parallel-max 250 -m 200 -o /dev/null -w '%{http_code}\\n' -d x 'https://" + secureHost + path + "' >codes; "
+	}
+	l := s.terminal("run", "ask", "-q", "--", "sh", "-c", flood("/alike?[1-500]")+"echo alike-$((1+1)); read x; "+flood("/[1-500]")+"echo each-$((1+1))")
 	deadline := time.Now().Add(time.Minute)
 	q := s.waits(1)[0]
 	for q.Waiters < 200 && time.Now().Before(deadline) {
