@@ -12,7 +12,7 @@ ACTIONLINT := go tool -n -modfile=tools/actionlint.mod actionlint
 PLAIN    := CGO_ENABLED=0 GOFLAGS="-buildvcs=false -trimpath"
 export GOFLAGS := -buildvcs=false
 
-.PHONY: help build shim quickstart test e2e registries bench lint fmt generate schema man completions clean need-go
+.PHONY: help build shim quickstart test e2e registries bench conformance soak lint fmt generate schema man completions clean need-go
 
 help: ## say what each target does
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,8 +37,15 @@ e2e: build ## run only the end-to-end tests
 registries: build ## fetch a package from the real npm, Go and Debian registries, through the sandbox (needs the network)
 	hack/check-registries
 
-bench: build ## measure speed and size, paired with podman's and srt's
+bench: build ## measure speed, size and the proxy, beside podman, srt, goproxy, mitmproxy and squid
 	hack/bench
+
+conformance: need-go ## hold the proxy against h2spec and the cases of Autobahn's WebSocket suite
+	$(PLAIN) go test -count=1 -v -run 'TestHTTP2$$' ./test/conformance
+	$(PLAIN) go test -count=1 ./test/conformance
+
+soak: shim ## send a million requests of every kind through one proxy process, and see that nothing grows
+	$(PLAIN) go run ./test/soak $(SOAK)
 
 lint: shim ## check formatting, go vet, golangci-lint, the shell scripts, and the workflow that docs/CI.md offers
 	@unformatted=$$(gofmt -l $$(git -c safe.directory='*' ls-files -co --exclude-standard '*.go')); \

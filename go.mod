@@ -22,6 +22,7 @@ require (
 	google.golang.org/grpc v1.72.2
 	golang.org/x/sys v0.49.0
 	golang.org/x/term v0.47.0
+	google.golang.org/grpc v1.72.2
 	gopkg.in/yaml.v3 v3.0.1
 )
 

@@ -47,7 +47,7 @@ func (a *app) execute(ctx context.Context, c call) error {
 	if err != nil {
 		return errors.Join(in.explain(err), discard(s, err))
 	}
-	w.installed = shim
+	w.installed, w.config = shim, c.config
 	defer w.engine.Close()
 	return a.carryOut(ctx, c.runOptions, c.paths, w, s, in)
 }
@@ -84,14 +84,14 @@ func discard(s *session.Session, because error) error {
 // carryOut runs a decided run, with its log, its secrets and its control socket.
 func (a *app) carryOut(ctx context.Context, o runOptions, paths session.Paths, w work, s *session.Session, in *interrupts) (err error) {
 	began := time.Now()
-	j := &job{app: a, work: w, session: s, quiet: o.quiet, stops: make(chan run.Stop, 4), began: began}
+	j := &job{app: a, work: w, session: s, places: paths, quiet: o.quiet, stops: make(chan run.Stop, 4), began: began}
 	j.tidied = make(chan error, 1)
 	go func() { j.tidied <- tidy(ctx, paths, w.engine) }()
 	if err := j.open(ctx, paths); err != nil {
 		j.shut()
 		return errors.Join(&run.Failure{Code: run.CodeFailed, Text: err.Error(), Hint: hintOf(err)}, discard(s, err))
 	}
-	out, err := run.Run(ctx, j.params(in))
+	out, err := j.runAndAsk(ctx, in)
 	if err != nil {
 		err = in.explain(err)
 		out.Code, _ = classify(err)
@@ -112,6 +112,17 @@ func (a *app) carryOut(ctx context.Context, o runOptions, paths session.Paths, w
 	return exitCode(out.Code)
 }
 
+// runAndAsk runs it, and asks as long as it lasts.
+func (j *job) runAndAsk(ctx context.Context, in *interrupts) (run.Outcome, error) {
+	p := j.params(in)
+	asked, end := context.WithCancel(ctx)
+	asking, wait := j.asking(asked)
+	defer wait()
+	defer end()
+	p.Asking = asking
+	return run.Run(ctx, p)
+}
+
 // clear removes the container's root. Where Podman was told by its own configuration to mount more into containers, it
 // made mount points there that belong to a subordinate uid, which only the user namespace can remove.
 func (j *job) clear(ctx context.Context) {
@@ -130,7 +141,10 @@ func (j *job) clear(ctx context.Context) {
 type job struct {
 	*app
 	work
+	person
 	session *session.Session
+	places  session.Paths
+	screen  screen
 	quiet   bool
 	stops   chan run.Stop
 	began   time.Time
@@ -255,17 +269,22 @@ type runLog struct {
 func (l runLog) Failed() <-chan struct{} { return l.log.Failed() }
 
 func (j *job) params(in *interrupts) run.Params {
-	j.term = j.terminal()
+	var agentIn io.Reader = j.in
+	var agentOut, agentErr io.Writer = j.out, j.err
+	if j.term = j.terminal(); j.term == nil {
+		agentIn, agentOut, agentErr = j.screen.in(j.in), j.screen.out(j.out), j.screen.out(j.err)
+	}
 	return run.Params{
 		ID: j.session.Meta.ID, Plan: j.plan, Repo: j.ground.repo, Survey: j.ground.survey, Configs: j.ground.configs,
 		Dir: j.session.RuntimeDir, Shim: j.shim, Seccomp: j.seccomp(), Sockets: j.ground.sockets,
 		Runtime: checked{j.engine}, Log: runLog{j.fanout, j.log}, Secrets: j.broker, Password: j.password,
-		In: j.in, Out: j.out, Err: j.err, Terminal: j.term, Signals: in.forwarded, Stops: j.stops,
+		In: agentIn, Out: agentOut, Err: agentErr, Terminal: j.term, Signals: in.forwarded, Stops: j.stops,
 		Warn:    func(text string) { j.say("warning: %s", printable(text)) },
 		Removed: func() { j.closeEngine() },
 		Ready: func() {
 			j.warnOfPlan()
 			j.warnOfSecrets()
+			j.tellAsking()
 			j.running.Store(true)
 			in.forward()
 			debug.SetGCPercent(gcPercent)
@@ -315,7 +334,7 @@ func (j *job) warnOfSecrets() {
 // Status and Stop are what other terminals ask of this run.
 func (j *job) Status() session.Status {
 	allowed, refused, _, _ := j.tally.Totals()
-	s := session.Status{State: "starting", Allowed: int64(allowed), Denied: int64(refused)}
+	s := session.Status{State: "starting", Allowed: int64(allowed), Denied: int64(refused), Waiting: len(j.Pending())}
 	switch {
 	case j.stopping.Load():
 		s.State = "stopping"

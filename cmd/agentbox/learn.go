@@ -41,7 +41,7 @@ where they do not belong, and what the log holds only in part.
 profile; "repo", .agentbox/NAME.toml, which everybody who uses it is asked to trust. Named sets are proposed for the last two.
 
 Exit codes: 0 written, or there is nothing to learn; 1 there is something, and it was not written, or a failure; 2 usage.`,
-		Example: "  agentbox learn x7k2\n  agentbox learn x7k2 --into repo --accept",
+		Example: "  agentbox learn x7k2\n  agentbox learn x7k2 --profile billing --into repo --accept",
 		Args:    exactly(1, "one run"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !slices.Contains(intos, o.into) {
@@ -65,6 +65,7 @@ var intos = []string{"grants", "user", "repo"}
 // lesson is a proposal with where it would go, and what it comes to there.
 type lesson struct {
 	info     session.Info
+	log      *replay.Log
 	profile  string
 	proposal learn.Proposal
 	file     lessonFile
@@ -109,7 +110,7 @@ func (a *app) study(ctx context.Context, o learnOptions) (lesson, error) {
 	if info.Repo != repo.Root {
 		return lesson{}, &usageError{fmt.Errorf("run %s was in %s, and this is %s", info.ID, info.Repo, repo.Root), "cd " + quoteWord(info.Repo)}
 	}
-	l := lesson{info: info, profile: cmp.Or(o.profile, info.Profile)}
+	l := lesson{info: info, log: log, profile: cmp.Or(o.profile, info.Profile)}
 	d, layers, err := a.decided(l.profile, repo.Root)
 	if err != nil {
 		return l, err

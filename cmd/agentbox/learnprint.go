@@ -26,6 +26,7 @@ func (l lesson) explain(w io.Writer) {
 		explainRule(&b, r)
 	}
 	explainLeft(&b, "not learned:", p.Left)
+	explainAsides(&b, asideRows(slices.Concat(l.log.Unknown, l.log.Unsettled)))
 	explainNames(&b, p.Names)
 	for _, s := range []struct {
 		title string
@@ -98,6 +99,16 @@ func explainLeft(b *strings.Builder, title string, left []learn.Left) {
 	}
 }
 
+// explainAsides says what no rule is made of: what the log holds in part, and what rules do not settle.
+func explainAsides(b *strings.Builder, rows []asideRow) {
+	if len(rows) > 0 {
+		fmt.Fprintln(b, "no rule is made of:")
+	}
+	listLines(b, len(rows), func(i int) string {
+		return timesOf(rows[i].Count, rows[i].text()+": "+printable(rows[i].Reason))
+	})
+}
+
 // explainNames gives a command for each name that was asked for and no more.
 func explainNames(b *strings.Builder, names []learn.Left) {
 	if len(names) == 0 {
@@ -133,6 +144,7 @@ type learned struct {
 	Changes []plan.Change `json:"changes"` // what the change allows, all of it
 	Left    []asideRow    `json:"left"`    // what is not learned, and why
 	Names   []asideRow    `json:"names"`   // looked up, and no request is known
+	Asides  []asideRow    `json:"asides"`  // what no rule is made of: known only in part, or not for rules to settle
 }
 
 type learnedRule struct {
@@ -156,6 +168,7 @@ func (l lesson) report(written bool) learned {
 	out := learned{
 		Run: l.info.ID, Profile: l.profile, File: name, Written: written, Rules: []learnedRule{}, Sets: []learnedSet{},
 		Changes: append([]plan.Change{}, l.changes...), Left: leftRows(l.proposal.Left), Names: leftRows(l.proposal.Names),
+		Asides: asideRows(slices.Concat(l.log.Unknown, l.log.Unsettled)),
 	}
 	if !l.proposal.Empty() {
 		out.Diff = l.diff()

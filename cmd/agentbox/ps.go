@@ -17,7 +17,7 @@ func newPs(a *app) *cobra.Command {
 	var asJSON, all bool
 	cmd := &cobra.Command{
 		Use: "ps", Short: "List the runs",
-		Long:    "Lists the runs that live; with --all the ended ones too.\n\nExit codes: 0 fine, 1 a run's record can't be read, 2 usage.",
+		Long:    "Lists the runs that live; with --all the ended ones too. WAITING is how many questions wait for you: agentbox approvals.\n\nExit codes: 0 fine, 1 a run's record can't be read, 2 usage.",
 		Example: "  agentbox ps\n  agentbox ps --all --json",
 		Args:    exactly(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -92,21 +92,22 @@ func (a *app) printRows(rows []row) error {
 		return nil
 	}
 	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "RUN\tPROFILE\tSTATE\tAGE\tALLOWED\tREFUSED\tREPO")
+	fmt.Fprintln(w, "RUN\tPROFILE\tSTATE\tAGE\tALLOWED\tREFUSED\tWAITING\tREPO")
 	for _, r := range rows {
 		var state string
-		allowed, refused := "-", "-"
+		allowed, refused, waiting := "-", "-", "-"
 		switch {
 		case r.End != nil:
 			state = fmt.Sprintf("exit %d", r.End.ExitCode)
 		case r.Status != nil:
 			state, allowed, refused = r.Status.State, fmt.Sprint(r.Status.Allowed), fmt.Sprint(r.Status.Denied)
+			waiting = fmt.Sprint(r.Status.Waiting)
 		case r.Live:
 			state = "no answer"
 		default:
 			state = session.Died
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.ID, r.Profile, state, age(time.Since(r.Started)), allowed, refused, printable(r.Repo))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.ID, r.Profile, state, age(time.Since(r.Started)), allowed, refused, waiting, printable(r.Repo))
 	}
 	return w.Flush()
 }

@@ -33,7 +33,7 @@ rule, what it is now. What can't be judged again is listed too, with the reason.
 beginning; the run may have ended or not. Nothing is run, asked or reached.
 
 Exit codes: 0 nothing changes, 1 something changes, or the run, its log or the profile can't be read, 2 usage.`,
-		Example: "  agentbox replay x7k2\n  agentbox replay x7k2 --profile review --json",
+		Example: "  agentbox replay x7k2\n  agentbox replay x7k2 --profile billing --json",
 		Args:    exactly(1, "one run"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.run = args[0]

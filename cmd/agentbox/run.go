@@ -231,6 +231,7 @@ type work struct {
 	plan   plan.Plan
 	ground ground
 	engine *podman.Engine
+	config profiles.Config
 
 	installed func() (path string, err error) // waits for the shim on disk
 }

@@ -39,7 +39,7 @@ func TestHelpHasExamplesThatRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := &app{getenv: func(string) string { return "" }}
-	for _, verb := range []*cobra.Command{newCheck(a), newManifest(a), newWhy(a), newDiffPlan(a), newProfileList(a), newProfileShow(a)} {
+	for _, verb := range []*cobra.Command{newCheck(a), newManifest(a), newWhy(a), newDiffPlan(a), newReplay(a), newLearn(a), newProfileList(a), newProfileShow(a)} {
 		if !strings.Contains(verb.Long, "Exit codes: ") {
 			t.Errorf("the help of %s does not tell its exit codes", verb.Name())
 		}

@@ -21,6 +21,9 @@ const (
 	NetRefused  Kind = "net.refused"  // a connection that never became a request: wrong SNI, not TLS, a bad CONNECT
 	DNSRefused  Kind = "dns.refused"  // a name that may not be looked up was asked for
 
+	ApprovalAsked    Kind = "approval.asked"    // a request waits for a person's answer; detail: the question's id
+	ApprovalAnswered Kind = "approval.answered" // how that ended: decision, and in detail by whom and how far it reaches
+
 	CredentialUse     Kind = "credential.use"     // a placeholder was swapped for the real value
 	CredentialRefused Kind = "credential.refused" // a placeholder was seen where it may not go, or its source failed
 )

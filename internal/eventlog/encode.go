@@ -14,7 +14,7 @@ import (
 // escaped, so an agent's bytes cannot end the line. Events of the network are by far the most, and are written
 // without reflection; what only rare ones hold is left to encoding/json.
 func appendLine(b []byte, e event.Event) ([]byte, error) {
-	if year := e.Time.Year(); e.ExitCode != nil || len(e.Detail) > 0 || e.Time.Location() != time.UTC || year < 0 || year > 9999 {
+	if year := e.Time.Year(); e.ExitCode != nil || len(e.Detail) > 0 || e.Git != nil || e.Time.Location() != time.UTC || year < 0 || year > 9999 {
 		return appendAny(b, e)
 	}
 	b = strconv.AppendUint(append(b, `{"seq":`...), e.Seq, 10)
@@ -37,6 +37,13 @@ func appendLine(b []byte, e event.Event) ([]byte, error) {
 	}
 	b = appendString(b, `,"via":`, e.Via)
 	b = appendString(b, `,"credential":`, e.Credential)
+	b = appendString(b, `,"scheme":`, e.Scheme)
+	if e.WebSocket {
+		b = append(b, `,"websocket":true`...)
+	}
+	b = appendNumber(b, `,"size":`, e.Size)
+	b = appendString(b, `,"method_by":`, e.MethodBy)
+	b = appendString(b, `,"path_by":`, e.PathBy)
 	return append(b, '}', '\n'), nil
 }
 

@@ -21,6 +21,8 @@ func fillFields(t *testing.T, text string, each func(event.Event)) {
 			case time.Time:
 			case *int:
 				field.Set(reflect.ValueOf(&one))
+			case *event.Git:
+				field.Set(reflect.ValueOf(&event.Git{Repo: text, Op: "push", Refs: []string{text}}))
 			case map[string]string:
 				field.Set(reflect.ValueOf(map[string]string{"b": text, "a": text}))
 			default:
@@ -29,6 +31,8 @@ func fillFields(t *testing.T, text string, each func(event.Event)) {
 					field.SetInt(-12)
 				case field.CanUint():
 					field.SetUint(34)
+				case field.Kind() == reflect.Bool:
+					field.SetBool(true)
 				case field.Kind() == reflect.String:
 					field.SetString(text)
 				default:

@@ -112,6 +112,12 @@ func TestReadPushRefuses(t *testing.T) {
 	}
 }
 
+func TestASignedPushIsToldApart(t *testing.T) {
+	if _, _, err := ReadPush(strings.NewReader(hostilePushes["a certificate"]), nil); !errors.Is(err, ErrSigned) {
+		t.Error(err)
+	}
+}
+
 func TestReadPushIsBounded(t *testing.T) {
 	many := &strings.Builder{}
 	for i := range MaxCommands + 1 {
@@ -119,6 +125,13 @@ func TestReadPushIsBounded(t *testing.T) {
 	}
 	if _, _, err := ReadPush(io.MultiReader(strings.NewReader(many.String()), endless{}), nil); !errors.Is(err, ErrTooBig) {
 		t.Errorf("%d commands: %v", MaxCommands+1, err)
+	}
+	long := &strings.Builder{}
+	for i := range 2 * MaxPush / 900 {
+		long.WriteString(line("%s %s refs/x/%d%s", zero, one, i, strings.Repeat("x", 800)))
+	}
+	if _, taken, err := ReadPush(strings.NewReader(long.String()+flushPacket), nil); !errors.Is(err, ErrTooBig) || len(taken) > MaxPush {
+		t.Errorf("%d bytes of commands: %d were taken, %v", long.Len(), len(taken), err)
 	}
 	for name, start := range map[string]string{
 		"shallow lines": "", "options": line("%s %s refs/heads/x\x00push-options", zero, one) + flushPacket,

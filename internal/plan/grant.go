@@ -165,7 +165,21 @@ func rules(in []profiles.Rule) []policy.Rule {
 			rule.Methods, methods = converted(methods, r.Methods, func(m profiles.Method) string { return string(m) })
 		}
 		r.Fill(&rule)
+		if r.Granted && rule.Action == policy.Allow {
+			rule.By = policy.ByPerson
+		}
 		out = append(out, rule)
+	}
+	return out
+}
+
+// floorRules are those of the organisation.
+func floorRules(in []profiles.Rule) []policy.Rule {
+	out := rules(in)
+	for i := range out {
+		if out[i].Action == policy.Ask {
+			out[i].By = policy.ByOrganisation
+		}
 	}
 	return out
 }
@@ -312,7 +326,7 @@ func (b *grantBuilder) organisation(f profiles.Floors) {
 			g.Workspace.Hide = append(slices.Clone(g.Workspace.Hide), pattern)
 		}
 	}
-	g.Network.Rules = append(g.Network.Rules, rules(f.Network.Rules)...)
+	g.Network.Rules = append(g.Network.Rules, floorRules(f.Network.Rules)...)
 	b.only(f)
 }
 

@@ -42,6 +42,7 @@ func (t *page) network(p Plan) {
 		t.set(name, sets[name])
 	}
 	t.git(p.Grants)
+	t.asking(p, set)
 	if len(p.Binding.Rules) > 0 {
 		t.line(false, "", "%s %s · fetch only", originSet, clean(p.Binding.Remote))
 	}

@@ -57,6 +57,13 @@ func Denied(rule, reason string) Decision {
 	return Decision{Action: Deny, Rule: rule, text: reason}
 }
 
+// Answered is what becomes of a decision to ask, by the answer of a person or for want of one: the grounds stay, and
+// reason is one plain sentence. What is allowed so is inspected, but for what nobody can look into.
+func (d Decision) Answered(a Action, reason string) Decision {
+	d.Action, d.Inspect, d.cause, d.text = a, a == Allow && d.request.Scheme != TCP, byText, reason
+	return d
+}
+
 // Allowed reports whether the request may be made.
 func (d Decision) Allowed() bool { return d.Action == Allow }
 

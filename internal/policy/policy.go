@@ -46,7 +46,16 @@ type Rule struct {
 	MaxRequest int64          `json:"max_request,omitempty"` // bytes of the body of one request; 0: no limit
 	MaxSent    int64          `json:"max_sent,omitempty"`    // bytes sent to each host in one run, whatever the request; 0: no limit
 	Private    []netip.Prefix `json:"private,omitempty"`     // addresses that are not public and that the hosts may lead to
+
+	By string `json:"by,omitempty"` // ByPerson, ByOrganisation; "": neither of both in a way that matters
 }
+
+// Values of Rule.By. What a person allows in one repository is an answer that is given before it is asked for: it goes
+// before rules that ask, but for those of the organisation, which wants a person asked each time.
+const (
+	ByPerson       = "person"
+	ByOrganisation = "organisation"
+)
 
 // Values of Rule.WebSocket.
 const (

@@ -101,6 +101,12 @@ func (r random) richRule() Rule {
 	if r.IntN(4) == 0 {
 		rule.Private = some(r, 2, r.prefix)
 	}
+	switch {
+	case rule.Action == Allow:
+		rule.By = pick(r, "", "", ByPerson)
+	case rule.Action == Ask:
+		rule.By = pick(r, "", "", ByOrganisation)
+	}
 	return rule
 }
 

@@ -144,6 +144,10 @@ func (d *Decision) concludeRules(f *findings) {
 	case f.ask != none:
 		d.Action = Ask
 		d.rest(byRule, f.ask)
+		if at := d.set.answer(d.request); at != none {
+			d.Action, d.Inspect = Allow, true
+			d.rest(byRule, at)
+		}
 	case f.allow != none:
 		rule := &d.set.Rules[f.allow]
 		d.Action, d.Inspect = Allow, rule.Inspect || f.inspect || f.git.host != none || !rule.kinds().has(kindsOf("https"))
@@ -157,6 +161,35 @@ func (d *Decision) concludeRules(f *findings) {
 			d.Action, d.Inspect = d.set.Default, d.set.Default == Allow
 		}
 	}
+}
+
+// answer gives the rule in which the person answered a request that rules ask about.
+func (s *Set) answer(r Request) int {
+	var buf [maxPath]byte
+	q, _ := ask(r, buf[:0])
+	at := none
+	for i := range s.Rules {
+		rule := &s.Rules[i]
+		switch {
+		case rule.By == "" || !rule.takesPlace(r) || !rule.speaksOf(q):
+		case rule.By == ByOrganisation && rule.Action == Ask:
+			return none
+		case rule.By == ByPerson && rule.Action == Allow:
+			at = first(at, i)
+		}
+	}
+	return at
+}
+
+// speaksOf is speaks, for requests and for connections that are passed on as they are.
+func (r *Rule) speaksOf(q question) bool {
+	switch role := r.roleInTCP(); {
+	case q.tcp:
+		return role != tcpSilent
+	case r.Protocol != "":
+		return false
+	}
+	return r.speaks(q)
 }
 
 // limit says how much may be sent, and denies a request whose body is larger.

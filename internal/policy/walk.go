@@ -105,9 +105,9 @@ func (w *walk) mask() masks {
 	return m
 }
 
-// said is the same for rules of one action with the same paths.
+// said is the same for rules of one action, of the same weight, with the same paths.
 func (r Rule) said() string {
-	said := []string{string(r.Action)}
+	said := []string{string(r.Action), r.By}
 	for _, p := range r.Paths {
 		said = append(said, p.text)
 	}
@@ -131,9 +131,11 @@ func (w *walk) settled(set []uint64) bool {
 // sameUnlimited reports whether the rules without paths say the same on both sides.
 func sameUnlimited(a, b []Rule) bool {
 	for _, action := range []Action{Deny, Ask, Allow} {
-		says := func(r Rule) bool { return r.Action == action && len(r.Paths) == 0 }
-		if slices.ContainsFunc(a, says) != slices.ContainsFunc(b, says) {
-			return false
+		for _, by := range []string{"", ByPerson, ByOrganisation} {
+			says := func(r Rule) bool { return r.Action == action && r.By == by && len(r.Paths) == 0 }
+			if slices.ContainsFunc(a, says) != slices.ContainsFunc(b, says) {
+				return false
+			}
 		}
 	}
 	return true
@@ -385,11 +387,22 @@ func (v visit) key() string {
 // verdict gives the rule that is heard about a path that ends here, none for the default, and how generous it is.
 func (j *judged) verdict(set []uint64) (rule, generosity int) {
 	heard := map[Action]int{}
+	answer, bound := none, false
 	for i, r := range j.Rules {
-		speaks := len(r.Paths) == 0 || slices.ContainsFunc(j.spans[i], func(s span) bool { return has(set, s.end) })
-		if old, had := heard[r.Action]; speaks && (!had || r.Action == Allow && narrower(r, j.Rules[old])) {
+		if len(r.Paths) > 0 && !slices.ContainsFunc(j.spans[i], func(s span) bool { return has(set, s.end) }) {
+			continue
+		}
+		if old, had := heard[r.Action]; !had || r.Action == Allow && narrower(r, j.Rules[old]) {
 			heard[r.Action] = i
 		}
+		bound = bound || r.Action == Ask && r.By == ByOrganisation
+		if r.Action == Allow && r.By == ByPerson {
+			answer = first(answer, i)
+		}
+	}
+	if answer != none && !bound { // like Set.answer
+		delete(heard, Ask)
+		heard[Allow] = answer
 	}
 	for _, action := range []Action{Deny, Ask, Allow} {
 		if i, ok := heard[action]; ok {

@@ -110,7 +110,7 @@ func sameSets(a, b Set) bool {
 
 // sameRules reports whether two rules say the same of every request.
 func sameRules(a, b Rule) bool {
-	return a.Action == b.Action && a.Host == b.Host && a.Inspect == b.Inspect &&
+	return a.Action == b.Action && a.Host == b.Host && a.Inspect == b.Inspect && a.By == b.By &&
 		slices.Equal(a.Ports, b.Ports) && slices.Equal(a.Methods, b.Methods) && slices.Equal(a.Paths, b.Paths) &&
 		a.Scheme == b.Scheme && a.WebSocket == b.WebSocket && a.Protocol == b.Protocol &&
 		a.MaxRequest == b.MaxRequest && a.MaxSent == b.MaxSent && slices.Equal(a.Private, b.Private)
@@ -557,8 +557,9 @@ func bestOf(rules []Rule, otherwise Action) int {
 	for _, r := range rules {
 		best = max(best, r.Action.generosity())
 	}
+	answers := slices.ContainsFunc(rules, func(r Rule) bool { return r.Action == Allow && r.By == ByPerson })
 	for _, r := range rules {
-		if len(r.Paths) == 0 && (r.Action == Deny || r.Action == Ask) {
+		if len(r.Paths) == 0 && (r.Action == Deny || r.Action == Ask && !answers) {
 			best = min(best, r.Action.generosity())
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"agentbox/internal/policy"
 )
@@ -136,7 +137,13 @@ func (d *document) checkConfig(c *Config) {
 		d.value(at("proxy_password"), "empty-source", passwordHint, "upstream.proxy_password does not say where the password is")
 	}
 	d.checkCertificates(u.ClientCertificates)
+	if t := c.Approvals.Timeout; time.Duration(t) > maxQuestion {
+		d.value([]string{"approvals", "timeout"}, "bad-value", `write "24h" or less`, "%s is too long for a program to wait", t)
+	}
 }
+
+// maxQuestion is the longest that a question may wait for its answer.
+const maxQuestion = 24 * time.Hour
 
 func (d *document) checkCertificates(list []ClientCertificate) {
 	seen := map[policy.Host]bool{}

@@ -120,5 +120,7 @@ func docs() map[string]doc {
 		"ClientCertificate.hosts":     {"the hosts that it is shown to, and no others", `["api.corp.example"]`},
 		"ClientCertificate.cert":      {"a PEM file with the certificate and those that lead to its authority", `"~/certs/ann.pem"`},
 		"ClientCertificate.key":       {"a PEM file with its key, that nobody but you can read", `"~/certs/ann.key"`},
+		"Config.approvals":            {"how you are asked about requests", ""},
+		"Approvals.timeout":           {"how long a question waits before the answer is no", `"10m"`},
 	}
 }

@@ -325,7 +325,9 @@ func (l *loader) place(p *Profile) {
 			set(list.items, i)
 		}
 	}
-	each(len(p.Network.Rules), func(n []*node, i int) { p.Network.Rules[i].Origin = origin(n, i) }, "network", "rule")
+	each(len(p.Network.Rules), func(n []*node, i int) {
+		p.Network.Rules[i].Origin, p.Network.Rules[i].Granted = origin(n, i), n[i].src.level == Grants
+	}, "network", "rule")
 	each(len(p.Credentials), func(n []*node, i int) { p.Credentials[i].Origin = origin(n, i) }, "credential")
 	each(len(p.Servers), func(n []*node, i int) { p.Servers[i].Origin = origin(n, i) }, "mcp")
 	each(len(p.Git), func(n []*node, i int) { p.Git[i].Origin = origin(n, i) }, "git")

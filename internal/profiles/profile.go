@@ -93,6 +93,7 @@ type Rule struct {
 	Origin  string               `toml:"-"` // "built-in/claude.toml:12"
 	Set     Name                 `toml:"-"` // the named set that it came from, or ""
 	Model   bool                 `toml:"-"` // that set is a model's API
+	Granted bool                 `toml:"-"` // the person allowed it in this repository
 	Action  Action               `toml:"action,required"`
 	Host    policy.Pattern       `toml:"host,required"`
 	Ports   []Port               `toml:"ports"`
@@ -230,7 +231,13 @@ type FloorNetwork struct {
 
 // Config is the person's own configuration, config.toml.
 type Config struct {
-	Upstream Upstream `toml:"upstream"`
+	Upstream  Upstream  `toml:"upstream"`
+	Approvals Approvals `toml:"approvals"`
+}
+
+// Approvals is how the person is asked.
+type Approvals struct {
+	Timeout Duration `toml:"timeout"` // how long a question waits for its answer; 0: as long as nobody says otherwise
 }
 
 // Upstream is the person's own way to servers.
@@ -272,6 +279,9 @@ func (n Network) Set() policy.Set {
 			rule.Methods = append(rule.Methods, string(m))
 		}
 		r.Fill(&rule)
+		if r.Granted && rule.Action == policy.Allow {
+			rule.By = policy.ByPerson
+		}
 		set.Rules = append(set.Rules, rule)
 	}
 	return set

@@ -353,6 +353,7 @@ func TestFamiliesTakeTurns(t *testing.T) {
 type runner struct {
 	takes map[string]time.Duration
 	fails map[string]bool
+	deaf  bool // to being called off
 
 	mu     sync.Mutex
 	began  map[string]time.Duration
@@ -377,9 +378,13 @@ func (r *runner) connect(ctx context.Context, to netip.AddrPort) (net.Conn, erro
 	r.mu.Unlock()
 	timer := time.NewTimer(r.takes[name])
 	defer timer.Stop()
+	done := ctx.Done()
+	if r.deaf {
+		done = nil
+	}
 	select {
 	case <-timer.C:
-	case <-ctx.Done():
+	case <-done:
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.called++
@@ -445,6 +450,17 @@ func TestTheFirstAddressThatAnswersWins(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Who comes second in the same moment is closed, not left open.
+func TestTheSecondConnectionIsClosed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &runner{deaf: true, takes: map[string]time.Duration{"1.1.1.1": 2 * stagger, "1.1.1.2": 2 * stagger}, began: map[string]time.Duration{}, start: time.Now()}
+		to := []netip.AddrPort{netip.MustParseAddrPort("1.1.1.1:1"), netip.MustParseAddrPort("1.1.1.2:1")}
+		if conn, err := race(t.Context(), to, r.connect); err != nil || conn.(*tracked).name != "1.1.1.1" || r.open != 1 || len(r.began) != 2 {
+			t.Errorf("got %v, %v with %d open of %v", conn, err, r.open, r.began)
+		}
+	})
 }
 
 func TestARaceThatIsCalledOffLeavesNothing(t *testing.T) {

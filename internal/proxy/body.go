@@ -121,7 +121,6 @@ func (b *body) readSize() error {
 	}
 	digits, ok := strings.CutSuffix(string(line), "\r\n")
 	digits, _, _ = strings.Cut(digits, ";")
-	digits = strings.TrimRight(digits, " \t")
 	size, err := strconv.ParseUint(digits, 16, 62)
 	if err != nil || !ok || hasControl(digits) || strings.ContainsAny(digits, "+_") {
 		return errors.New("a chunk of the body has no valid size")

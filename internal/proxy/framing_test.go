@@ -2,6 +2,9 @@ package proxy
 
 import (
 	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -9,6 +12,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"agentbox/internal/policy"
 )
 
 func errorsAs[T error](err error, to *T) bool { return errors.As(err, to) }
@@ -162,4 +167,33 @@ func TestUnfinishedHeadIsTold(t *testing.T) {
 			t.Errorf("%q: got %+v", raw, e)
 		}
 	}
+}
+
+// Whatever begins a connection, it is let through only when it is a ClientHello that names the right server, and what
+// is passed on then begins with just what came.
+func FuzzHello(f *testing.F) {
+	for _, name := range []string{"good.test", "evil.test", "", "GOOD.test"} {
+		hello := &bytes.Buffer{}
+		_ = tls.Client(&recorded{to: hello}, &tls.Config{ServerName: name, InsecureSkipVerify: true}).HandshakeContext(f.Context())
+		f.Add(hello.Bytes())
+	}
+	f.Add([]byte("\x16\x03\x01\x00\x05hello"))
+	f.Add([]byte("SSH-2.0-x\r\n"))
+	good, err := policy.ParseHost("good.test")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		ctx := context.WithValue(t.Context(), targetKey{}, target{host: good, port: 443})
+		ahead, err := peekHello(ctx, &scripted{r: bytes.NewReader(raw)})
+		if err != nil {
+			return
+		}
+		if !bytes.HasPrefix(raw, ahead) || len(ahead) < 40 || ahead[0] != tlsHandshake {
+			t.Fatalf("%q gave %q", raw, ahead)
+		}
+		if !bytes.Contains(bytes.ToLower(ahead), []byte("good.test")) {
+			t.Fatalf("%q does not name good.test", ahead)
+		}
+	})
 }

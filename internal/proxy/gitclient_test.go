@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"io"
 	"net/http"
 	"net/http/cgi"
@@ -98,6 +99,13 @@ func TestGitsClientIsToldWhy(t *testing.T) {
 	s.git(s.clone, "-c", "http.postBuffer=1", "push", "-q", "-o", "an=option", "origin", "HEAD:refs/heads/agentbox/y")
 	s.git(s.clone, "reset", "-q", "--hard", "HEAD~1")
 	s.git(s.clone, "commit", "-q", "--allow-empty", "-m", "three")
+	large := make([]byte, 8<<20)
+	_, _ = rand.Read(large)
+	if err := os.WriteFile(filepath.Join(s.clone, "large"), large, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.git(s.clone, "add", "large")
+	s.git(s.clone, "commit", "-q", "-m", "large")
 	before := s.served()
 	for name, c := range map[string]struct {
 		args []string

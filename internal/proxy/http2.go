@@ -37,6 +37,7 @@ func (p *Proxy) serveHTTP2(conn net.Conn, t target) {
 			MaxReadFrameSize:              maxFrame,
 			MaxReceiveBufferPerConnection: maxUnread,
 			MaxReceiveBufferPerStream:     maxUnread,
+			WriteByteTimeout:              p.limits.stream,
 			CountError:                    told.count,
 		},
 	}

@@ -304,6 +304,14 @@ func (g rawOnly) Decide(r policy.Request) policy.Decision {
 	return policy.Denied("default", "no rule allows that")
 }
 
+func (g rawOnly) Check(ctx context.Context, r policy.Request) (policy.Decision, error) {
+	if r.Scheme != policy.TCP || g.hosts[r.Host.String()] != policy.Allow {
+		return g.Gate.Check(ctx, r)
+	}
+	e := event.Event{Kind: event.NetRequest, Decision: event.Allow, Host: r.Host.String(), Port: r.Port, Via: r.Via}
+	return policy.Decision{Action: policy.Allow, Rule: "test.toml:9"}, g.Gate.(event.Sink).Emit(e)
+}
+
 // noNames is a resolver that must not be asked.
 type noNames struct{ t testing.TB }
 
@@ -406,7 +414,7 @@ func (l *lab) connect(authority string) net.Conn {
 	if _, err := io.WriteString(conn, "CONNECT "+authority+" HTTP/1.1\r\nHost: "+authority+"\r\n\r\n"); err != nil {
 		l.t.Fatal(err)
 	}
-	br := bufio.NewReader(conn)
+	br := bufio.NewReader(&dribble{conn, 1}) // what the server says first is left where it is
 	resp, err := http.ReadResponse(br, &http.Request{Method: http.MethodConnect})
 	if err != nil {
 		l.t.Fatal(err)

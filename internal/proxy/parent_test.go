@@ -494,13 +494,13 @@ func TestAnUpstreamProxyThatAnswersEndlessly(t *testing.T) {
 // What is read of an answer is bounded, whatever there is.
 func TestTheAnswerOfTheUpstreamProxyIsReadWithinBounds(t *testing.T) {
 	for _, start := range []string{"HTTP/1.1 200 OK\r\nX: ", "", "HTTP/1.1 200 "} {
-		conn := &answering{answer: io.MultiReader(strings.NewReader(start), forever("x"))}
+		conn := &answeringOnce{answer: io.MultiReader(strings.NewReader(start), forever("x"))}
 		if out, err := httpConnect(conn, "good.test:443", nil); out != nil || !errors.Is(err, errNotHTTP) || conn.read > maxParentHead {
 			t.Errorf("%q: got %v, %v after %d bytes", start, out, err, conn.read)
 		}
 	}
 	for _, start := range []string{"\x05\x00", "\x05\x00\x05\x00\x00\x03", "\x05\x00\x05\x00\x00\x04"} {
-		conn := &answering{answer: io.MultiReader(strings.NewReader(start), forever("\xff"))}
+		conn := &answeringOnce{answer: io.MultiReader(strings.NewReader(start), forever("\xff"))}
 		if _ = socks5(conn, "good.test:443", nil); conn.read > 2+4+1+255+2 {
 			t.Errorf("%q: %d bytes were read", start, conn.read)
 		}
@@ -514,20 +514,20 @@ func (f forever) Read(p []byte) (int, error) {
 	return copy(p, strings.Repeat(string(f), 1+len(p))), nil
 }
 
-// answering is a connection whose other side says what it wants to.
-type answering struct {
+// answeringOnce is a connection whose other side says what it wants to.
+type answeringOnce struct {
 	net.Conn
 	answer io.Reader
 	read   int
 }
 
-func (c *answering) Read(p []byte) (int, error) {
+func (c *answeringOnce) Read(p []byte) (int, error) {
 	n, err := c.answer.Read(p)
 	c.read += n
 	return n, err
 }
 
-func (c *answering) Write(p []byte) (int, error) { return len(p), nil }
+func (c *answeringOnce) Write(p []byte) (int, error) { return len(p), nil }
 
 func TestAnUpstreamProxyThatNeverAnswers(t *testing.T) {
 	for _, c := range []struct{ name, scheme, says string }{

@@ -1,18 +1,24 @@
 // Package proxy is the one way out of a sandbox: it lets requests through that its gate allows, to hosts whose
 // certificates it verified, at addresses it checked, and records each.
 //
-// goproxy is the engine: it dispatches CONNECT, runs each request through the handlers below, forwards it over the
-// transport made here and streams the answer back, WebSockets included. Everything that goproxy would do by default
-// is set in newEngine. Its own loop for intercepted tunnels is not used: it bounds neither a head's size nor the time
-// it takes, and a panic in it ends the process. Tunnels are instead opened here (CONNECT and connections that were
-// made straight to a name's synthetic address alike), their TLS ends here, and net/http's server reads the requests
-// in them, so that every request, however it came, enters goproxy in the same absolute form:
+// goproxy dispatches what comes to the proxy's own port: CONNECT goes to onConnect, which always takes the connection
+// over. Everything that goproxy would do by default is set in newEngine. Neither its loop for intercepted tunnels nor
+// its way of forwarding is used: the loop bounds neither a head's size nor the time it takes, and both cost more than
+// all else about a small request. Tunnels are opened here (CONNECT and connections that were made straight to a name's
+// synthetic address alike), their TLS ends here, and their requests are read here, HTTP/1 by conn1 in one strict pass
+// (parseHead), HTTP/2 by x/net/http2. Every request, however it came, is one exchange:
 //
-//	CONNECT ──┐              ┌─ TLS, SNI = name ─► strictConn ─► http.Server ─┐
-//	          ├─► tunnel ────┤                                                ├─► goproxy ─► gate ─► injector ─► upstream
-//	direct ───┘              ├─ plain HTTP ──────► strictConn ─► http.Server ─┤
-//	http://… ────────────────│────────────────────────────────────────────────┘
-//	                         └─ inspect = false: SNI = name ─► gate ─► copied as it is
+//	CONNECT ──┐              ┌─ TLS, SNI = name ─┬─► conn1 (HTTP/1) ─┐
+//	          ├─► tunnel ────┤                   ├─► HTTP/2 streams ─┤                                   ┌─► swift: no body, HTTP/1
+//	direct ───┘              ├─ plain ───────────┘                   ├─► exchange ─► gate ─► injector ───┼─► transport: everything else
+//	http://… ────────────────│────────────► conn1 ───────────────────┘     ▲  ▼                          └─► plain2: HTTP/2 without TLS
+//	                         │                                         limits on bodies
+//	                         ├─ inspect = false: SNI = name ─► gate ─┐
+//	                         └─ protocol = "tcp": unread ────► gate ─┴─► relay, copied as it is, in the kernel
+//
+// Nothing is held back for more to come; an answer whose head is there waits for its body for lateAfter at the most.
+// While a request waits (for a person, for a server), its client is watched, and takes the request with it when it goes.
+// Nothing is cut by a clock while something moves; what stands still is ended (limits).
 //
 // Each request is judged by its own method and path, and what was judged is what is sent: the path goes upstream as it
 // was held against the rules, and targets that are no path and no URL are refused.
@@ -156,7 +162,7 @@ func New(config Config) (*Proxy, error) {
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
 	}
-	p.swift = newSwift(dial, p.transport.TLSClientConfig)
+	p.swift = newSwift(dial)
 	p.engine = p.newEngine(logger)
 	return p, nil
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/miekg/dns"
@@ -318,32 +319,35 @@ func TestManyWhoWantTheSameAskOnce(t *testing.T) {
 
 // Whoever asks on behalf of others and gives up must not make them fail, nor be remembered.
 func TestWhoGivesUpSpoilsNothing(t *testing.T) {
-	began, asked := make(chan struct{}, 2), 0
-	n := newNameCache(finding(func(ctx context.Context, _ policy.Host) (found, error) {
-		asked++
-		began <- struct{}{}
-		if asked == 1 {
-			<-ctx.Done()
-			return found{lifetime: time.Minute}, ctx.Err()
+	synctest.Test(t, func(t *testing.T) {
+		asked := 0
+		n := newNameCache(finding(func(ctx context.Context, _ policy.Host) (found, error) {
+			if asked++; asked == 1 {
+				<-ctx.Done()
+				return found{lifetime: time.Minute}, ctx.Err()
+			}
+			return found{addrs: addrsOf("1.1.1.1")}, nil
+		}), time.Now)
+		host := mustHost(t, "good.test")
+		first, cancel := context.WithCancel(t.Context())
+		var all sync.WaitGroup
+		all.Go(func() {
+			if _, err := n.lookup(first, host); !errors.Is(err, context.Canceled) {
+				t.Errorf("who gave up got %v", err)
+			}
+		})
+		synctest.Wait()
+		for range 3 {
+			all.Go(func() {
+				if addrs, err := n.lookup(t.Context(), host); err != nil || !sameAddrs(addrs, "1.1.1.1") {
+					t.Errorf("who waited got %v, %v", addrs, err)
+				}
+			})
 		}
-		return found{addrs: addrsOf("1.1.1.1")}, nil
-	}), time.Now)
-	host := mustHost(t, "good.test")
-	first, cancel := context.WithCancel(t.Context())
-	var all sync.WaitGroup
-	all.Go(func() {
-		if _, err := n.lookup(first, host); !errors.Is(err, context.Canceled) {
-			t.Errorf("who gave up got %v", err)
-		}
+		synctest.Wait() // they wait for the first
+		cancel()
+		all.Wait()
 	})
-	<-began
-	all.Go(func() {
-		if addrs, err := n.lookup(t.Context(), host); err != nil || !sameAddrs(addrs, "1.1.1.1") {
-			t.Errorf("who waited got %v, %v", addrs, err)
-		}
-	})
-	cancel()
-	all.Wait()
 }
 
 func TestWhatIsKeptOfNamesIsBounded(t *testing.T) {
@@ -397,6 +401,36 @@ func TestHostileRepliesAreNotKept(t *testing.T) {
 				t.Errorf("kept for %s", got.lifetime)
 			}
 		})
+	}
+}
+
+// One reply that can't be read is enough, whatever the others say.
+func TestAReplyThatCannotBeReadEndsTheKeeping(t *testing.T) {
+	m := new(dns.Msg).SetQuestion("good.test.", dns.TypeA)
+	rr, err := dns.NewRR("good.test. 60 IN A 1.1.1.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Answer = []dns.RR{rr}
+	good, err := m.Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, bad := range map[string][]byte{"empty": {}, "a head": good[:11], "cut off": good[:len(good)-2], "noise": []byte(strings.Repeat("\x81", 40))} {
+		for _, order := range [][][]byte{{good, bad}, {bad, good}} {
+			o := &observation{}
+			o.reply(good)
+			if o.lifetime() != time.Minute || !o.answered() {
+				t.Fatalf("kept for %s", o.lifetime())
+			}
+			o = &observation{}
+			for _, message := range order {
+				o.reply(message)
+			}
+			if o.lifetime() != 0 || o.answered() {
+				t.Errorf("%s: kept for %s", name, o.lifetime())
+			}
+		}
 	}
 }
 

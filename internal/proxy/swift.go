@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"agentbox/internal/policy"
 )
 
 const (
@@ -25,7 +27,6 @@ const (
 // finds out what it speaks.
 type swift struct {
 	dialer *dialer
-	config *tls.Config
 
 	mu     sync.Mutex
 	closed bool
@@ -46,10 +47,8 @@ func originOf(t target) origin {
 	return origin{name: t.host.String(), port: t.port, secure: t.scheme == "https"}
 }
 
-func newSwift(d *dialer, config *tls.Config) *swift {
-	config = config.Clone()
-	config.NextProtos = []string{protocolHTTP11}
-	return &swift{dialer: d, config: config, known: map[origin]bool{}, idle: map[origin][]*serverConn{}}
+func newSwift(d *dialer) *swift {
+	return &swift{dialer: d, known: map[origin]bool{}, idle: map[origin][]*serverConn{}}
 }
 
 func (s *swift) knows(o origin) bool {
@@ -111,7 +110,7 @@ func (s *swift) get(ctx context.Context, t target) (c *serverConn, reused bool, 
 		return nil, false, err
 	}
 	if o.secure {
-		if conn, err = s.handshake(ctx, conn, o.name); err != nil {
+		if conn, err = s.handshake(ctx, conn, t.host); err != nil {
 			return nil, false, err
 		}
 	}
@@ -120,11 +119,11 @@ func (s *swift) get(ctx context.Context, t target) (c *serverConn, reused bool, 
 	return c, false, nil
 }
 
-func (s *swift) handshake(ctx context.Context, conn net.Conn, name string) (net.Conn, error) {
+func (s *swift) handshake(ctx context.Context, conn net.Conn, host policy.Host) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, upstreamTLS)
 	defer cancel()
-	config := s.config.Clone()
-	config.ServerName = name
+	config := s.dialer.tlsFor(host)
+	config.NextProtos = []string{protocolHTTP11}
 	secure := tls.Client(conn, config)
 	if err := secure.HandshakeContext(ctx); err != nil {
 		_ = conn.Close()

@@ -241,7 +241,9 @@ func (p *Proxy) tunnelTLS(conn net.Conn, t target) {
 	t.scheme = "https"
 	secure := tls.Server(conn, p.clientTLS)
 	if err := secure.HandshakeContext(context.WithValue(p.ctx, targetKey{}, t)); err != nil {
-		p.refused(t, "TLS inside the tunnel: "+shorten(err.Error()))
+		if p.ctx.Err() == nil {
+			p.refused(t, "TLS inside the tunnel: "+shorten(err.Error()))
+		}
 		_ = conn.Close()
 		return
 	}

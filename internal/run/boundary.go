@@ -36,14 +36,14 @@ type boundary struct {
 	serving sync.WaitGroup
 }
 
-func newBoundary(p plan.Plan, log Log, secrets Secrets, password Password, history proxy.Ancestry, now time.Time) (*boundary, error) {
+func newBoundary(p plan.Plan, log Log, secrets Secrets, password Password, history proxy.Ancestry, asking Asking, now time.Time) (*boundary, error) {
 	b := &boundary{plan: p, canary: "canary-" + randomName() + ".invalid.test:443"}
 	var err error
 	if b.issuer, err = proxy.NewCA(now); err != nil {
 		return nil, err
 	}
 	network := p.Network()
-	b.gate = gate.New(network, log)
+	b.gate = asking.gate(network, log)
 	out, err := readRouting(p.Binding.Upstream, password, now)
 	if err != nil {
 		return nil, err
@@ -101,9 +101,9 @@ func (b *boundary) serve(listeners []transport.Bound) error {
 	return nil
 }
 
-// close ends what serves and waits for it.
+// close ends what serves and waits for it. Nothing waits for a person by then.
 func (b *boundary) close() error {
-	err := errors.Join(b.proxy.Close(), b.names.Close())
+	err := errors.Join(b.gate.Close(), b.proxy.Close(), b.names.Close())
 	b.serving.Wait()
 	return err
 }

@@ -40,6 +40,7 @@ type Params struct {
 	Log      Log
 	Secrets  Secrets
 	Password Password // of the plan's upstream proxy; nil where that has none
+	Asking   Asking
 
 	In       io.Reader
 	Out, Err io.Writer
@@ -222,6 +223,7 @@ func (x *execution) agent() (int, string, error) {
 		s.budget = timer.C
 	}
 	code, reason := s.wait()
+	_ = x.boundary.gate.Close() // nobody is left to be asked for, and output may wait for an answer; a log that fails shows in Failed
 	x.drain()
 	if s.failure != nil {
 		return 0, "", s.failure

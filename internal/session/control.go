@@ -14,10 +14,13 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"agentbox/internal/approval"
 )
 
 const (
-	maxLine        = 4096
+	maxLine        = 4096     // of a request
+	maxReply       = 64 << 10 // of a line that answers: a question with every byte of it escaped
 	maxConnections = 32
 	requestTime    = 5 * time.Second // for a request to arrive, and for an answer to be taken
 )
@@ -28,24 +31,30 @@ type Status struct {
 	Deadline *time.Time `json:"deadline,omitempty"` // when the time budget ends it
 	Allowed  int64      `json:"allowed"`            // requests
 	Denied   int64      `json:"denied"`
+	Waiting  int        `json:"waiting"` // questions for a person
 }
 
 // Handler is the run behind a control socket. Stop asks for the end and does not wait for it.
 type Handler interface {
 	Status() Status
 	Stop(reason string, force bool)
+	Approvals
 }
 
 type request struct {
-	Op     string `json:"op"` // "status" or "stop"
-	Reason string `json:"reason,omitempty"`
-	Force  bool   `json:"force,omitempty"`
+	Op     string         `json:"op"` // "status", "stop", "approvals", "watch", "answer" or "outcome"
+	Reason string         `json:"reason,omitempty"`
+	Force  bool           `json:"force,omitempty"`
+	ID     string         `json:"id,omitempty"`    // of a question
+	Scope  approval.Scope `json:"scope,omitempty"` // of an answer
 }
 
 type response struct {
-	OK     bool    `json:"ok"`
-	Error  string  `json:"error,omitempty"`
-	Status *Status `json:"status,omitempty"`
+	OK      bool              `json:"ok"`
+	Error   string            `json:"error,omitempty"`
+	Status  *Status           `json:"status,omitempty"`
+	Lines   int               `json:"lines,omitempty"`   // that follow, a question each
+	Outcome *approval.Outcome `json:"outcome,omitempty"` // of a question that is settled
 }
 
 type server struct {
@@ -53,6 +62,7 @@ type server struct {
 	handler  Handler
 	uid      int
 	slots    chan struct{}
+	watchers chan struct{}
 	quit     chan struct{}
 	all      sync.WaitGroup
 }
@@ -78,7 +88,7 @@ func (s *Session) serve(handler Handler, uid int) error {
 	}
 	s.server = &server{
 		listener: listener, handler: handler, uid: uid,
-		slots: make(chan struct{}, maxConnections), quit: make(chan struct{}),
+		slots: make(chan struct{}, maxConnections), watchers: make(chan struct{}, maxWatchers), quit: make(chan struct{}),
 	}
 	s.server.all.Go(s.server.accept)
 	return nil
@@ -168,14 +178,27 @@ func (v *server) talk(conn *net.UnixConn) {
 			_ = answer(conn, response{Error: "not a request"})
 			return
 		}
-		if err := answer(conn, v.do(req)); err != nil {
-			return
-		}
-		if req.Op == "stop" {
-			v.linger(conn, lines)
+		if !v.serve(conn, lines, req) {
 			return
 		}
 	}
+}
+
+// serve answers one request and reports whether the connection takes another.
+func (v *server) serve(conn *net.UnixConn, lines *bufio.Reader, req request) (more bool) {
+	switch req.Op {
+	case "approvals":
+		return v.list(conn) == nil
+	case "watch":
+		v.watch(conn, lines)
+		return false
+	case "stop":
+		if answer(conn, v.do(req)) == nil {
+			v.linger(conn, lines)
+		}
+		return false
+	}
+	return answer(conn, v.do(req)) == nil
 }
 
 // linger keeps the connection of a stop open until the session has ended or the client is gone.
@@ -198,12 +221,16 @@ func (v *server) do(req request) response {
 	case "stop":
 		v.handler.Stop(req.Reason, req.Force)
 		return response{OK: true}
+	case "answer":
+		return v.answered(req.ID, v.handler.Answer(req.ID, approval.Answer{Scope: req.Scope, Reason: req.Reason, By: approval.BySocket}))
+	case "outcome":
+		return v.outcome(req.ID)
 	default:
 		return response{Error: "unknown operation"}
 	}
 }
 
-func answer(conn *net.UnixConn, r response) error {
+func answer(conn *net.UnixConn, r any) error {
 	data, err := json.Marshal(r)
 	if err != nil {
 		return err
@@ -253,7 +280,7 @@ func Dial(info Info) (*Client, error) {
 	if err := checkPeer(conn, os.Getuid()); err != nil {
 		return nil, fmt.Errorf("reaching session %s: %w", info.ID, errors.Join(err, conn.Close()))
 	}
-	return &Client{conn: conn, lines: bufio.NewReaderSize(conn, maxLine), info: info}, nil
+	return &Client{conn: conn, lines: bufio.NewReaderSize(conn, maxReply), info: info}, nil
 }
 
 // Close ends the connection.
@@ -315,18 +342,32 @@ func (c *Client) ask(ctx context.Context, req request) (response, error) {
 	release := c.bound(ctx)
 	defer release()
 	if _, err = c.conn.Write(append(data, '\n')); err == nil {
-		var line []byte
-		if line, _, err = c.lines.ReadLine(); err == nil {
-			err = json.Unmarshal(line, &r)
-		}
+		err = c.read(&r)
 	}
 	if err != nil {
 		return r, fmt.Errorf("asking session %s: %w", c.info.ID, errors.Join(ctx.Err(), err))
 	}
-	if !r.OK {
+	switch {
+	case r.Outcome != nil && !r.OK:
+		return r, &approval.Settled{Outcome: *r.Outcome}
+	case r.Error == approval.ErrUnknown.Error():
+		return r, approval.ErrUnknown
+	case !r.OK:
 		return r, fmt.Errorf("asking session %s: %s", c.info.ID, strconv.Quote(r.Error))
 	}
 	return r, nil
+}
+
+// read reads one line of an answer.
+func (c *Client) read(into any) error {
+	line, tooLong, err := c.lines.ReadLine()
+	if err == nil && tooLong {
+		err = errors.New("the answer is too long")
+	}
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(line, into)
 }
 
 // bound makes ctx end what the connection waits for, until release is called.

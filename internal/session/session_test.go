@@ -93,6 +93,7 @@ type fake struct {
 	mu     sync.Mutex
 	forced bool
 	stops  chan string
+	asked
 }
 
 func (f *fake) Status() Status { return Status{State: "running", Allowed: 3} }

@@ -288,7 +288,17 @@ func appendRule(data []byte, r Rule, at time.Time) []byte {
 	if len(data) > 0 && !bytes.HasSuffix(data, []byte("\n")) {
 		b.WriteString("\n")
 	}
-	fmt.Fprintf(&b, "\n%s%s\n[[network.rule]]\naction = \"allow\"\nhost = %s\n", addedMark, at.UTC().Format(time.RFC3339), quote(r.Host))
+	fmt.Fprintf(&b, "\n%s%s\n%s", addedMark, at.UTC().Format(time.RFC3339), r.TOML())
+	return append(slices.Clone(data), b.String()...)
+}
+
+// TOML is the rule as a grants file has it.
+func (r Rule) TOML() string {
+	if len(r.Ports) == 0 {
+		r.Ports = []uint16{443}
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "[[network.rule]]\naction = \"allow\"\nhost = %s\n", quote(r.Host))
 	var ports []string
 	for _, p := range r.Ports {
 		ports = append(ports, strconv.Itoa(int(p)))
@@ -313,7 +323,7 @@ func appendRule(data []byte, r Rule, at time.Time) []byte {
 	if len(r.Private) > 0 {
 		fmt.Fprintf(&b, "private = [%s]\n", quoteAll(r.Private))
 	}
-	return append(slices.Clone(data), b.String()...)
+	return b.String()
 }
 
 func quoteAll(values []string) string {

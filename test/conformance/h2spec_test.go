@@ -69,7 +69,7 @@ func atName(t *testing.T, suite, address string) result {
 	_, port, err := net.SplitHostPort(address)
 	must(t, err)
 	cmd := exec.CommandContext(t.Context(), "sh", "-c", `mount --bind "$1" /etc/hosts && shift && exec "$@"`, "sh", hosts,
-		suite, "--host", name, "--port", port, "--tls", "--insecure", "--strict", "--timeout", "10", "--junit-report", file)
+		suite, "--host", name, "--port", port, "--tls", "--insecure", "--strict", "--timeout", "5", "--junit-report", file)
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
 		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
@@ -117,10 +117,16 @@ func TestHTTP2(t *testing.T) {
 			_, _ = w.Write([]byte("an answer\n"))
 		}
 	}))
-	bare := atName(t, suite, l.secure.Listener.Addr().String())
-	through := atName(t, suite, l.direct)
+	var bare, through result
+	t.Run("suite", func(t *testing.T) {
+		t.Run("Go's server", func(t *testing.T) { t.Parallel(); bare = atName(t, suite, l.secure.Listener.Addr().String()) })
+		t.Run("the proxy", func(t *testing.T) { t.Parallel(); through = atName(t, suite, l.direct) })
+	})
 	t.Logf("Go's server: %d cases, %d fail: %q", len(bare), len(bare.failed()), bare.failed())
 	t.Logf("the proxy:   %d cases, %d fail: %q", len(through), len(through.failed()), through.failed())
+	if len(bare) != len(through) {
+		t.Error("the two ran different cases")
+	}
 	for _, name := range through.failed() {
 		if bare[name] == "" {
 			t.Errorf("%s: %s", name, through[name])

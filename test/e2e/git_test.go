@@ -347,3 +347,22 @@ cat /tmp/said | grep -c overwritten`).exits(0)
 	s.tellsRefs("push", "git/billing", "force refs/heads/agentbox/x", event.Deny)
 	must(t, os.RemoveAll(filepath.Join(s.repo, ".git", "refs", "replace")))
 }
+
+// A repository that was cloned by ssh is fetched from all the same, and a rule that says so lets a branch be overwritten
+// and deleted.
+func TestAnOriginBySSH(t *testing.T) {
+	s := newGitSite(t)
+	s.git("remote", "set-url", "origin", "git@"+secureHost+":git/billing.git")
+	s.profile("fetch", "version = 1\nextends = \"shell\"\n[network]\nuse = [\"origin\"]\n")
+	r := s.agentbox("run", "fetch", "-q", "--", "sh", "-c", attempts+"attempt fetch git fetch -q origin\nattempt push git push origin HEAD:refs/heads/agentbox/x").exits(0)
+	if r.out != "fetch: went\npush: denied\n" && !strings.HasPrefix(r.out, "fetch: went\npush: failed: ") {
+		t.Errorf("got\n%s", r.out)
+	}
+	s.profile("own", "version = 1\nextends = \"shell\"\n[[git]]\nremote = \""+secureHost+"/git/billing\"\npush = [\"refs/heads/agentbox/*\"]\nforce = true\ndelete = true\n")
+	s.agentbox("run", "own", "-q", "--", "sh", "-c", attempts+`
+attempt create git push -q origin HEAD:refs/heads/agentbox/x
+git commit -q --amend --allow-empty -m changed
+attempt force git push -q --force origin HEAD:refs/heads/agentbox/x
+attempt delete git push -q origin :refs/heads/agentbox/x
+attempt delete-main git push origin :refs/heads/main`).exits(0).prints("create: went\nforce: went\ndelete: went\ndelete-main: denied\n")
+}

@@ -39,7 +39,12 @@ func (b *box) start(script string, flags ...string) *live {
 // launch starts agentbox and does not wait.
 func (b *box) launch(args ...string) *live {
 	b.t.Helper()
-	return (&live{b: b, cmd: b.command(args...)}).launch()
+	return b.launchCommand(b.command(args...))
+}
+
+func (b *box) launchCommand(cmd *exec.Cmd) *live {
+	b.t.Helper()
+	return (&live{b: b, cmd: cmd}).launch()
 }
 
 // launchWithInput leaves its standard input open.

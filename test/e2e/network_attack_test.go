@@ -123,7 +123,7 @@ func without(a, b []string) []string {
 // arrived checks what reached the servers: these requests, and connections for their hosts alone.
 func (w *town) arrived(want []string) {
 	w.t.Helper()
-	got := asked(w.visits())
+	got := visited(w.visits())
 	slices.Sort(got)
 	slices.Sort(want)
 	if !slices.Equal(got, want) {

@@ -57,7 +57,6 @@ func TestAProfileThatNeedsMoreIsRefusedByName(t *testing.T) {
 	b := newBox(t)
 	for name, c := range map[string]struct{ text, says string }{
 		"review":    {"[workspace]\nmode = \"review\"\n", `workspace.mode = "review"`},
-		"ask":       {"[network]\ndefault = \"ask\"\n", `network.default = "ask"`},
 		"money":     {"[budget]\nusd = 5.00\n", "budget.usd"},
 		"tier":      {"tier = \"high\"\n", `tier = "low" works today`},
 		"git":       {"[[git]]\nremote = \"github.com/acme/billing\"\npush = [\"refs/heads/x\"]\n", "[[git]]"},

@@ -154,8 +154,8 @@ func (w *town) visits() []visit {
 	return out
 }
 
-// asked are the visits as "METHOD host/path".
-func asked(visits []visit) (out []string) {
+// visited are the visits as "METHOD host/path".
+func visited(visits []visit) (out []string) {
 	for _, v := range visits {
 		out = append(out, v.method+" "+v.host+v.path)
 	}
@@ -236,11 +236,11 @@ func (w *town) refusals() (out []string) {
 // only checks that the servers saw these requests and no other, and that nothing was refused.
 func (w *town) only(visits []visit, want ...string) {
 	w.t.Helper()
-	got := asked(visits)
+	got := visited(visits)
 	slices.Sort(got)
 	slices.Sort(want)
 	if got = slices.Compact(got); !slices.Equal(got, want) {
-		w.t.Errorf("the servers were asked for\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+		w.t.Errorf("the servers were visited for\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 	if r := w.refusals(); len(r) > 0 {
 		w.t.Errorf("refused: %q", r)

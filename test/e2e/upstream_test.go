@@ -175,5 +175,5 @@ func TestARepositoryNamesNoUpstreamProxy(t *testing.T) {
 	}
 	s.run(fetchBoth).exits(0).prints("200\n200\n")
 	s.write("agentbox.toml", "version = 1\n[upstream]\nproxy = \"http://127.0.0.1:1\"\n")
-	s.agentbox("run", "net", "--", "true").refused(s.box, 126, `unknown key "upstream"`)
+	s.agentbox("run", "net", "--", "true").exits(126).says(`unknown key "upstream"`)
 }

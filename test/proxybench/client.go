@@ -26,6 +26,17 @@ type client struct {
 }
 
 func dial(ctx context.Context, w way, config *tls.Config) (*client, error) {
+	conn, err := open(ctx, w, config)
+	if err != nil {
+		return nil, err
+	}
+	c := &client{conn: conn, in: bufio.NewReaderSize(conn, blockSize), way: w}
+	c.small = c.request(smallPath)
+	return c, nil
+}
+
+// open gives a connection to the server, in TLS.
+func open(ctx context.Context, w way, config *tls.Config) (*tls.Conn, error) {
 	to := w.Authority
 	if w.Proxy != "" {
 		to = w.Proxy
@@ -35,14 +46,14 @@ func dial(ctx context.Context, w way, config *tls.Config) (*client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := secure(ctx, raw, w, config)
+	conn, err := secure(ctx, raw, w, config)
 	if err != nil {
 		_ = raw.Close()
 	}
-	return c, err
+	return conn, err
 }
 
-func secure(ctx context.Context, raw net.Conn, w way, config *tls.Config) (*client, error) {
+func secure(ctx context.Context, raw net.Conn, w way, config *tls.Config) (*tls.Conn, error) {
 	if err := raw.SetDeadline(time.Now().Add(patience)); err != nil {
 		return nil, err
 	}
@@ -52,12 +63,7 @@ func secure(ctx context.Context, raw net.Conn, w way, config *tls.Config) (*clie
 		}
 	}
 	conn := tls.Client(raw, config)
-	if err := conn.HandshakeContext(ctx); err != nil {
-		return nil, err
-	}
-	c := &client{conn: conn, in: bufio.NewReaderSize(conn, blockSize), way: w}
-	c.small = c.request(smallPath)
-	return c, nil
+	return conn, conn.HandshakeContext(ctx)
 }
 
 func connect(raw net.Conn, authority string) error {

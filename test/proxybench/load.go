@@ -39,12 +39,13 @@ func load(ctx context.Context, _ string, in io.Reader, out io.Writer) error {
 // loader holds the streams that stay open between two jobs.
 type loader struct {
 	small, pattern []byte
-	held           []*client
+	held           []io.Closer
 }
 
 func (l *loader) do(ctx context.Context, j job) outcome {
 	kinds := map[string]func(context.Context, job, *tls.Config) outcome{
 		"small": l.smalls, "latency": l.latency, "big": l.bigs, "connect": l.connects, "hold": l.hold, "drop": l.release, "hosts": l.manyHosts,
+		"small2": l.smalls2, "hold2": l.hold2,
 	}
 	kind, ok := kinds[j.Kind]
 	if !ok {
@@ -86,8 +87,8 @@ func failed(err error) outcome { return outcome{Errors: 1, First: err.Error()} }
 // warm are the requests of a connection before it is measured.
 const warm = 10
 
-// open gives connections that have each carried some requests.
-func (l *loader) open(ctx context.Context, j job, config *tls.Config) (clients []*client, err error) {
+// warmed gives connections that have each carried some requests.
+func (l *loader) warmed(ctx context.Context, j job, config *tls.Config) (clients []*client, err error) {
 	for range j.Conns {
 		c, err := dial(ctx, j.Way, config)
 		if err != nil {
@@ -144,7 +145,7 @@ func together(n int, do func() (int, error)) outcome {
 
 // smalls asks for small answers on warm connections, all at once, for a while.
 func (l *loader) smalls(ctx context.Context, j job, config *tls.Config) outcome {
-	clients, err := l.open(ctx, j, config)
+	clients, err := l.warmed(ctx, j, config)
 	if err != nil {
 		return failed(err)
 	}
@@ -167,7 +168,7 @@ func (l *loader) smalls(ctx context.Context, j job, config *tls.Config) outcome 
 // latency asks for small answers on one warm connection, one by one.
 func (l *loader) latency(ctx context.Context, j job, config *tls.Config) outcome {
 	j.Conns = 1
-	clients, err := l.open(ctx, j, config)
+	clients, err := l.warmed(ctx, j, config)
 	if err != nil {
 		return failed(err)
 	}
@@ -192,7 +193,7 @@ func (l *loader) latency(ctx context.Context, j job, config *tls.Config) outcome
 
 // bigs asks for the big answer on each of the connections.
 func (l *loader) bigs(ctx context.Context, j job, config *tls.Config) outcome {
-	clients, err := l.open(ctx, j, config)
+	clients, err := l.warmed(ctx, j, config)
 	if err != nil {
 		return failed(err)
 	}
@@ -267,7 +268,7 @@ func (l *loader) hold(ctx context.Context, j job, config *tls.Config) outcome {
 				return done, err
 			}
 			mu.Lock()
-			l.held = append(l.held, c)
+			l.held = append(l.held, c.conn)
 			mu.Unlock()
 			if err := c.stream(); err != nil {
 				return done, err
@@ -285,6 +286,8 @@ func (l *loader) release(context.Context, job, *tls.Config) outcome {
 }
 
 func (l *loader) drop() {
-	closeAll(l.held)
+	for _, c := range l.held {
+		_ = c.Close()
+	}
 	l.held = nil
 }

@@ -12,8 +12,8 @@ import (
 // streamsLimit is the memory, in MB, that agentbox may take with all streams open.
 const streamsLimit = 100
 
-// memoryOfStreams opens streams through each proxy that opens tunnels, each on a connection of its own, and looks at the
-// proxy's memory while they are open.
+// memoryOfStreams opens streams through each proxy, each on a connection of its own, and looks at the proxy's memory
+// while they are open; through agentbox once more with many on each connection.
 func (b *bench) memoryOfStreams(all []*contender) {
 	name := fmt.Sprintf("memory with %d open streams, each on a connection of its own", b.streams)
 	if !b.wanted(name) {
@@ -21,27 +21,33 @@ func (b *bench) memoryOfStreams(all []*contender) {
 	}
 	fmt.Fprintf(b.out, "\n%s\n", name)
 	for _, c := range all {
-		if c.child == nil || c.name == spliced {
-			continue
+		if c.name == inspected { // first, since a process does not give back at once what it has had
+			b.memoryOf(c, "hold2", fmt.Sprintf(", HTTP/2, %d on each", perConnection))
 		}
-		if c.err != nil {
-			fmt.Fprintf(b.out, "  %-34s not measured: it is not there\n", c.name)
-			continue
+		if c.child != nil && c.name != spliced {
+			b.memoryOf(c, "hold", "")
 		}
-		before, err1 := resident(c.child.cmd.Process.Pid)
-		_, err := b.client.ask(job{Kind: "hold", Way: c.way, Count: b.streams})
-		open, err2 := resident(c.child.cmd.Process.Pid)
-		_, _ = b.client.ask(job{Kind: "drop", Way: c.way})
-		if err != nil || err1 != nil || err2 != nil {
-			fmt.Fprintf(b.out, "  %-34s not measured: %v\n", c.name, firstOf(err, err1, err2))
-			continue
-		}
-		verdict := ""
-		if c.name == inspected {
-			verdict = fmt.Sprintf("(target: at most %d MB, %s)", streamsLimit, word(open <= streamsLimit))
-		}
-		fmt.Fprintf(b.out, "  %-34s %.1f MB resident, %.1f MB before  %s\n", c.name, open, before, verdict)
 	}
+}
+
+func (b *bench) memoryOf(c *contender, kind, how string) {
+	if c.err != nil {
+		fmt.Fprintf(b.out, "  %-34s not measured: it is not there\n", c.name+how)
+		return
+	}
+	before, err1 := resident(c.child.cmd.Process.Pid)
+	_, err := b.client.ask(job{Kind: kind, Way: c.way, Count: b.streams})
+	open, err2 := resident(c.child.cmd.Process.Pid)
+	_, _ = b.client.ask(job{Kind: "drop", Way: c.way})
+	if err := firstOf(err, err1, err2); err != nil {
+		fmt.Fprintf(b.out, "  %-34s not measured: %v\n", c.name+how, err)
+		return
+	}
+	verdict := ""
+	if c.name == inspected {
+		verdict = fmt.Sprintf("(target: at most %d MB, %s)", streamsLimit, word(open <= streamsLimit))
+	}
+	fmt.Fprintf(b.out, "  %-34s %.1f MB resident, %.1f MB before  %s\n", c.name+how, open, before, verdict)
 }
 
 func firstOf(errs ...error) error {

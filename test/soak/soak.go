@@ -170,11 +170,11 @@ func (s *soak) ask() (st state, err error) {
 	return st, err
 }
 
-// What may be more at the end than after the first tenth: the heap by a tenth and a megabyte (maps do not shrink, pools
+// What may be more at the end than after the first tenth: the heap by a tenth and a little (maps do not shrink, pools
 // keep buffers), goroutines and descriptors by those of a few connections that the pool holds.
 const (
 	heapShare = 1.1
-	heapSlack = 1 << 20
+	heapSlack = 128 << 10
 	someMore  = 16
 )
 

@@ -25,7 +25,9 @@ import (
 )
 
 const (
-	ProbePath   = "/run/probe"     // where the program that started the container is inside
+	// ProbePath is where the program that started a Container is, inside it.
+	ProbePath = "/run/probe"
+
 	containerAs = "test-container" // argv[0] of the parts the test binary plays
 	hostAs      = "test-host"
 	shimEnv     = "AGENTBOX_TEST_SHIM" // a built shim, so that parts need not build another
