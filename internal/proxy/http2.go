@@ -42,6 +42,7 @@ func (p *Proxy) serveHTTP2(conn net.Conn, t target) {
 		},
 	}
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { p.serveStream(w, r, t) })
+	//nolint:staticcheck // http.Server serves listeners only, and tells nothing of a stream's scheme without TLS
 	new(http2.Server).ServeConn(conn, &http2.ServeConnOpts{Context: p.ctx, BaseConfig: base, Handler: handler})
 }
 

@@ -96,7 +96,7 @@ func answerConnect(conn net.Conn, t target, failure error) bool {
 		_, err := io.WriteString(conn, "HTTP/1.1 200 Connection established\r\n\r\n")
 		return err == nil
 	}
-	_ = failed(t.host.String(), reasonOf(failure)).response(nil).Write(conn)
+	_ = failed(t.host.String(), reasonOf(failure)).response(nil).Write(conn) //nolint:bodyclose // Write closes it
 	return false
 }
 
