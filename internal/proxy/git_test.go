@@ -355,7 +355,7 @@ func TestLargeFilesAreFetchedAndPushedByTheSameRules(t *testing.T) {
 func TestWithoutRulesAboutGitItsRequestsAreLikeOthers(t *testing.T) {
 	l := newLab(t, echoed)
 	g := &gitLab{lab: l}
-	for _, body := range []string{push(zeros + " " + ones + " refs/heads/main"), "hello", string(zipped("x").Bytes())} {
+	for _, body := range []string{push(zeros + " " + ones + " refs/heads/main"), "hello", zipped("x").String()} {
 		if _, answer := g.post("/acme/billing.git/git-receive-pack", pushKind, strings.NewReader(body), "Content-Encoding", "gzip"); answer != body {
 			t.Errorf("%q arrived as %q", body, answer)
 		}

@@ -19,7 +19,7 @@ import (
 // multiplexed is a connection of the client that carries many requests at once.
 type multiplexed struct {
 	conn *tls.Conn
-	over *http2.ClientConn
+	over *http2.ClientConn //nolint:staticcheck // net/http offers no connection of its own to count streams on
 	way  way
 }
 
@@ -33,7 +33,7 @@ func dial2(ctx context.Context, w way, config *tls.Config) (*multiplexed, error)
 	if got := conn.ConnectionState().NegotiatedProtocol; got != "h2" {
 		return nil, errors.Join(fmt.Errorf("the proxy speaks %q, not HTTP/2", got), conn.Close())
 	}
-	over, err := new(http2.Transport).NewClientConn(conn)
+	over, err := new(http2.Transport).NewClientConn(conn) //nolint:staticcheck // the same
 	if err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}

@@ -109,6 +109,7 @@ func (w *worker) freshSpliced(ctx context.Context) error {
 }
 
 // ask sends a request and gives the answer with its whole body.
+// ask gives the answer, whose body it has read and closed.
 func (w *worker) ask(ctx context.Context, c *http.Client, method, to string, body io.Reader) (*http.Response, []byte, error) {
 	req, err := http.NewRequestWithContext(ctx, method, to, body)
 	if err != nil {
@@ -134,7 +135,7 @@ func (w *worker) placeholder(host string) string {
 
 func (w *worker) hello(ctx context.Context, c *http.Client, base string, major int) error {
 	token := fmt.Sprint(w.random.Uint64())
-	resp, got, err := w.ask(ctx, c, http.MethodGet, base+"/hello?"+token, nil)
+	resp, got, err := w.ask(ctx, c, http.MethodGet, base+"/hello?"+token, nil) //nolint:bodyclose // ask closes it
 	switch {
 	case err != nil:
 		return err
@@ -151,7 +152,7 @@ func (w *worker) refusedPath(ctx context.Context) error {
 	if w.random.IntN(2) == 0 {
 		c = w.h2
 	}
-	resp, _, err := w.ask(ctx, c, http.MethodGet, "https://"+inspectedName+"/denied/thing", nil)
+	resp, _, err := w.ask(ctx, c, http.MethodGet, "https://"+inspectedName+"/denied/thing", nil) //nolint:bodyclose // ask closes it
 	if err == nil && resp.StatusCode != http.StatusForbidden {
 		err = fmt.Errorf("a denied path was answered %s", resp.Status)
 	}
@@ -300,7 +301,7 @@ func (w *worker) big(ctx context.Context) error {
 	if w.random.IntN(2) == 0 {
 		c = w.h2
 	}
-	resp, got, err := w.ask(ctx, c, http.MethodPost, "https://"+inspectedName+"/big", bytes.NewReader(make([]byte, bigSize)))
+	resp, got, err := w.ask(ctx, c, http.MethodPost, "https://"+inspectedName+"/big", bytes.NewReader(make([]byte, bigSize))) //nolint:bodyclose // ask closes it
 	if err == nil && (len(got) != bigSize || resp.Header.Get("X-Taken") != fmt.Sprint(bigSize)) {
 		err = fmt.Errorf("%d bytes came, %s went", len(got), resp.Header.Get("X-Taken"))
 	}
