@@ -350,7 +350,7 @@ func (s *screen) quit(keys []string, text string) string {
 		for _, key := range keys {
 			_ = s.term.Press(s.ctx, key) // the program may have ended
 		}
-		patience, cancel := context.WithTimeout(s.ctx, 2*time.Second)
+		patience, cancel := context.WithTimeout(s.ctx, 10*time.Second)
 		shown, err := s.term.Wait(patience, text)
 		cancel()
 		if err == nil {

@@ -3,6 +3,8 @@ package e2e
 import (
 	"strings"
 	"testing"
+
+	"agentbox/internal/event"
 )
 
 // A rule's methods and paths hold for every request that leaves a container, by whatever way it comes.
@@ -28,6 +30,38 @@ ask $u/pub/../private; ask $u/pub/..%2fprivate; ask $u//pub/a; ask -H 'X-HTTP-Me
 	}
 	if r := s.agentbox("why", "narrow", "https://"+secureHost+"/pub/a", "--method", "POST").exits(1); !strings.Contains(r.out, "narrow.toml:3") && !strings.Contains(r.out, "only GET") {
 		t.Errorf("why does not say which methods are allowed:\n%s", r.out)
+	}
+}
+
+// What a rule says of sizes and kinds of requests holds from inside, and what was sent before the limit is all that arrives.
+func TestSizesAndKindsHold(t *testing.T) {
+	s := newSite(t)
+	s.profile("small", `version = 1
+extends = "shell"
+[[network.rule]]
+action = "allow"
+host = "`+secureHost+`"
+websocket = false
+max_request = "100kB"
+max_sent = "1MB"
+`)
+	script := `head -c 90000 /dev/zero >some; head -c 200000 /dev/zero >much
+ask() { curl -s -o answer -w '%{http_code} ' "$@"; }
+u=https://` + secureHost + `/up
+ask --data-binary @much $u; ask -T - -H 'Content-Type: x' $u <much
+ask --http1.1 -H 'Connection: Upgrade' -H 'Upgrade: websocket' -H 'Sec-WebSocket-Version: 13' -H 'Sec-WebSocket-Key: x3JJHMbDL1EzLkh9GBhXDw==' https://` + secureHost + `/echo
+for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14; do ask --data-binary @some $u; done; cat answer >&2`
+	r := s.agentbox("run", "small", "-q", "--", "sh", "-c", script).exits(0).says("max_sent")
+	codes := strings.Fields(r.out)
+	if len(codes) != 17 || codes[0] != "403" && codes[0] != "413" || codes[1] != "413" && codes[1] != "000" || codes[2] != "403" || codes[3] != "200" || codes[16] != "403" {
+		t.Fatalf("got %q\n%s", r.out, r.err)
+	}
+	var up int64
+	for _, e := range ofKind(s.events(), event.NetResponse) {
+		up += e.BytesUp
+	}
+	if passed := strings.Count(r.out, "200"); up > 1_000_000 || passed < 8 || passed > 11 {
+		t.Errorf("%d requests passed with %d bytes: %s", passed, up, r.out)
 	}
 }
 
@@ -59,7 +93,6 @@ func TestAProfileThatNeedsMoreIsRefusedByName(t *testing.T) {
 		"review":    {"[workspace]\nmode = \"review\"\n", `workspace.mode = "review"`},
 		"money":     {"[budget]\nusd = 5.00\n", "budget.usd"},
 		"tier":      {"tier = \"high\"\n", `tier = "low" works today`},
-		"git":       {"[[git]]\nremote = \"github.com/acme/billing\"\npush = [\"refs/heads/x\"]\n", "[[git]]"},
 		"mcp":       {"[[mcp]]\nname = \"files\"\ncommand = [\"true\"]\nallow = [\"*\"]\n", "files"},
 		"telemetry": {"[telemetry]\notlp = \"http://127.0.0.1:4318\"\n", "telemetry"},
 		"memory":    {"[memory]\nscope = \"repo\"\n", "memory.scope"},
