@@ -460,3 +460,38 @@ func TestCompressedBombPassesAsItIs(t *testing.T) {
 		t.Errorf("got %d and %d bytes", status, len(body))
 	}
 }
+
+// A server may answer before it has taken the request: whoever forwards the body may come back to it, and closes it,
+// when the next request of the connection is served already.
+func TestBodyOfAnAnsweredRequestIsNotTheNextOnes(t *testing.T) {
+	l := newLab(t, nil)
+	var first io.ReadCloser
+	got := make(chan string, 1)
+	inside, outside := net.Pipe()
+	c := l.proxy.newConn1(outside, target{scheme: "http"}, func(w http.ResponseWriter, r *http.Request) {
+		if first == nil {
+			first = r.Body
+			_, _ = io.CopyN(io.Discard, r.Body, 3)
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+		n, _ := first.Read(make([]byte, 1))
+		_ = first.Close()
+		body, err := io.ReadAll(r.Body)
+		got <- fmt.Sprintf("%d %q %v", n, body, err)
+		w.WriteHeader(http.StatusNoContent)
+	})
+	served := make(chan struct{})
+	go func() { defer close(served); c.serve() }()
+	go func() { _, _ = io.Copy(io.Discard, inside) }()
+	for _, body := range []string{"old", "new"} {
+		if _, err := io.WriteString(inside, "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 3\r\n\r\n"+body); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if text := <-got; text != `0 "new" <nil>` {
+		t.Errorf("the next request's body: %s", text)
+	}
+	_ = inside.Close()
+	<-served
+}
