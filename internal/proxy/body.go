@@ -31,6 +31,9 @@ type body struct {
 	err    error
 }
 
+// noBody is the body of a request without one: all of it was read.
+func noBody() *body { return &body{} }
+
 func (b *body) Read(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

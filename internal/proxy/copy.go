@@ -89,16 +89,29 @@ func (x *exchange) copyBody(w http.ResponseWriter, body io.Reader, flush bool) e
 	}
 }
 
-// upload is the body of a request: its bytes are counted, and held against the limits before they leave.
+// upload is the body of a request: its bytes are counted, and held against the limits before they leave. Trailers are
+// known once it is read whole; it ends well only where they may go.
 type upload struct {
 	io.ReadCloser
-	x *exchange
+	x       *exchange
+	trailed *http.Request // what stands behind the body, as a request of its own; nil where nothing was announced
+	end     error         // once the end was read
 }
 
 func (u *upload) Read(p []byte) (int, error) {
+	if u.end != nil {
+		return 0, u.end // nothing comes behind what was judged
+	}
 	n, err := u.ReadCloser.Read(p)
 	if n > 0 && !u.x.maySend(int64(n)) {
 		return 0, errLimit
+	}
+	if errors.Is(err, io.EOF) {
+		u.end = err
+		if !u.x.mayEnd(u.trailed) {
+			u.end = errLimit
+			return 0, u.end
+		}
 	}
 	return n, err
 }
@@ -123,6 +136,29 @@ func (x *exchange) maySend(n int64) bool {
 	return true
 }
 
+// mayEnd judges trailers, which leave once the body has ended without an error. Whoever forwards the request calls it,
+// and would take everything along if it failed.
+func (x *exchange) mayEnd(trailed *http.Request) (may bool) {
+	defer func() {
+		if recover() != nil {
+			no := denied(http.StatusForbidden, x.target.host.String(), "agentbox failed while it judged the request's trailers")
+			x.over.Store(&no)
+			may = false
+		}
+	}()
+	if trailed == nil {
+		return x.over.Load() == nil
+	}
+	if !x.maySend(sizeOf(trailed.Trailer)) {
+		return false
+	}
+	no := x.inject(trailed)
+	if no != nil {
+		x.over.Store(no)
+	}
+	return no == nil
+}
+
 // withinLimits holds what is known of the request against the limits, and counts its head.
 func (x *exchange) withinLimits(req *http.Request) *refusal {
 	d := x.decision
@@ -138,12 +174,16 @@ func (x *exchange) withinLimits(req *http.Request) *refusal {
 // headSize is how many bytes the head takes over HTTP/1, and more than over HTTP/2.
 func headSize(req *http.Request) int64 {
 	n := len(req.Method) + len(req.URL.EscapedPath()) + len(req.URL.RawQuery) + len(req.Host) + len("  HTTP/1.1\r\n?Host: \r\n\r\n")
-	for name, values := range req.Header {
+	return int64(n) + sizeOf(req.Header)
+}
+
+func sizeOf(h http.Header) (n int64) {
+	for name, values := range h {
 		for _, value := range values {
-			n += len(name) + len(value) + len(": \r\n")
+			n += int64(len(name) + len(value) + len(": \r\n"))
 		}
 	}
-	return int64(n)
+	return n
 }
 
 // copyBoth passes a WebSocket's bytes both ways until either side ends.

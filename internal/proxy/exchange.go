@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -226,10 +227,25 @@ func (x *exchange) prepare(req *http.Request) {
 	}
 	req.Close = false
 	if req.ContentLength == 0 {
-		req.Body = http.NoBody
+		req.Body, req.Trailer = http.NoBody, nil // a server that was told of trailers would wait for them
 	} else {
-		req.Body = &upload{ReadCloser: req.Body, x: x}
+		req.Body = &upload{ReadCloser: req.Body, x: x, trailed: trailed(req)}
 	}
+}
+
+// trailed gives the trailers of req as a request without anything else, for them to be judged when they have come: values
+// are put into the same map. What may not stand behind a body is taken out of it.
+func trailed(req *http.Request) *http.Request {
+	maps.DeleteFunc(req.Trailer, func(name string, _ []string) bool { return !mayTrail(name) })
+	if len(req.Trailer) == 0 {
+		req.Trailer = nil
+		return nil
+	}
+	alone := (&http.Request{
+		Method: req.Method, URL: &url.URL{Scheme: req.URL.Scheme, Host: req.URL.Host, Path: "/"}, Host: req.Host,
+		Header: http.Header{}, Body: http.NoBody, Trailer: req.Trailer,
+	})
+	return alone.WithContext(req.Context())
 }
 
 // forward carries the request out. It gives the answer that says what went wrong, nil once the server has answered.

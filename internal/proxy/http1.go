@@ -26,7 +26,7 @@ type conn1 struct {
 	in     input
 	to     target // where all requests lead; the zero value for the explicit proxy's own connections
 	handle http.HandlerFunc
-	body   body
+	body   *body // of the request that is served: each has its own, as one that is forwarded may outlast its answer
 	answer answer1
 	until  time.Time // the read deadline that is set
 	hello2 bool      // the client began with HTTP/2's preface: in holds it again
@@ -45,7 +45,7 @@ type conn1 struct {
 }
 
 func (p *Proxy) newConn1(conn net.Conn, to target, handle http.HandlerFunc) *conn1 {
-	c := &conn1{p: p, conn: conn, in: input{conn: conn}, to: to, handle: handle}
+	c := &conn1{p: p, conn: conn, in: input{conn: conn}, to: to, handle: handle, body: noBody()}
 	c.free.L = &c.mu
 	c.answer.c = c
 	return c
@@ -189,12 +189,15 @@ func (c *conn1) run(req *http.Request) (ok bool) {
 
 // begin says that a request is being served.
 func (c *conn1) begin(cancel context.CancelFunc, req *http.Request, frame framing) {
-	c.body = body{in: &c.in, phase: frame.phase, n: frame.length, trailer: req.Trailer, done: c.bodyRead}
-	if frame.expect {
-		c.body.ready = c.answer.goOn
+	if c.body.in != nil {
+		c.body = noBody()
 	}
 	if frame.phase != atEnd {
-		req.Body = &c.body
+		c.body = &body{in: &c.in, phase: frame.phase, n: frame.length, trailer: req.Trailer, done: c.bodyRead}
+		if frame.expect {
+			c.body.ready = c.answer.goOn
+		}
+		req.Body = c.body
 		c.readAlways()
 	}
 	c.mu.Lock()

@@ -4,16 +4,19 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
 
 	"agentbox/internal/event"
+	"agentbox/internal/policy"
 )
 
 // script is a server on a bare socket: it is given each connection, and what came on it.
@@ -95,6 +98,105 @@ func TestTrailersPassBothWays(t *testing.T) {
 			_ = resp.Body.Close()
 			if err != nil || string(body) != "5 bytes, yes" || resp.ProtoMajor != version || resp.Trailer.Get("X-Sum") != "42" || resp.Trailer.Get("X-Late") != "7" {
 				t.Errorf("got %q, trailers %v, %v", body, resp.Trailer, err)
+			}
+		})
+	}
+}
+
+// noPlaceholder refuses what stands behind a body, as the broker does.
+type noPlaceholder struct{}
+
+func (noPlaceholder) Inject(_ context.Context, req *http.Request, _ policy.Host, _ bool) (string, error) {
+	switch text := req.Trailer.Get("X-Check"); text {
+	case "a placeholder":
+		return "", errors.New(text + " stands in a trailer")
+	case "a fault":
+		panic(text)
+	}
+	return "", nil
+}
+
+func TestTrailersAreJudgedBeforeTheyLeave(t *testing.T) {
+	reached := make(chan string, 1)
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, err := io.Copy(io.Discard, r.Body)
+		reached <- fmt.Sprint(r.Trailer.Get("X-Check"), err != nil)
+		w.WriteHeader(http.StatusNoContent)
+	})
+	refused := want{event.CredentialRefused, event.Deny, "good.test", "a placeholder stands in a trailer"}
+	for _, c := range []struct {
+		version     int
+		text, shown string
+		wants       []want
+	}{
+		{1, "a placeholder", refused.reason, []want{refused}}, {2, "a placeholder", refused.reason, []want{refused}},
+		{1, "a fault", "agentbox failed", nil}, {2, "a fault", "agentbox failed", nil},
+	} {
+		t.Run(fmt.Sprint("HTTP/", c.version, c.text), func(t *testing.T) {
+			l := newLab(t, handler, func(c *Config) { c.Injector = noPlaceholder{} })
+			client := l.client()
+			if c.version == 2 {
+				client = l.client2()
+			}
+			req, err := http.NewRequestWithContext(t.Context(), "POST", "https://good.test/", io.MultiReader(strings.NewReader("hello")))
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Trailer = http.Header{"X-Check": {c.text}}
+			resp, err := client.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, _ := io.ReadAll(resp.Body)
+			_ = resp.Body.Close()
+			if resp.StatusCode != http.StatusForbidden || !strings.Contains(string(body), c.shown) {
+				t.Errorf("got %s %q", resp.Status, body)
+			}
+			if text := <-reached; text != "true" {
+				t.Errorf("the server got the trailer, or a whole request: %s", text)
+			}
+			wants := append([]want{{event.NetRequest, event.Allow, "good.test", ""}}, c.wants...)
+			check(t, l.only(len(wants)+1), append(wants, want{event.NetResponse, "", "good.test", c.shown})...)
+		})
+	}
+}
+
+// What may not stand behind a body does not, whatever version of HTTP announces it; and no server waits for trailers
+// behind a body that is not there.
+func TestTrailersThatAreNone(t *testing.T) {
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		_, _ = fmt.Fprint(w, r.ProtoMajor, r.Trailer)
+	})
+	for _, version := range []int{1, 2} {
+		t.Run(fmt.Sprint("server of HTTP/", version), func(t *testing.T) {
+			server := httptest.NewUnstartedServer(handler)
+			server.EnableHTTP2 = version == 2
+			server.StartTLS()
+			t.Cleanup(server.Close)
+			roots := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+			l := newLabOf(t, nil, []policy.Rule{rule(t, policy.Allow, "example.com", true, 443)}, func(c *Config) {
+				c.ExtraRoots, c.Fixed = roots, map[policy.Host]string{mustHost(t, "example.com"): server.Listener.Addr().String()}
+			})
+			for _, body := range []io.Reader{nil, io.MultiReader(strings.NewReader("hello"))} {
+				req, err := http.NewRequestWithContext(t.Context(), "POST", "https://example.com/", body)
+				if err != nil {
+					t.Fatal(err)
+				}
+				req.Header.Set("Trailer", "Authorization, Host, Proxy-X, X-Kept")
+				resp, err := l.client2().Do(req)
+				if err != nil {
+					t.Fatal(err)
+				}
+				text, _ := io.ReadAll(resp.Body)
+				_ = resp.Body.Close()
+				want := fmt.Sprint(version, http.Header{})
+				if body != nil {
+					want = fmt.Sprint(version, http.Header{"X-Kept": nil})
+				}
+				if string(text) != want {
+					t.Errorf("got %s, want %s", text, want)
+				}
 			}
 		})
 	}
@@ -459,4 +561,39 @@ func TestCompressedBombPassesAsItIs(t *testing.T) {
 	if status, body := exchangeOn(t, conn, bufio.NewReader(conn), "GET / HTTP/1.1\r\nHost: good.test\r\n\r\n"); status != 200 || body != string(bomb) {
 		t.Errorf("got %d and %d bytes", status, len(body))
 	}
+}
+
+// A server may answer before it has taken the request: whoever forwards the body may come back to it, and closes it,
+// when the next request of the connection is served already.
+func TestBodyOfAnAnsweredRequestIsNotTheNextOnes(t *testing.T) {
+	l := newLab(t, nil)
+	var first io.ReadCloser
+	got := make(chan string, 1)
+	inside, outside := net.Pipe()
+	c := l.proxy.newConn1(outside, target{scheme: "http"}, func(w http.ResponseWriter, r *http.Request) {
+		if first == nil {
+			first = r.Body
+			_, _ = io.CopyN(io.Discard, r.Body, 3)
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+		n, _ := first.Read(make([]byte, 1))
+		_ = first.Close()
+		body, err := io.ReadAll(r.Body)
+		got <- fmt.Sprintf("%d %q %v", n, body, err)
+		w.WriteHeader(http.StatusNoContent)
+	})
+	served := make(chan struct{})
+	go func() { defer close(served); c.serve() }()
+	go func() { _, _ = io.Copy(io.Discard, inside) }()
+	for _, body := range []string{"old", "new"} {
+		if _, err := io.WriteString(inside, "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 3\r\n\r\n"+body); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if text := <-got; text != `0 "new" <nil>` {
+		t.Errorf("the next request's body: %s", text)
+	}
+	_ = inside.Close()
+	<-served
 }

@@ -199,16 +199,30 @@ func (b *Broker) search(req *http.Request, here []*held, tls bool) error {
 			return b.misplaced(at.text, at.place)
 		}
 	}
-	for _, fields := range []http.Header{req.Header, req.Trailer} {
-		for name, values := range fields {
-			for _, value := range values {
-				rest := value
-				if h := slot(here, name); h != nil && tls {
-					rest = strings.Replace(value, h.placeholder, "", 1)
-				}
-				if b.scan.found(name) || b.scan.found(rest) {
-					return b.misplaced(name+" "+value, "header "+http.CanonicalHeaderKey(name))
-				}
+	if !tls {
+		here = nil
+	}
+	if err := b.searchFields(req.Header, here, "header "); err != nil {
+		return err
+	}
+	return b.searchFields(req.Trailer, nil, "trailer ")
+}
+
+// searchFields refuses fields with a placeholder, but for its own field in here. A trailer may be announced by its name
+// alone.
+func (b *Broker) searchFields(fields http.Header, here []*held, kind string) error {
+	for name, values := range fields {
+		place := kind + http.CanonicalHeaderKey(name)
+		if b.scan.found(name) {
+			return b.misplaced(name, place)
+		}
+		for _, value := range values {
+			rest := value
+			if h := slot(here, name); h != nil {
+				rest = strings.Replace(value, h.placeholder, "", 1)
+			}
+			if b.scan.found(rest) {
+				return b.misplaced(value, place)
 			}
 		}
 	}
@@ -250,9 +264,11 @@ func asked(header http.Header, here []*held) (wanted []*held) {
 
 // strip takes out everything that could authenticate the request as somebody else.
 func strip(req *http.Request, here []*held) {
-	for name := range req.Header {
-		if slot(here, name) != nil || authenticates(name) {
-			delete(req.Header, name) // not Del: the key may be in any case
+	for _, fields := range []http.Header{req.Header, req.Trailer} {
+		for name := range fields {
+			if slot(here, name) != nil || authenticates(name) {
+				delete(fields, name) // not Del: the key may be in any case
+			}
 		}
 	}
 	req.URL.User = nil

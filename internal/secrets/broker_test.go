@@ -216,9 +216,23 @@ func percent(s string) string {
 func TestAPlaceholderInATrailerIsRefused(t *testing.T) {
 	b := broker(t, &counting{value: real}, nil)
 	req := request(t, "https://good.test/")
-	req.Trailer = http.Header{"X-Api-Key": {b.Placeholder("git")}}
-	if _, err := b.Inject(t.Context(), req, host(t, "good.test"), true); err == nil {
-		t.Error("not refused")
+	for name, trailer := range map[string]http.Header{
+		"elsewhere": {"X-Api-Key": {b.Placeholder("git")}}, "its own header": {"X-Api-Key": {b.Placeholder("main")}},
+		"a name, not sent yet": {b.Placeholder("main"): nil},
+	} {
+		req.Trailer = trailer
+		if _, err := b.Inject(t.Context(), req, host(t, "good.test"), true); err == nil {
+			t.Errorf("%s: not refused", name)
+		}
+	}
+}
+
+func TestTrailersDoNotAuthenticate(t *testing.T) {
+	b := broker(t, &counting{value: real}, nil)
+	req := request(t, "https://good.test/")
+	req.Trailer = http.Header{"X-Api-Key": {"own"}, "Authorization": nil, "X-Kept": {"1"}}
+	if got, err := b.Inject(t.Context(), req, host(t, "good.test"), true); err != nil || got != "" || len(req.Trailer) != 1 {
+		t.Errorf("%q, %v, %v", got, err, req.Trailer)
 	}
 }
 
