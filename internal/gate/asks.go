@@ -297,17 +297,17 @@ func answered(q *question) event.Event {
 func settledBy(d policy.Decision, o approval.Outcome, limit time.Duration) policy.Decision {
 	switch {
 	case o.Scope == approval.Once:
-		return d.Answered(policy.Allow, "a person allowed it once")
+		return d.Answered(policy.Allow, policy.PersonAllowed+" once")
 	case o.Scope.Allows():
-		return d.Answered(policy.Allow, "a person allowed it for this run")
+		return d.Answered(policy.Allow, policy.PersonAllowed+" for this run")
 	case o.By == approval.ByTimeout:
 		return d.Answered(policy.Deny, fmt.Sprintf("%s, and nobody answered within %s", d.Reason(), limit))
 	case o.By == approval.ByEnd || o.By == approval.ByWithdrawn:
 		return d.Answered(policy.Deny, d.Reason()+", and the run is ending")
 	case o.Reason != "":
-		return d.Answered(policy.Deny, "a person was asked and denied it: "+o.Reason)
+		return d.Answered(policy.Deny, policy.PersonDenied+": "+o.Reason)
 	}
-	return d.Answered(policy.Deny, "a person was asked and denied it")
+	return d.Answered(policy.Deny, policy.PersonDenied)
 }
 
 func clip(reason string) string {

@@ -132,6 +132,8 @@ func never(in Input, g replay.Group, v replay.Verdict, data map[policy.Host]stri
 		return v.Reason
 	case v.Rule != "default":
 		return v.Reason + "; that goes before whatever allows"
+	case g.Refused:
+		return policy.PersonDenied
 	case data[r.Host] != "":
 		return data[r.Host]
 	case g.Lookup:

@@ -304,3 +304,15 @@ func (r random) log() *replay.Log {
 	}
 	return l
 }
+
+// What a person said no to is not proposed, however often nobody answered beside.
+func TestWhatAPersonDeniedIsNotLearned(t *testing.T) {
+	l := &replay.Log{}
+	for _, reason := range []string{"no rule names a.test, and nobody answered within 5m0s", policy.PersonDenied + ": no"} {
+		l.Add(event.Event{Kind: event.NetRequest, Decision: event.Deny, Host: "a.test", Port: 443, Scheme: "https", Method: "GET", Path: "/", Rule: "default", Reason: reason})
+	}
+	p := Propose(Input{Rules: policy.Set{Default: policy.Ask}, Log: l})
+	if len(p.Rules) != 0 || len(p.Left) != 1 || p.Left[0].Why != policy.PersonDenied {
+		t.Errorf("%+v", p)
+	}
+}
