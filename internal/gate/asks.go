@@ -365,10 +365,15 @@ func (g *Gate) Pending() []approval.Question {
 // stop ends it.
 func (g *Gate) Changed() (changed <-chan struct{}, stop func()) {
 	w := make(chan struct{}, 1)
+	return w, g.Tell(w)
+}
+
+// Tell is Changed for a channel of the caller's, which has room for one.
+func (g *Gate) Tell(w chan struct{}) (stop func()) {
 	g.asks.mu.Lock()
 	defer g.asks.mu.Unlock()
 	g.asks.watchers[w] = struct{}{}
-	return w, func() {
+	return func() {
 		g.asks.mu.Lock()
 		defer g.asks.mu.Unlock()
 		delete(g.asks.watchers, w)
