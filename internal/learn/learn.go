@@ -144,7 +144,7 @@ func never(in Input, g replay.Group, v replay.Verdict, data map[policy.Host]stri
 		return "it is a git push: a [[git]] rule says which refs of which repository"
 	case r.MethodBy != "" || r.PathBy != "":
 		return "by " + cmp.Or(r.MethodBy, r.PathBy) + " it asks the server for something else than what is judged"
-	case in.NoWrites != "" && !replay.Partial(r) && Writes(r.Method):
+	case in.NoWrites != "" && !replay.Partial(r) && (Writes(r.Method) || r.WebSocket):
 		return in.NoWrites
 	}
 	return unwritable(r)
