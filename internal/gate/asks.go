@@ -66,9 +66,10 @@ func identityOf(r policy.Request, rule string) identity {
 	return identity{host: r.Host, port: r.Port, scheme: r.Scheme, method: r.Method, path: r.Path, git: gitText(r.Git), rule: rule, websocket: r.WebSocket}
 }
 
-// gitText says what a request does to a repository: two that do the same say the same.
+// gitText says what a request does to a repository: two that do the same say the same. Where the repository is not known
+// the request is shown as what it is, a method and a path.
 func gitText(g *policy.GitRequest) string {
-	if g == nil {
+	if g == nil || g.Repo == "" {
 		return ""
 	}
 	text := string(g.Op) + " " + g.Repo
@@ -113,6 +114,8 @@ func unaskable(r policy.Request) string {
 		return "nobody is asked about it: " + r.MethodBy + " asks the server to take it for one with another method"
 	case r.PathBy != "":
 		return "nobody is asked about it: " + r.PathBy + " names another path to the server"
+	case r.Git != nil && r.Git.Op != policy.GitFetch && r.Git.Repo == "":
+		return "nobody is asked about it: it is a push of which nobody knows what it does"
 	case len(r.Path) > maxAsked:
 		return fmt.Sprintf("nobody is asked about it: its path is longer than the %d bytes that a person can be shown", maxAsked)
 	case len(r.Method) > maxVerb || len(gitText(r.Git)) > maxAsked:
@@ -215,10 +218,14 @@ func (a *asks) freeID() string {
 
 // asked is what both events of a question say.
 func asked(q *question) event.Event {
-	return event.Event{
-		Host: q.Host, Port: q.Port, Method: q.Method, Path: q.Path, Rule: q.Rule, Reason: q.Reason, Via: q.Via,
-		Detail: map[string]string{"id": q.ID},
+	detail := map[string]string{"id": q.ID}
+	if q.Git != "" {
+		detail["git"] = q.Git
 	}
+	if q.WebSocket {
+		detail["websocket"] = "true"
+	}
+	return event.Event{Host: q.Host, Port: q.Port, Method: q.Method, Path: q.Path, Rule: q.Rule, Reason: q.Reason, Via: q.Via, Detail: detail}
 }
 
 // leave takes one that waits away; without any the question is withdrawn.
