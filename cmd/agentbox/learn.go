@@ -197,7 +197,7 @@ func (a *app) consider(ctx context.Context, o learnOptions, l lesson) (written b
 			return false, nil
 		}
 		name, _ := l.file.names()
-		yes, err := a.ask(l.diff(), "write this to "+name+"?")
+		yes, err := a.ask(escapedLines(l.diff()), "write this to "+name+"?")
 		if errors.Is(err, errNobody) {
 			a.say("nothing is written; --accept writes it")
 			return false, nil
@@ -250,6 +250,6 @@ func (a *app) writeLesson(l lesson) error {
 		a.say("there is nothing to learn from run %s for profile %s", l.info.ID, l.profile)
 		return nil
 	}
-	_, err := io.WriteString(a.out, l.diff())
+	_, err := io.WriteString(a.out, escapedLines(l.diff())) // what a repository's file has may redraw the screen
 	return err
 }

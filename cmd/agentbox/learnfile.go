@@ -148,7 +148,7 @@ func (t *grantsTarget) names() (person, diff string) { return t.name, t.name }
 func (t *grantsTarget) draft(p learn.Proposal) (before, after []byte, err error) {
 	t.rules = nil
 	for _, r := range p.Rules {
-		t.rules = append(t.rules, trust.Rule{Host: r.Host.String(), Ports: []uint16{r.Port}, Methods: r.Methods, Paths: r.Texts()})
+		t.rules = append(t.rules, trust.Rule{Host: r.Host.String(), Ports: []uint16{r.Port}, Methods: r.Methods, Paths: r.Texts(), Scheme: r.Scheme, WebSocket: r.WebSocket()})
 	}
 	return t.Draft(t.rules, t.at)
 }

@@ -46,7 +46,14 @@ func explainRule(b *strings.Builder, r learn.Rule) {
 	if r.Writes() {
 		mark = "WRITES!"
 	}
-	fmt.Fprintf(b, "  %s %s to %s\n", mark, strings.Join(r.Methods, ", "), at)
+	what := strings.Join(r.Methods, ", ")
+	if r.Socket {
+		what = "WebSockets"
+	}
+	if r.Scheme != "" {
+		at += " over " + r.Scheme
+	}
+	fmt.Fprintf(b, "  %s %s to %s\n", mark, what, at)
 	if r.Blind {
 		fmt.Fprintf(b, "          every path, and reading alone: its tunnel was refused, so that no request was seen\n")
 	}
@@ -150,6 +157,8 @@ type learned struct {
 type learnedRule struct {
 	Host    string       `json:"host"`
 	Port    uint16       `json:"port"`
+	Scheme  string       `json:"scheme,omitempty"`
+	Socket  bool         `json:"websocket,omitempty"` // WebSockets alone
 	Methods []string     `json:"methods"`
 	Paths   []string     `json:"paths"` // none: every path
 	Writes  bool         `json:"writes"`
@@ -177,7 +186,7 @@ func (l lesson) report(written bool) learned {
 		out.Sets = append(out.Sets, learnedSet{s.Set.Name, groupRows(s.For)})
 	}
 	for _, r := range l.proposal.Rules {
-		row := learnedRule{Host: r.Host.String(), Port: r.Port, Methods: r.Methods, Paths: append([]string{}, r.Texts()...), Writes: r.Writes(), Wide: []string{}, TOML: r.TOML(), For: groupRows(r.For)}
+		row := learnedRule{Host: r.Host.String(), Port: r.Port, Scheme: r.Scheme, Socket: r.Socket, Methods: r.Methods, Paths: append([]string{}, r.Texts()...), Writes: r.Writes(), Wide: []string{}, TOML: r.TOML(), For: groupRows(r.For)}
 		for _, p := range r.Paths {
 			if p.Wide() {
 				row.Wide = append(row.Wide, p.Pattern.String())

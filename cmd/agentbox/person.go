@@ -19,6 +19,9 @@ import (
 type person struct {
 	gate     atomic.Pointer[gate.Gate] // nil until there is one
 	watching atomic.Int64              // programs that show a person the questions
+
+	mu       sync.Mutex
+	watchers map[chan struct{}]func() // which end what the gate tells them; nil until there is one
 }
 
 // Present reports whether there is a terminal, whoever has it, or somebody who watches.
@@ -57,17 +60,39 @@ func (p *person) Outcome(id string) (approval.Outcome, bool) {
 	return approval.Outcome{}, false
 }
 
-// Watch counts one more who can be asked.
+// Watch counts one more who can be asked, from before there is a gate: a run can be watched as soon as it can be found.
 func (p *person) Watch() (<-chan struct{}, func()) {
-	g := p.gate.Load()
-	if g == nil {
-		return nil, func() {}
+	w := make(chan struct{}, 1)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.watchers == nil {
+		p.watchers = map[chan struct{}]func(){}
 	}
-	changed, stop := g.Changed()
+	p.watchers[w] = nil
+	if g := p.gate.Load(); g != nil {
+		p.watchers[w] = g.Tell(w)
+	}
 	p.watching.Add(1)
-	return changed, func() {
-		p.watching.Add(-1)
+	return w, func() { p.leave(w) }
+}
+
+func (p *person) leave(w chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.watching.Add(-1)
+	if stop := p.watchers[w]; stop != nil {
 		stop()
+	}
+	delete(p.watchers, w)
+}
+
+// meet hands over the gate, before anything is asked.
+func (p *person) meet(g *gate.Gate) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.gate.Store(g)
+	for w := range p.watchers {
+		p.watchers[w] = g.Tell(w)
 	}
 }
 
@@ -75,7 +100,7 @@ func (p *person) Watch() (<-chan struct{}, func()) {
 func (j *job) asking(ctx context.Context) (asking run.Asking, wait func()) {
 	var prompts sync.WaitGroup
 	return run.Asking{Person: &j.person, Limit: time.Duration(j.work.config.Approvals.Timeout), Asks: func(g *gate.Gate) {
-		j.gate.Store(g)
+		j.meet(g)
 		if j.term == nil && hasTerminal() {
 			p := &prompt{gate: g, screen: &j.screen, always: j.always}
 			prompts.Go(func() { p.run(ctx) })

@@ -65,6 +65,7 @@ type requestRow struct {
 	Scheme string `json:"scheme,omitempty"`
 	Method string `json:"method,omitempty"`
 	Path   string `json:"path,omitempty"`
+	Socket bool   `json:"websocket,omitempty"`
 }
 
 type changeRow struct {
@@ -185,7 +186,7 @@ func changeRows(changes []replay.Change) []changeRow {
 
 func rowOf(g replay.Group) requestRow {
 	r := g.Request
-	row := requestRow{Count: g.Count, Kind: "request", Host: r.Host.String(), Port: r.Port, Scheme: r.Scheme, Method: r.Method, Path: r.Path}
+	row := requestRow{Count: g.Count, Kind: "request", Host: r.Host.String(), Port: r.Port, Scheme: r.Scheme, Method: r.Method, Path: r.Path, Socket: r.WebSocket}
 	switch {
 	case g.Lookup:
 		row.Kind = "lookup"
@@ -228,7 +229,11 @@ func (r requestRow) text() string {
 	case r.Scheme == "":
 		return printable(r.Method) + " " + at + printable(r.Path)
 	}
-	return printable(r.Method) + " " + r.Scheme + "://" + at + printable(r.Path)
+	scheme := r.Scheme
+	if r.Socket {
+		scheme = map[string]string{"https": "wss", "http": "ws"}[scheme]
+	}
+	return printable(r.Method) + " " + scheme + "://" + at + printable(r.Path)
 }
 
 // longestList is how many lines of one kind are shown; --json has all.

@@ -24,14 +24,21 @@ type screen struct {
 func (s *screen) claim(tty io.Writer) (release func()) {
 	s.mu.Lock()
 	if s.printed {
-		_, _ = io.WriteString(tty, "\x1b[!p\x1b[0m") // soft reset: margins, character sets, hidden text
+		_, _ = io.WriteString(tty, inOrder)
 	}
 	if s.midLine {
 		_, _ = io.WriteString(tty, "\r\n")
 		s.midLine = false
 	}
+	if s.printed {
+		_, _ = io.WriteString(tty, "\r\x1b[J") // the cursor may stand above what the agent printed
+	}
 	return s.mu.Unlock
 }
+
+// inOrder ends a sequence that was only begun, resets margins, character sets and hidden text, has lines wrap and what is
+// printed appear at once, and takes back the colours: where those of text and ground are one, nothing is seen.
+const inOrder = "\x18\x1b\\\x1b[!p\x1b[0m\x1b[?7h\x1b[?25h\x1b[?2026l\x1b]104\x1b\\\x1b]110\x1b\\\x1b]111\x1b\\"
 
 // out is f for the agent to print on.
 func (s *screen) out(f *os.File) io.Writer {

@@ -62,10 +62,10 @@ func writeSummary(w io.Writer, t *event.Tally, id, reason string, took time.Dura
 const summaryLines = 10
 
 // wayThrough says what would allow what was refused: of one request the command itself, of several where to see it.
-// Only what the default denies is worth a hint: all else somebody, or agentbox, has decided.
+// Only what the default denies is worth a hint: all else somebody, also who was asked, or agentbox, has decided.
 func wayThrough(refused []event.Refusal, id string) string {
 	refused = slices.DeleteFunc(slices.Clone(refused), func(r event.Refusal) bool {
-		return r.First.Rule != "default" || r.Kind == event.NetRefused
+		return r.First.Rule != "default" || r.Kind == event.NetRefused || strings.HasPrefix(r.First.Reason, policy.PersonDenied)
 	})
 	if len(refused) == 1 && refused[0].Count == 1 && refused[0].Kind == event.NetRequest {
 		if r, err := replay.Request(refused[0].First); err == nil && r.Scheme != policy.TCP && r.Git == nil {

@@ -66,9 +66,10 @@ func identityOf(r policy.Request, rule string) identity {
 	return identity{host: r.Host, port: r.Port, scheme: r.Scheme, method: r.Method, path: r.Path, git: gitText(r.Git), rule: rule, websocket: r.WebSocket}
 }
 
-// gitText says what a request does to a repository: two that do the same say the same.
+// gitText says what a request does to a repository: two that do the same say the same. Where the repository is not known
+// the request is shown as what it is, a method and a path.
 func gitText(g *policy.GitRequest) string {
-	if g == nil {
+	if g == nil || g.Repo == "" {
 		return ""
 	}
 	text := string(g.Op) + " " + g.Repo
@@ -113,6 +114,8 @@ func unaskable(r policy.Request) string {
 		return "nobody is asked about it: " + r.MethodBy + " asks the server to take it for one with another method"
 	case r.PathBy != "":
 		return "nobody is asked about it: " + r.PathBy + " names another path to the server"
+	case r.Git != nil && r.Git.Op != policy.GitFetch && r.Git.Repo == "":
+		return "nobody is asked about it: it is a push of which nobody knows what it does"
 	case len(r.Path) > maxAsked:
 		return fmt.Sprintf("nobody is asked about it: its path is longer than the %d bytes that a person can be shown", maxAsked)
 	case len(r.Method) > maxVerb || len(gitText(r.Git)) > maxAsked:
@@ -215,10 +218,14 @@ func (a *asks) freeID() string {
 
 // asked is what both events of a question say.
 func asked(q *question) event.Event {
-	return event.Event{
-		Host: q.Host, Port: q.Port, Method: q.Method, Path: q.Path, Rule: q.Rule, Reason: q.Reason, Via: q.Via,
-		Detail: map[string]string{"id": q.ID},
+	detail := map[string]string{"id": q.ID}
+	if q.Git != "" {
+		detail["git"] = q.Git
 	}
+	if q.WebSocket {
+		detail["websocket"] = "true"
+	}
+	return event.Event{Host: q.Host, Port: q.Port, Method: q.Method, Path: q.Path, Rule: q.Rule, Reason: q.Reason, Via: q.Via, Detail: detail}
 }
 
 // leave takes one that waits away; without any the question is withdrawn.
@@ -297,17 +304,17 @@ func answered(q *question) event.Event {
 func settledBy(d policy.Decision, o approval.Outcome, limit time.Duration) policy.Decision {
 	switch {
 	case o.Scope == approval.Once:
-		return d.Answered(policy.Allow, "a person allowed it once")
+		return d.Answered(policy.Allow, policy.PersonAllowed+" once")
 	case o.Scope.Allows():
-		return d.Answered(policy.Allow, "a person allowed it for this run")
+		return d.Answered(policy.Allow, policy.PersonAllowed+" for this run")
 	case o.By == approval.ByTimeout:
 		return d.Answered(policy.Deny, fmt.Sprintf("%s, and nobody answered within %s", d.Reason(), limit))
 	case o.By == approval.ByEnd || o.By == approval.ByWithdrawn:
 		return d.Answered(policy.Deny, d.Reason()+", and the run is ending")
 	case o.Reason != "":
-		return d.Answered(policy.Deny, "a person was asked and denied it: "+o.Reason)
+		return d.Answered(policy.Deny, policy.PersonDenied+": "+o.Reason)
 	}
-	return d.Answered(policy.Deny, "a person was asked and denied it")
+	return d.Answered(policy.Deny, policy.PersonDenied)
 }
 
 func clip(reason string) string {
@@ -365,10 +372,15 @@ func (g *Gate) Pending() []approval.Question {
 // stop ends it.
 func (g *Gate) Changed() (changed <-chan struct{}, stop func()) {
 	w := make(chan struct{}, 1)
+	return w, g.Tell(w)
+}
+
+// Tell is Changed for a channel of the caller's, which has room for one.
+func (g *Gate) Tell(w chan struct{}) (stop func()) {
 	g.asks.mu.Lock()
 	defer g.asks.mu.Unlock()
 	g.asks.watchers[w] = struct{}{}
-	return w, func() {
+	return func() {
 		g.asks.mu.Lock()
 		defer g.asks.mu.Unlock()
 		delete(g.asks.watchers, w)

@@ -431,3 +431,33 @@ func TestNobodyIsThere(t *testing.T) {
 		one(t, g, 1)
 	})
 }
+
+// What a person is shown is what their answer is about: a request of git's to a repository that nobody knows is shown as
+// the method and path that it is, a push like that is not asked about, and the log has what was shown.
+func TestGitThatIsNotUnderstoodIsShownAsItIs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := &memory{}
+		g, _ := asking(t, log)
+		push := post(t, "good.test", "/x")
+		push.Git = &policy.GitRequest{Op: policy.GitPush, Flaw: "it breaks off"}
+		if d, err := g.Check(t.Context(), push); err != nil || d.Allowed() || !strings.Contains(d.Reason(), "nobody is asked about it") {
+			t.Errorf("a push of which nothing is known: %s, %v", d.Reason(), err)
+		}
+		fetch := post(t, "good.test", "/acme/secret")
+		fetch.Git = &policy.GitRequest{Op: policy.GitFetch, Flaw: "it is a fetch that is not in git's own form"}
+		check(t.Context(), g, fetch)
+		if q := one(t, g, 1); q.What() != "POST good.test/acme/secret" {
+			t.Errorf("shown is %q", q.What())
+		} else if err := g.Answer(q.ID, approval.Answer{Scope: approval.Deny, By: approval.BySocket}); err != nil {
+			t.Error(err)
+		}
+		whole := post(t, "good.test", "/acme/billing.git/git-receive-pack")
+		whole.Git = &policy.GitRequest{Op: policy.GitPush, Repo: "acme/billing", Refs: []policy.RefUpdate{{Name: "refs/heads/main", Kind: policy.RefForce}}}
+		check(t.Context(), g, whole)
+		q := one(t, g, 1)
+		last := log.all()[len(log.all())-1]
+		if last.Kind != event.ApprovalAsked || q.Git == "" || last.Detail["git"] != q.Git {
+			t.Errorf("%+v is recorded as %+v", q, last)
+		}
+	})
+}

@@ -132,6 +132,8 @@ func never(in Input, g replay.Group, v replay.Verdict, data map[policy.Host]stri
 		return v.Reason
 	case v.Rule != "default":
 		return v.Reason + "; that goes before whatever allows"
+	case g.Refused:
+		return policy.PersonDenied
 	case data[r.Host] != "":
 		return data[r.Host]
 	case g.Lookup:
@@ -142,7 +144,7 @@ func never(in Input, g replay.Group, v replay.Verdict, data map[policy.Host]stri
 		return "it is a git push: a [[git]] rule says which refs of which repository"
 	case r.MethodBy != "" || r.PathBy != "":
 		return "by " + cmp.Or(r.MethodBy, r.PathBy) + " it asks the server for something else than what is judged"
-	case in.NoWrites != "" && !replay.Partial(r) && Writes(r.Method):
+	case in.NoWrites != "" && !replay.Partial(r) && (Writes(r.Method) || r.WebSocket):
 		return in.NoWrites
 	}
 	return unwritable(r)

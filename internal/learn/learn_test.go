@@ -23,6 +23,15 @@ func pattern(t testing.TB, s string) policy.Pattern {
 	return p
 }
 
+func host(t testing.TB, s string) policy.Host {
+	t.Helper()
+	h, err := policy.ParseHost(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
 func paths(t testing.TB, texts ...string) (out []policy.PathPattern) {
 	t.Helper()
 	for _, s := range texts {
@@ -303,4 +312,64 @@ func (r random) log() *replay.Log {
 		l.Add(e)
 	}
 	return l
+}
+
+// What a person said no to is not proposed, however often nobody answered beside.
+func TestWhatAPersonDeniedIsNotLearned(t *testing.T) {
+	l := &replay.Log{}
+	for _, reason := range []string{"no rule names a.test, and nobody answered within 5m0s", policy.PersonDenied + ": no"} {
+		l.Add(event.Event{Kind: event.NetRequest, Decision: event.Deny, Host: "a.test", Port: 443, Scheme: "https", Method: "GET", Path: "/", Rule: "default", Reason: reason})
+	}
+	p := Propose(Input{Rules: policy.Set{Default: policy.Ask}, Log: l})
+	if len(p.Rules) != 0 || len(p.Left) != 1 || p.Left[0].Why != policy.PersonDenied {
+		t.Errorf("%+v", p)
+	}
+}
+
+// A rule is no wider than its requests: one of a WebSocket is for WebSockets, one of another port names the scheme, and
+// what was seen of a tunnel alone is for reading, which a WebSocket is not.
+func TestRulesHoldSchemeAndWebSocket(t *testing.T) {
+	l := &replay.Log{}
+	for _, e := range []event.Event{
+		{Host: "a.test", Port: 443, Scheme: "https", Method: "GET", Path: "/socket", WebSocket: true},
+		{Host: "a.test", Port: 443, Scheme: "https", Method: "GET", Path: "/page"},
+		{Host: "a.test", Port: 8080, Scheme: "http", Method: "GET", Path: "/x"},
+		{Host: "a.test", Port: 8080, Scheme: "https", Method: "GET", Path: "/x"},
+		{Host: "b.test", Port: 443, Scheme: "https", Method: "CONNECT"},
+	} {
+		e.Kind, e.Decision, e.Rule = event.NetRequest, event.Deny, "default"
+		l.Add(e)
+	}
+	p := Propose(Input{Rules: policy.Set{Default: policy.Deny}, Log: l})
+	var got []string
+	for _, r := range p.Rules {
+		got = append(got, strings.TrimPrefix(strings.ReplaceAll(r.TOML(), "\n", " "), `[[network.rule]] action = "allow" `))
+	}
+	want := []string{
+		`host = "a.test" methods = ["GET"] paths = ["/page"] `,
+		`host = "a.test" websocket = true methods = ["GET"] paths = ["/socket"] `,
+		`host = "a.test" ports = [8080] scheme = "http" methods = ["GET"] paths = ["/x"] `,
+		`host = "a.test" ports = [8080] scheme = "https" methods = ["GET"] paths = ["/x"] `,
+		`host = "b.test" websocket = false methods = ["GET", "HEAD"] `,
+	}
+	if !reflect.DeepEqual(got, want) || len(p.Left) > 0 || len(p.Learned) != 5 {
+		t.Errorf("got\n%s\nleft %+v", strings.Join(got, "\n"), p.Left)
+	}
+	after := p.Apply(policy.Set{Default: policy.Deny}).Compile()
+	for _, r := range []policy.Request{
+		{Path: "/socket"}, {Path: "/x", Port: 8080, Scheme: "http", WebSocket: true, Host: host(t, "b.test")}, {Path: "/", WebSocket: true, Host: host(t, "b.test")},
+	} {
+		if r.Host.IsZero() {
+			r.Host = host(t, "a.test")
+		}
+		if r.Port == 0 {
+			r.Port, r.Scheme = 443, "https"
+		}
+		if r.Method = "GET"; after.Decide(r).Allowed() {
+			t.Errorf("%+v is allowed too", r)
+		}
+	}
+	if p := Propose(Input{Rules: policy.Set{Default: policy.Deny}, Log: l, NoWrites: "the tier"}); len(p.Left) != 1 || !p.Left[0].Request.WebSocket {
+		t.Errorf("where nothing may write: %+v", p.Left)
+	}
 }

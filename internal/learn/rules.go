@@ -14,6 +14,8 @@ import (
 type Rule struct {
 	Host    policy.Host
 	Port    uint16
+	Scheme  string // "": https, the only one of port 443, or not known
+	Socket  bool   // WebSockets alone
 	Methods []string
 	Paths   []Path // none: every path, of which Blind says why
 	Blind   bool   // only the tunnel was seen, never a request in it: reading is proposed, of every path
@@ -29,13 +31,31 @@ type Path struct {
 // Wide reports whether the pattern names more than was seen.
 func (p Path) Wide() bool { return len(p.Seen) != 1 || p.Seen[0] != p.Pattern.String() }
 
-// Writes reports whether the rule allows a method that may change something.
-func (r Rule) Writes() bool { return slices.ContainsFunc(r.Methods, Writes) }
+// Writes reports whether the rule allows what may change something: a WebSocket may carry anything.
+func (r Rule) Writes() bool { return r.Socket || slices.ContainsFunc(r.Methods, Writes) }
+
+// WebSocket is what the rule says of WebSockets: "true" is nothing else, "false" none of them. Where nothing but reading
+// is proposed, of every path, there are none.
+func (r Rule) WebSocket() string {
+	switch {
+	case r.Socket:
+		return "true"
+	case r.Blind:
+		return "false"
+	}
+	return ""
+}
 
 // Policy is the rule as policy judges it.
 func (r Rule) Policy() policy.Rule {
 	pattern, _ := policy.ParsePattern(r.Host.String()) // every host is one
-	out := policy.Rule{Action: policy.Allow, Host: pattern, Ports: []uint16{r.Port}, Methods: r.Methods, Inspect: true, Origin: "learned"}
+	out := policy.Rule{Action: policy.Allow, Host: pattern, Ports: []uint16{r.Port}, Methods: r.Methods, Inspect: true, Origin: "learned", Scheme: r.Scheme}
+	switch r.WebSocket() {
+	case "true":
+		out.WebSocket = policy.WebSocketOnly
+	case "false":
+		out.WebSocket = policy.WebSocketNever
+	}
 	for _, p := range r.Paths {
 		out.Paths = append(out.Paths, p.Pattern)
 	}
@@ -72,32 +92,68 @@ func rulesFor(wanted []replay.Group, broad bool) (rules []Rule) {
 	return rules
 }
 
+// kind is what one rule can be about at a place: the method is one of several.
+type kind struct {
+	scheme string
+	socket bool
+	method string
+}
+
+func kindOf(r policy.Request) kind {
+	k := kind{r.Scheme, r.WebSocket, r.Method}
+	if r.Scheme == "https" && r.Port == 443 {
+		k.scheme = ""
+	}
+	return k
+}
+
+func (k kind) compare(o kind) int {
+	return cmp.Or(strings.Compare(k.scheme, o.scheme), compareBool(k.socket, o.socket), strings.Compare(k.method, o.method))
+}
+
+func compareBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
+}
+
 func rulesAt(p place, groups []replay.Group, broad bool) []Rule {
-	methods := map[string][]replay.Group{}
+	kinds := map[kind][]replay.Group{}
 	var tunnels []replay.Group
 	for _, g := range groups {
 		if replay.Partial(g.Request) {
 			tunnels = append(tunnels, g)
 		} else {
-			methods[g.Request.Method] = append(methods[g.Request.Method], g)
+			k := kindOf(g.Request)
+			kinds[k] = append(kinds[k], g)
 		}
 	}
-	if len(methods) == 0 { // a tunnel opens for any rule, so beside others it needs none
+	if len(kinds) == 0 { // a tunnel opens for any rule, so beside others it needs none
 		return []Rule{{Host: p.host, Port: p.port, Methods: []string{"GET", "HEAD"}, Blind: true, For: tunnels}}
 	}
 	var rules []Rule
-	for _, m := range slices.Sorted(maps.Keys(methods)) {
-		paths := pathsFor(methods[m], broad, Writes(m))
-		i := slices.IndexFunc(rules, func(r Rule) bool { return samePaths(r.Paths, paths) && r.Writes() == Writes(m) })
+	for _, k := range slices.SortedFunc(maps.Keys(kinds), kind.compare) {
+		more := Rule{Host: p.host, Port: p.port, Scheme: k.scheme, Socket: k.socket, Methods: []string{k.method}, For: kinds[k]}
+		more.Paths = pathsFor(more.For, broad, more.Writes())
+		i := slices.IndexFunc(rules, more.joins)
 		if i < 0 {
-			rules = append(rules, Rule{Host: p.host, Port: p.port, Paths: paths})
-			i = len(rules) - 1
+			rules = append(rules, more)
+			continue
 		}
-		rules[i].Methods = append(rules[i].Methods, m)
-		rules[i].For = append(rules[i].For, methods[m]...)
+		rules[i].Methods = append(rules[i].Methods, k.method)
+		rules[i].For = append(rules[i].For, more.For...)
 	}
 	rules[0].For = append(rules[0].For, tunnels...)
 	return chunked(rules)
+}
+
+// joins reports whether two rules are one but for their methods.
+func (r Rule) joins(o Rule) bool {
+	return r.Scheme == o.Scheme && r.Socket == o.Socket && r.Writes() == o.Writes() && samePaths(r.Paths, o.Paths)
 }
 
 func samePaths(a, b []Path) bool {

@@ -15,6 +15,12 @@ func (r Rule) TOML() string {
 	if r.Port != 443 {
 		fmt.Fprintf(&b, "ports = [%d]\n", r.Port)
 	}
+	if r.Scheme != "" {
+		fmt.Fprintf(&b, "scheme = %q\n", r.Scheme)
+	}
+	if w := r.WebSocket(); w != "" {
+		fmt.Fprintf(&b, "websocket = %s\n", w)
+	}
 	b.WriteString(list("methods", r.Methods))
 	if len(r.Paths) > 0 {
 		b.WriteString(list("paths", r.Texts()))

@@ -14,6 +14,6 @@ func (t *page) asking(p Plan, set policy.Set) {
 	case p.Binding.Terminal:
 		t.line(false, "", "what you are asked about waits for \"agentbox approvals\" in another terminal: the agent has this one")
 	default:
-		t.line(false, "", "you are asked at your terminal, or by \"agentbox approvals\" in another; without a terminal the answer is no")
+		t.line(false, "", "you are asked at your terminal, or by \"agentbox approvals\" in another; without a terminal, and without \"agentbox approvals --watch\", the answer is no")
 	}
 }

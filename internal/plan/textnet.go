@@ -92,11 +92,11 @@ func (t *page) rule(r policy.Rule) {
 	what := after(" ", strings.Join(r.Methods, ",")) + after(" ", strings.Join(patterns(r.Paths), " "))
 	switch r.WebSocket {
 	case policy.WebSocketOnly:
-		what += " WebSockets only"
+		what += " · WebSockets only"
 	case policy.WebSocketNever:
-		what += " no WebSockets"
+		what += " · no WebSockets"
 	}
-	what += wrapped(" over ", r.Scheme, " only") + notes(r)
+	what += wrapped(" · ", r.Scheme, " only") + notes(r)
 	t.line(loud(r), "", "%-6s%s%s (%s)", r.Action, target(r), what, clean(r.Origin))
 }
 

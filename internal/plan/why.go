@@ -150,7 +150,7 @@ func (g Grants) allowing(r policy.Request, sets []profiles.NamedSet) string {
 	}
 	files := fmt.Sprintf("~/.config/agentbox/profiles/%s.toml (for you; it begins with version = 1), or to .agentbox/%s.toml (for the team, which each person is asked to trust)", g.Profile, g.Profile)
 	if r.Git != nil && r.Git.Op == policy.GitPush && len(g.Git) > 0 {
-		return fmt.Sprintf("to allow it, add to %s:\n\n%s", files, g.ruleFor(r, policy.Allow))
+		return g.allowingPush(r, files)
 	}
 	rule := rule(action, widened(r))
 	if action == policy.Ask { // a grant only allows
@@ -162,6 +162,14 @@ func (g Grants) allowing(r policy.Request, sets []profiles.NamedSet) string {
 			set.Name, set.Description, files, set.Name, grant, rule)
 	}
 	return fmt.Sprintf("to allow it for you and this repository alone: %s\nor add to %s:\n\n%s", grant, files, rule)
+}
+
+func (g Grants) allowingPush(r policy.Request, files string) string {
+	rule := g.ruleFor(r, policy.Allow)
+	if rule == "" {
+		return "no [[git]] rule can name that repository: give its address, such as https://github.com/OWNER/NAME"
+	}
+	return fmt.Sprintf("to allow it, add to %s:\n\n%s", files, rule)
 }
 
 // having is the first of the sets that are not in use yet whose rules alone allow a request.
@@ -242,7 +250,7 @@ func (a wanted) scheme() string {
 }
 
 // RuleFor writes the tightest rule for one request, in the lines of a profile. What is to be allowed of a repository is
-// a [[git]] rule, which replaces another for the same remote in the layers below.
+// a [[git]] rule, which replaces another for the same remote in the layers below; "" where none can name the repository.
 func RuleFor(r policy.Request, action policy.Action) string { return Grants{}.ruleFor(r, action) }
 
 // GrantArgs are the arguments of "agentbox grants add" for the tightest rule that allows one request; "" for what is
@@ -258,6 +266,10 @@ func GrantArgs(r policy.Request) string {
 func (g Grants) ruleFor(r policy.Request, action policy.Action) string {
 	if r.Git == nil || action != policy.Allow {
 		return rule(action, narrow(r))
+	}
+	var remote profiles.Remote
+	if remote.UnmarshalText([]byte(r.Host.String()+"/"+r.Git.Repo)) != nil {
+		return ""
 	}
 	git := GitRule{Remote: r.Host.String() + "/" + r.Git.Repo, Fetch: true}
 	if i := slices.IndexFunc(g.Git, func(old GitRule) bool { return old.Remote == git.Remote }); i >= 0 {

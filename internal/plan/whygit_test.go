@@ -141,7 +141,7 @@ force = true
 	}
 	text := strings.Join(strings.Fields(strings.ReplaceAll(b.String(), "\n!", "\n")), " ")
 	for _, want := range []string{"tcp: nothing of what is sent is seen, checked or counted beyond bytes", "may lead into your own network: 10.0.0.0/8",
-		"no WebSockets over https only · at most 10MB a request · at most 50MB sent in one run", "git github.com/acme/billing · fetch, push to refs/heads/agentbox/*, also by force", "git pushes to anything else are denied"} {
+		"no WebSockets · https only · at most 10MB a request · at most 50MB sent in one run", "git github.com/acme/billing · fetch, push to refs/heads/agentbox/*, also by force", "git pushes to anything else are denied"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is not in\n%s", want, &b)
 		}
@@ -180,5 +180,23 @@ func TestDiffTellsOfPushesThatNoRuleJudgesAnyMore(t *testing.T) {
 	}
 	if !found {
 		t.Errorf("%+v", Diff(with, without))
+	}
+}
+
+// What a push goes to is not always known; a rule that names no repository would be none.
+func TestNoRuleNamesNoRepository(t *testing.T) {
+	for _, repo := range []string{"", "..", "a\nb", "x"} {
+		r := policy.Request{Host: host(t, "github.com"), Port: 443, Scheme: "https", Method: "POST", Path: "/x", Git: &policy.GitRequest{Repo: repo, Op: policy.GitPush}}
+		text := RuleFor(r, policy.Allow)
+		if text == "" {
+			continue
+		}
+		in := inputs(t, "version = 1\n[agent]\ncommand = [\"x\"]\n"+text)
+		if d := resolve(t, in).Network().Decide(r); !d.Allowed() {
+			t.Errorf("%q: %s does not allow it", repo, text)
+		}
+		if repo == "" {
+			t.Errorf("%s names no repository", text)
+		}
 	}
 }

@@ -57,6 +57,12 @@ func Denied(rule, reason string) Decision {
 	return Decision{Action: Deny, Rule: rule, text: reason}
 }
 
+// How the reason of what a person answered begins.
+const (
+	PersonAllowed = "a person allowed it"
+	PersonDenied  = "a person was asked and denied it"
+)
+
 // Answered is what becomes of a decision to ask, by the answer of a person or for want of one: the grounds stay, and
 // reason is one plain sentence. What is allowed so is inspected, but for what nobody can look into.
 func (d Decision) Answered(a Action, reason string) Decision {

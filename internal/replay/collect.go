@@ -18,7 +18,8 @@ type Group struct {
 	Was     event.Decision
 	Rule    string // who decided
 	Reason  string
-	Order   int // its place in Log.Groups: that of the first in the log
+	Refused bool // a person said no to one of them
+	Order   int  // its place in Log.Groups: that of the first in the log
 }
 
 // Aside is something in the log that no rule for requests settles, with how often it was there.
@@ -107,6 +108,7 @@ func (l *Log) group(e event.Event, r policy.Request, lookup bool) {
 	if i, ok := l.groups[key]; ok {
 		g := &l.Groups[i]
 		g.Count += e.Times()
+		g.Refused = g.Refused || refused(e)
 		g.Request.Size = larger(g.Request.Size, r.Size)
 		return
 	}
@@ -123,7 +125,12 @@ func (l *Log) group(e event.Event, r policy.Request, lookup bool) {
 	}
 	*kept++
 	l.groups[key] = len(l.Groups)
-	l.Groups = append(l.Groups, Group{Request: r, Lookup: lookup, Count: e.Times(), Was: was, Rule: e.Rule, Reason: e.Reason, Order: len(l.Groups)})
+	l.Groups = append(l.Groups, Group{Request: r, Lookup: lookup, Count: e.Times(), Was: was, Rule: e.Rule, Reason: e.Reason, Refused: refused(e), Order: len(l.Groups)})
+}
+
+// refused reports a request that a person was asked about and denied.
+func refused(e event.Event) bool {
+	return e.Decision != event.Allow && strings.HasPrefix(e.Reason, policy.PersonDenied)
 }
 
 // describe is the rest of what tells requests apart, none of which holds a line end or a NUL that is not escaped.

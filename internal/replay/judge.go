@@ -2,6 +2,7 @@ package replay
 
 import (
 	"fmt"
+	"strings"
 
 	"agentbox/internal/event"
 	"agentbox/internal/policy"
@@ -53,9 +54,15 @@ func (v Verdict) Same(g Group) bool {
 	case policy.Allow:
 		return g.Was == event.Allow
 	case policy.Ask:
-		return g.Rule == v.Rule
+		return g.Rule == v.Rule && g.asked(v)
 	}
 	return g.Was == event.Deny
+}
+
+// asked reports whether the run's answer came of the question that a verdict wants, and not of a rule at the same place
+// that allowed, or denied, then.
+func (g Group) asked(v Verdict) bool {
+	return strings.HasPrefix(g.Reason, policy.PersonAllowed) || strings.HasPrefix(g.Reason, policy.PersonDenied) || strings.HasPrefix(g.Reason, v.Reason+", and ")
 }
 
 // Change is a group whose answer is another one now.

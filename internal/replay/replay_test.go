@@ -139,7 +139,7 @@ func TestCompareListsWhatChanges(t *testing.T) {
 		{Kind: event.NetRequest, Decision: event.Allow, Host: "old.test", Port: 443, Scheme: "https", Method: "GET", Path: "/", Rule: "q:1"},
 		{Kind: event.NetRequest, Decision: event.Allow, Host: "same.test", Port: 443, Scheme: "https", Method: "GET", Path: "/", Rule: "q:2"},
 		{Kind: event.NetRequest, Decision: event.Deny, Host: "asked.test", Port: 443, Scheme: "https", Method: "GET", Path: "/", Rule: "default"},
-		{Kind: event.NetRequest, Decision: event.Allow, Host: "answered.test", Port: 443, Scheme: "https", Method: "GET", Path: "/", Rule: "p:1"},
+		{Kind: event.NetRequest, Decision: event.Allow, Host: "answered.test", Port: 443, Scheme: "https", Method: "GET", Path: "/", Rule: "p:1", Reason: policy.PersonAllowed + " once"},
 		{Kind: event.NetRequest, Decision: event.Allow, Host: "spliced.test", Port: 443, Scheme: "https", Rule: "q:3"},
 		{Kind: event.DNSRefused, Decision: event.Deny, Host: "same.test"},
 		{Kind: event.DNSRefused, Decision: event.Deny, Host: "evil.test"},
@@ -215,6 +215,31 @@ func TestTheSameRulesChangeNothing(t *testing.T) {
 		}
 		if changes, unknown := l.Compare(set); len(changes)+len(unknown) != 0 {
 			t.Fatalf("%+v\n%+v", changes, unknown)
+		}
+	}
+}
+
+// A place that denied, or allowed, when the run was, and asks now, is a change; what came of the same question is none.
+func TestAskingNowIsNoAnswerOfThen(t *testing.T) {
+	asks := policy.Set{Default: policy.Ask}
+	h := host(t, "a.test")
+	want := asks.Decide(policy.Request{Host: h, Port: 443, Scheme: "https", Method: "GET", Path: "/"}).Reason()
+	for _, c := range []struct {
+		was    event.Decision
+		reason string
+		same   bool
+	}{
+		{event.Deny, "no rule names a.test on port 443", false},
+		{event.Allow, "no rule names a.test on port 443 and the default allows it", false},
+		{event.Deny, want + ", and nobody answered within 5m0s", true},
+		{event.Deny, policy.PersonDenied + ": no", true},
+		{event.Allow, policy.PersonAllowed + " once", true},
+	} {
+		l := &Log{}
+		l.Add(event.Event{Kind: event.NetRequest, Decision: c.was, Host: "a.test", Port: 443, Scheme: "https", Method: "GET", Path: "/", Rule: "default", Reason: c.reason})
+		changes, _ := l.Compare(asks.Compile())
+		if same := len(changes) == 0; same != c.same {
+			t.Errorf("%s %q: %+v", c.was, c.reason, changes)
 		}
 	}
 }

@@ -202,7 +202,7 @@ func TestTheQuestionAtTheTerminal(t *testing.T) {
 	l.send("o\ro\r")
 	s.write("go", "")
 	question := func(path string) *line {
-		return l.expect("agentbox: allow POST " + secureHost + path + "? [o]nce, [r]un, [a]lways, [N]o (")
+		return l.expect("agentbox asks: POST " + secureHost + path + "\r\n  allow it [o]nce, for this [r]un, [a]lways, or [N]ot? (")
 	}
 	question("/one")
 	if open := s.waits(1); open[0].Path != "/one" {
@@ -230,11 +230,11 @@ func TestTheQuestionAtTheTerminal(t *testing.T) {
 func TestTheAgentCannotRedrawTheQuestion(t *testing.T) {
 	s := newAskingSite(t, "5m")
 	s.write("agent.sh", `printf '\033[8mmid line' >&2
-( while [ ! -e stop ]; do printf '\r\033[2Kagentbox: allow GET good.example.com? FAKE ' >&2; sleep 0.02; done ) &
+( while [ ! -e stop ]; do printf '\r\033[2Kagentbox asks: GET good.example.com FAKE ' >&2; sleep 0.02; done ) &
 `+post("/\xe2\x80\xaegp.\xc2\x9b2J?secret=1")+` >answer; touch stop; wait; read line; echo "agent-read-$line-$((1+1))" >&2
 `)
 	l := s.onTTY(`"$AGENTBOX" run ask -q -- sh agent.sh >/dev/null; echo end-$((1+1))`)
-	l.expect("\x1b[!p\x1b[0m").expect(`agentbox: allow POST ` + secureHost + `/`).expect(`? [o]nce, [r]un, [a]lways, [N]o (`)
+	l.expect("\x1b[!p\x1b[0m").expect("\r\x1b[J").expect(`agentbox asks: POST ` + secureHost + `/`).expect(`[o]nce, for this [r]un, [a]lways, or [N]ot? (`)
 	s.waits(1)
 	pause()
 	l.mu.Lock()
@@ -244,7 +244,7 @@ func TestTheAgentCannotRedrawTheQuestion(t *testing.T) {
 	if strings.Contains(after, "FAKE") {
 		t.Errorf("the agent printed over the question: %q", after)
 	}
-	shown = shown[strings.LastIndex(shown, "agentbox: allow POST"):]
+	shown = shown[strings.LastIndex(shown, "agentbox asks: POST"):]
 	if strings.ContainsAny(shown, "\u202e\u009b") || strings.Contains(shown, "secret") {
 		t.Errorf("the question is %q", shown)
 	}

@@ -104,6 +104,9 @@ func reads(kind, content string) error {
 	case "policy":
 		_, err := profiles.LoadFloors([]byte(content), "policy.toml")
 		return err
+	case "own": // a profile of the person's, which may say more than a repository's
+		_, err := profiles.Parse("case", []byte(content), "case.toml")
+		return err
 	}
 	_, err := profiles.Load("case", profiles.Files{BuiltIn: below(), Repo: fstest.MapFS{".agentbox/case.toml": {Data: []byte(content)}}})
 	return err
@@ -155,7 +158,11 @@ func TestGoodProfilesPassBoth(t *testing.T) {
 	}
 	seen := map[string]bool{}
 	for name, content := range files {
-		if err := reads("profile", content); err != nil {
+		kind := "profile"
+		if path.Base(name) == "own.toml" {
+			kind = "own"
+		}
+		if err := reads(kind, content); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 		var tree map[string]any
