@@ -50,7 +50,7 @@ func TestASingleRefusalIsToldWithItsGrant(t *testing.T) {
 	script := `curl -s -o /dev/null -w '%{http_code}' http://` + plainHost + `/x`
 	r := s.shell(script).exits(0)
 	r.prints("403")
-	command := regexp.MustCompile(`agentbox (grants add \S+ --port 80 --method GET --method HEAD)  would allow it`).FindStringSubmatch(r.err)
+	command := regexp.MustCompile(`agentbox (grants add \S+ --port 80 --method GET --method HEAD --scheme http)  would allow it`).FindStringSubmatch(r.err)
 	if command == nil {
 		t.Fatalf("there is no command in\n%s", r.err)
 	}
