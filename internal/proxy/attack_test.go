@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"agentbox/internal/event"
+	"agentbox/internal/policy"
 )
 
 // untouched says that nothing reached a server: no connection, so no byte.
@@ -549,4 +550,32 @@ func TestManyParallelRequests(t *testing.T) {
 	}
 	all.Wait()
 	l.only(80)
+}
+
+// Who speaks another protocol waits for an answer, and so for as long as a head may take.
+func TestOtherProtocolsAreToldAtOnce(t *testing.T) {
+	rules := []policy.Rule{rule(t, policy.Allow, "plain.test", true, 80, 6379)}
+	for name, said := range map[string]string{
+		"redis": "*1\r\n$4\r\nPING\r\n", "its first byte": "*", "redis, by hand": "PING\r\n", "postgres": "\x00\x00\x00\x08\x04\xd2\x16/",
+		"mqtt": "\x10\x0c\x00\x04MQTT", "ssh": "SSH-2.0-x\r\n", "a word without an end": strings.Repeat("a", maxMethod+1), "half a word": "PING\r",
+		"no line that ends": "GET / HTTP", // this one may be HTTP: the time for a head ends it
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLabOf(t, nil, rules)
+			reason := "needs a rule with protocol = \"tcp\""
+			if name == "no line that ends" {
+				l.proxy.limits.head, reason = 50*time.Millisecond, "before a request's head was whole"
+			} else {
+				l.proxy.limits.head = time.Hour
+			}
+			conn := l.connect("plain.test:6379")
+			for _, b := range []byte(said) {
+				if _, err := conn.Write([]byte{b}); err != nil {
+					break // it is told already
+				}
+			}
+			_, _ = io.Copy(io.Discard, conn)
+			check(t, l.only(1), want{event.NetRefused, event.Deny, "plain.test", reason})
+		})
+	}
 }

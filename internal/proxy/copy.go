@@ -149,10 +149,10 @@ func (x *exchange) mayEnd(trailed *http.Request) (may bool) {
 	if trailed == nil {
 		return x.over.Load() == nil
 	}
-	if !x.maySend(sizeOf(trailed.Trailer)) {
-		return false
-	}
 	no := x.inject(trailed)
+	if no == nil && !x.proxy.gate.Send(x.target.host, sizeOf(trailed.Trailer), x.decision.MaxSent) {
+		no = spent(x.target.host.String(), x.decision)
+	}
 	if no != nil {
 		x.over.Store(no)
 	}

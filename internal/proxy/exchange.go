@@ -107,7 +107,8 @@ type exchange struct {
 	down     atomic.Int64
 	over     atomic.Pointer[refusal] // the limit at which the request was cut off
 
-	git *gitExchange // what it does to a repository; nil where it is no request of git's
+	git  *gitExchange // what it does to a repository; nil where it is no request of git's
+	held *gitExchange // what was read ahead to find that out; nil where nothing was
 }
 
 // exchange judges r, which came for t, carries it out and records how that ended.
@@ -119,6 +120,7 @@ func (p *Proxy) exchange(w http.ResponseWriter, r *http.Request, t target) {
 	r.URL.Scheme, r.URL.Host, r.Host = t.scheme, t.authority(), t.authority()
 	r.URL.User, r.URL.Opaque = nil, "" // so that what is sent is pathOf
 	defer x.finish()
+	defer func() { x.held.done() }()
 	if r.ProtoMajor == 2 { // over HTTP/1 the connection sees to it
 		stop := whenIdle(p.limits.stream, x.moved, x.abandon(w))
 		defer stop()

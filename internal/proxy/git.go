@@ -35,6 +35,14 @@ type gitExchange struct {
 	request gitwire.Request
 	push    gitwire.Push // its commands, once they are read
 	judged  *policy.GitRequest
+	held    heldBytes // of what was read ahead
+}
+
+// done says that the request is over, however it ended.
+func (g *gitExchange) done() {
+	if g != nil {
+		g.held.release()
+	}
 }
 
 // gitRequest says what req does to a git repository, nil where it is no request of git's. It is called once for each
@@ -52,6 +60,8 @@ func (x *exchange) gitRequest(req *http.Request) *policy.GitRequest {
 		return nil
 	}
 	g := &gitExchange{request: found, judged: &policy.GitRequest{Repo: found.Repo, Op: policy.GitOp(found.Op), Flaw: found.Flaw}}
+	g.held.all = &x.proxy.gitHeld
+	x.held = g
 	if x.proxy.gitRules && !x.readGit(req, g) {
 		return nil
 	}
@@ -86,9 +96,8 @@ func (x *exchange) readPush(req *http.Request, g *gitExchange) error {
 	if err := uncompress(req); err != nil {
 		return err
 	}
-	held := &heldBytes{all: &x.proxy.gitHeld}
-	push, taken, err := gitwire.ReadPush(req.Body, held.grow)
-	req.Body = &headBody{head: taken, rest: req.Body, held: held}
+	push, taken, err := gitwire.ReadPush(req.Body, g.held.grow)
+	req.Body = &headBody{head: taken, rest: req.Body, held: &g.held}
 	if err != nil {
 		return err
 	}
@@ -103,9 +112,8 @@ func (x *exchange) readBatch(req *http.Request, g *gitExchange) bool {
 		g.flaw(err)
 		return true
 	}
-	held := &heldBytes{all: &x.proxy.gitHeld}
-	op, named, taken, err := gitwire.ReadBatch(req.Body, held.grow)
-	req.Body = &headBody{head: taken, rest: req.Body, held: held}
+	op, named, taken, err := gitwire.ReadBatch(req.Body, g.held.grow)
+	req.Body = &headBody{head: taken, rest: req.Body, held: &g.held}
 	if err != nil {
 		g.flaw(err)
 		return true
@@ -141,7 +149,8 @@ type unpacked struct {
 	under io.Closer
 }
 
-func (u *unpacked) Close() error { return errors.Join(u.Reader.Close(), u.under.Close()) }
+// Close leaves the reader alone, which holds nothing: it may be read from meanwhile.
+func (u *unpacked) Close() error { return u.under.Close() }
 
 // updates says what each command of a push does to its ref.
 func (x *exchange) updates(ctx context.Context, commands []gitwire.Command) []policy.RefUpdate {
@@ -195,7 +204,8 @@ type headBody struct {
 
 func (b *headBody) Read(p []byte) (int, error) {
 	if len(b.head) == 0 {
-		b.drop()
+		b.head = nil
+		b.held.release()
 		return b.rest.Read(p)
 	}
 	n := copy(p, b.head)
@@ -203,15 +213,8 @@ func (b *headBody) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-func (b *headBody) Close() error {
-	b.drop()
-	return b.rest.Close()
-}
-
-func (b *headBody) drop() {
-	b.head = nil
-	b.held.release()
-}
+// Close may come while a read goes on: an answer does not wait for its request.
+func (b *headBody) Close() error { return b.rest.Close() }
 
 // maxDrained is how much of a push that is refused is read and thrown away: git reads no answer before it has sent all.
 const maxDrained = 1 << 30

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"agentbox/internal/event"
@@ -348,6 +349,29 @@ func TestLargeFilesAreFetchedAndPushedByTheSameRules(t *testing.T) {
 		if c.goes && answer != c.body || !c.goes && (resp.StatusCode != 403 || resp.Header.Get("Content-Type") != lfs || !strings.Contains(answer, `{"message":"denied by agentbox: `)) {
 			t.Errorf("%s %s: %s %q", c.path, c.body, resp.Status, answer)
 		}
+	}
+	if err := l.proxy.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if held := l.proxy.gitHeld.Load(); held != 0 {
+		t.Errorf("%d bytes are held for requests that are over", held)
+	}
+}
+
+// A server that answers early has the body closed while it is read.
+func TestBodyReadAheadIsClosedWhileItIsRead(t *testing.T) {
+	var all atomic.Int64
+	held := &heldBytes{all: &all}
+	held.grow(2)
+	b := &headBody{head: []byte("ab"), rest: io.NopCloser(strings.NewReader("cd")), held: held}
+	if _, err := b.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	closed := make(chan error)
+	go func() { closed <- b.Close() }()
+	got, err := io.ReadAll(b)
+	if string(got) != "bcd" || err != nil || <-closed != nil {
+		t.Errorf("got %q, %v", got, err)
 	}
 }
 

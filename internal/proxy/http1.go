@@ -3,11 +3,14 @@ package proxy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"sync"
 	"time"
+
+	"agentbox/internal/policy"
 )
 
 const (
@@ -87,9 +90,15 @@ func (c *conn1) readHead() (string, error) {
 			return "", nil
 		}
 	}
-	waits := false
+	waits, begun := false, false
 	seen := 0
 	for {
+		if !begun {
+			var may bool
+			if begun, may = beginning(c.in.ahead(), seen); !may {
+				return "", errors.New(notHTTP(c.to))
+			}
+		}
 		end, searched, err := headEnd(c.in.ahead(), seen)
 		if err != nil {
 			return "", err
@@ -106,6 +115,15 @@ func (c *conn1) readHead() (string, error) {
 			return "", errPartHead
 		}
 	}
+}
+
+// notHTTP says what is wrong with a connection that speaks another protocol.
+func notHTTP(t target) string {
+	if t.host.IsZero() {
+		return "the connection does not begin with a request of HTTP"
+	}
+	return fmt.Sprintf("the connection begins neither with a request of HTTP nor with TLS: for another protocol, port %d of %s needs a rule "+
+		"with protocol = %q", t.port, t.host, policy.TCP)
 }
 
 var errPartHead = errors.New("the connection ended before a request's head was whole")

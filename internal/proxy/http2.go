@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"crypto/tls"
+	"encoding/binary"
 	"errors"
 	"io"
 	"log"
@@ -28,6 +29,9 @@ func (p *Proxy) serveHTTP2(conn net.Conn, t target) {
 		conn = schemeConn{conn}
 	}
 	told := &brokenRules{proxy: p, to: t}
+	if stated, ok := conn.(statedConn); ok {
+		conn = &resets{statedConn: stated, broken: told}
+	}
 	base := &http.Server{
 		IdleTimeout:    p.limits.idle,
 		MaxHeaderBytes: maxHead,
@@ -118,5 +122,77 @@ func (b *brokenRules) count(what string) {
 		b.told = map[string]bool{}
 	}
 	b.told[what] = true
+	b.tell(what)
+}
+
+// reset is called for each stream that is ended for breaking HTTP/2's rules: count was not where it was for those about
+// header fields.
+func (b *brokenRules) reset() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.told == nil {
+		b.told = map[string]bool{"headers": true}
+		b.tell("headers")
+	}
+}
+
+func (b *brokenRules) tell(what string) {
 	b.proxy.refused(b.to, "a stream or connection over HTTP/2 is not valid ("+what+")")
 }
+
+// statedConn is what http2 makes use of in a connection.
+type statedConn interface {
+	net.Conn
+	ConnectionState() tls.ConnectionState
+}
+
+const (
+	frameHead  = 9 // bytes before what a frame carries
+	resetCode  = 4 // bytes that say why a stream is ended
+	resetFrame = byte(http2.FrameRSTStream)
+)
+
+// resets is a connection that follows what http2 writes to it, for the streams that it ends.
+type resets struct {
+	statedConn
+	broken *brokenRules
+	head   []byte // of the frame that is being written, and the first resetCode bytes that it carries
+	skip   int    // bytes of it that are of no interest
+}
+
+func (r *resets) Write(p []byte) (int, error) {
+	for rest := p; len(rest) > 0; { // first, so that it is recorded when the program inside learns of it
+		rest = rest[r.follow(rest):]
+	}
+	return r.statedConn.Write(p)
+}
+
+// follow takes some bytes and says how many.
+func (r *resets) follow(p []byte) int {
+	if r.skip > 0 {
+		n := min(r.skip, len(p))
+		r.skip -= n
+		return n
+	}
+	n := min(r.want()-len(r.head), len(p))
+	r.head = append(r.head, p[:n]...)
+	if len(r.head) < frameHead || len(r.head) < r.want() {
+		return n
+	}
+	if r.head[3] == resetFrame && len(r.head) == frameHead+resetCode &&
+		http2.ErrCode(binary.BigEndian.Uint32(r.head[frameHead:])) == http2.ErrCodeProtocol {
+		r.broken.reset()
+	}
+	r.skip = r.length() - (len(r.head) - frameHead)
+	r.head = r.head[:0]
+	return n
+}
+
+func (r *resets) want() int {
+	if len(r.head) < frameHead {
+		return frameHead
+	}
+	return frameHead + min(r.length(), resetCode)
+}
+
+func (r *resets) length() int { return int(r.head[0])<<16 | int(r.head[1])<<8 | int(r.head[2]) }

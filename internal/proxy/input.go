@@ -60,6 +60,25 @@ func (in *input) Read(p []byte) (int, error) {
 	return in.conn.Read(p)
 }
 
+const maxMethod = 64 // bytes
+
+// beginning looks at the first line of a connection's next request, before it is whole: clients of other protocols wait
+// for an answer to what will never be a head. What is wrong with a line that names HTTP is said by parseHead. seen is how
+// much was looked at before.
+func beginning(ahead []byte, seen int) (whole, may bool) {
+	line := ahead
+	if i := bytes.IndexByte(ahead[seen:], '\n'); i >= 0 {
+		line, whole = ahead[:seen+i], true
+	}
+	method, _, _ := bytes.Cut(line[:min(len(line), maxMethod+1)], []byte(" "))
+	if len(method) == 0 || len(method) > maxMethod || !isLetter(method[0]) || !isToken(string(method)) {
+		return whole, false
+	}
+	return whole, !whole || bytes.Contains(line, []byte(" HTTP/"))
+}
+
+func isLetter(b byte) bool { return b|0x20 >= 'a' && b|0x20 <= 'z' }
+
 var (
 	errBareLF   = errors.New("a line of the request ends without a carriage return")
 	errLongHead = fmt.Errorf("the request's head is longer than %d bytes", maxHead)

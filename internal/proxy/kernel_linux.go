@@ -64,7 +64,7 @@ func stale(conn net.Conn) bool {
 	if secure, ok := conn.(*tls.Conn); ok {
 		conn = secure.NetConn()
 	}
-	tcp, _ := socket(conn)
+	tcp := socket(conn)
 	if tcp == nil {
 		return false
 	}

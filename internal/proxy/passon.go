@@ -127,11 +127,11 @@ func (r *relay) maySend(n int64) bool {
 // passSockets is passBytes for two connections: what was read ahead first, then, where both are sockets, within the
 // kernel.
 func (p *Proxy) passSockets(to, from net.Conn, may func(int64) bool) bool {
-	in, ahead := socket(from)
-	out, _ := socket(to)
+	in, out := socket(from), socket(to) // of to nothing else is looked at: somebody reads from it
 	if in == nil || out == nil {
 		return p.passBytes(to, from, may)
 	}
+	ahead := aheadOf(from)
 	if n := int64(len(ahead)); n > 0 {
 		if !may(n) {
 			return false

@@ -161,6 +161,26 @@ func TestTrailersAreJudgedBeforeTheyLeave(t *testing.T) {
 	}
 }
 
+func TestTrailersCountAsSent(t *testing.T) {
+	const sent = 2000
+	l := newLab(t, nil, func(c *Config) { c.Gate = newLimited(c.Gate, 0, sent) })
+	for text, want := range map[string]int{"short": http.StatusOK, strings.Repeat("a", sent): http.StatusForbidden} {
+		req, err := http.NewRequestWithContext(t.Context(), "POST", "https://good.test/", io.MultiReader(strings.NewReader("hello")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Trailer = http.Header{"X-Check": {text}}
+		resp, err := l.client().Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("%d bytes of trailers: %s", len(text), resp.Status)
+		}
+	}
+}
+
 // What may not stand behind a body does not, whatever version of HTTP announces it; and no server waits for trailers
 // behind a body that is not there.
 func TestTrailersThatAreNone(t *testing.T) {

@@ -211,7 +211,7 @@ func (p *Proxy) tunnel(conn net.Conn, t target, d policy.Decision) {
 	n, err := conn.Read(first[:])
 	if n == 0 {
 		if err != nil && !errors.Is(err, io.EOF) && p.ctx.Err() == nil {
-			p.refused(t, "nothing was sent after the connection was opened")
+			p.refused(t, "nothing was sent after the connection was opened: where the server speaks first, the port needs a rule with protocol = \"tcp\"")
 		}
 		_ = conn.Close()
 		return
