@@ -149,10 +149,13 @@ func (a *app) printQuestions(all []waiting) error {
 	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "ID\tRUN\tAGE\tLEFT\tWAITERS\tRULE\tWHAT")
 	for _, q := range all {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%s\n", q.ID, q.Run, age(time.Since(q.Asked)), age(max(0, time.Until(q.Until))), q.Waiters, escaped(q.Rule), escaped(q.What()))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%s\n", q.ID, q.Run, age(time.Since(q.Asked)), left(q.Question), q.Waiters, escaped(q.Rule), escaped(q.What()))
 	}
 	return w.Flush()
 }
+
+// left is how long a question still waits.
+func left(q approval.Question) string { return max(0, time.Until(q.Until)).Round(time.Second).String() }
 
 // watchLine is what --watch --json prints.
 type watchLine struct {
@@ -168,6 +171,9 @@ func (a *app) watchApprovals(ctx context.Context, args []string, asJSON bool) er
 	infos, err := a.liveSessions(args)
 	if err != nil {
 		return err
+	}
+	if len(infos) == 0 {
+		a.say("no run is live; those that begin are watched as they do (Ctrl-C ends this)")
 	}
 	w := &approvalWatch{app: a, json: asJSON, followed: map[string]bool{}}
 	if len(args) == 1 {

@@ -2,6 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -54,5 +58,31 @@ func TestNoHintAfterANo(t *testing.T) {
 	refusal := event.Refusal{Kind: event.NetRequest, Count: 4, First: event.Event{Kind: event.NetRequest, Rule: "default", Reason: policy.PersonDenied + ": no"}}
 	if hint := wayThrough([]event.Refusal{refusal}, "20260102-150405-x7k2"); hint != "" {
 		t.Error(hint)
+	}
+}
+
+// Watching says that it does also where there is nothing to see yet.
+func TestWatchingSaysThatItWaitsForRuns(t *testing.T) {
+	home := t.TempDir()
+	runtime := filepath.Join(home, "run")
+	if err := os.Mkdir(runtime, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for name, value := range map[string]string{"HOME": home, "XDG_RUNTIME_DIR": runtime, "XDG_STATE_HOME": "", "XDG_CONFIG_HOME": "", "XDG_CACHE_HOME": ""} {
+		t.Setenv(name, value)
+	}
+	out, err := os.Create(filepath.Join(home, "err"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	a := &app{out: out, err: out, getenv: os.Getenv, uid: os.Getuid()}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := a.watchApprovals(ctx, nil, false); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	if said, err := os.ReadFile(out.Name()); err != nil || !strings.Contains(string(said), "no run is live") {
+		t.Errorf("%q, %v", said, err)
 	}
 }

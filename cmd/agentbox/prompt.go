@@ -90,11 +90,11 @@ func (p *prompt) ask(ctx context.Context, q approval.Question, more int, changed
 // questionLine is the question with all that the answer is about: what is cut off could be what matters. The path ends its
 // line, so that nothing behind it passes for a part of it.
 func questionLine(q approval.Question, more int) string {
-	left := time.Until(q.Until).Round(time.Second).String()
+	wait := left(q)
 	if more > 0 {
-		left += fmt.Sprintf("; %d more", more)
+		wait += fmt.Sprintf("; %d more", more)
 	}
-	return fmt.Sprintf("agentbox asks: %s\n  allow it [o]nce, for this [r]un, [a]lways, or [N]ot? (%s) ", escaped(q.What()), left)
+	return fmt.Sprintf("agentbox asks: %s\n  allow it [o]nce, for this [r]un, [a]lways, or [N]ot? (%s) ", escaped(q.What()), wait)
 }
 
 // typed answers with what was typed. What is no yes is a no; a terminal that is gone is no answer.

@@ -41,4 +41,11 @@ func TestTheQuestionLine(t *testing.T) {
 	if got := questionLine(q, 2); !strings.HasPrefix(got, "agentbox asks: POST a.test/b\\u001b\n  allow it [o]nce, for this [r]un, [a]lways, or [N]ot? (") || !strings.HasSuffix(got, "; 2 more) ") {
 		t.Errorf("%q", got)
 	}
+	q.Until = time.Now().Add(119*time.Second + 900*time.Millisecond)
+	if got := left(q); got != "2m0s" {
+		t.Errorf("left is %s", got)
+	}
+	if q.Until = time.Now().Add(-time.Hour); left(q) != "0s" {
+		t.Errorf("after its time %s is left", left(q))
+	}
 }

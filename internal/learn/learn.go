@@ -130,6 +130,8 @@ func never(in Input, g replay.Group, v replay.Verdict, data map[policy.Host]stri
 		return "the organisation's policy limits every run to other hosts"
 	case v.Rule == "built-in":
 		return v.Reason
+	case v.Rule != "default" && v.Action == policy.Ask:
+		return v.Reason + "; \"agentbox approve --always\" answers it when it is asked"
 	case v.Rule != "default":
 		return v.Reason + "; that goes before whatever allows"
 	case g.Refused:

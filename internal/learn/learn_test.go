@@ -125,7 +125,7 @@ func TestWhatIsNeverLearned(t *testing.T) {
 	}{
 		"metadata names":       {refusedRequests("GET metadata.google.internal/computeMetadata/v1/", "CONNECT metadata.google.internal"), set, "never allowed", 2},
 		"what a rule denies":   {refusedRequests("GET denied.test/"), set, "goes before", 1},
-		"what a rule asks":     {refusedRequests("GET asked.test/"), set, "goes before", 1},
+		"what a rule asks":     {refusedRequests("GET asked.test/"), set, "agentbox approve --always", 1},
 		"the organisation":     {refusedRequests("GET a.test/"), policy.Set{Default: policy.Deny, Only: []policy.Pattern{pattern(t, "b.test")}}, "organisation", 1},
 		"many names":           {refusedRequests(tunnelled...), set, "looks like data", manyNames},
 		"a long label":         {refusedRequests("CONNECT " + strings.Repeat("a", longLabel+1) + ".test"), set, "looks like data", 1},

@@ -323,13 +323,16 @@ func (g Grants) denying(r policy.Request) string {
 	return fmt.Sprintf("to deny it, add to .agentbox/%s.toml (it begins with version = 1); deny goes before allow:\n\n%s", g.Profile, rule(policy.Deny, narrow(r)))
 }
 
-// lifting says what becomes of a rule that denies or asks: nothing that is added goes before it.
+// lifting says what becomes of a rule that denies or asks: nothing that is added goes before it, but that the person
+// answers what is asked for good.
 func (g Grants) lifting(r policy.Request, by policy.Rule) string {
 	switch {
 	case by.Action == policy.Allow: // it allows other methods, or other paths, or paths in normal form only
 		return "a rule with methods or paths wants requests whose path and method cannot be taken for others: write the path in its plain form"
 	case strings.HasPrefix(by.Origin, organisationFile):
 		return "only whoever keeps " + organisationFile + " can change that"
+	case by.Action == policy.Ask && GrantArgs(r) != "":
+		return fmt.Sprintf("to allow it without asking, for you and this repository alone: agentbox grants add %s\nor change or delete the rule at %s", GrantArgs(r), by.Origin)
 	case strings.HasPrefix(by.Origin, "built-in/"):
 		return fmt.Sprintf("%s goes before allow, and the rule is built in: run a profile without it", by.Action)
 	}

@@ -200,3 +200,12 @@ func TestNoRuleNamesNoRepository(t *testing.T) {
 		}
 	}
 }
+
+// What a rule asks about the person can answer for good: why says how, and what it says does it.
+func TestWhyTellsHowAQuestionIsAnsweredForGood(t *testing.T) {
+	p := resolve(t, inputs(t, "version = 1\n[agent]\ncommand = [\"x\"]\n[[network.rule]]\naction = \"ask\"\nhost = \"a.test\"\nmethods = [\"POST\"]\n"))
+	e := p.Grants.Why(policy.Request{Host: host(t, "a.test"), Port: 443, Scheme: "https", Method: "POST", Path: "/x"})
+	if e.Decision != "ask" || !strings.Contains(e.Change, "agentbox grants add a.test --method POST --path '/x'\n") || strings.Contains(e.Change, "before allow") {
+		t.Errorf("%+v", e)
+	}
+}

@@ -466,3 +466,16 @@ func checkPlaces(t *testing.T, p Profile, files map[string]string) {
 		}
 	}
 }
+
+// A grant answers what a rule asks about, so it decides; of what a rule denies it never does.
+func TestAGrantDecidesWhereARuleAsks(t *testing.T) {
+	for action, warned := range map[string]bool{"ask": false, "deny": true} {
+		l, err := Load("x", Files{
+			BuiltIn: fstest.MapFS{"x.toml": {Data: []byte("version = 1\n[agent]\ncommand = [\"x\"]\n[[network.rule]]\naction = \"" + action + "\"\nhost = \"a.test.example\"\n")}},
+			Grants:  []byte("version = 1\nrepo = \"/r\"\n[[network.rule]]\naction = \"allow\"\nhost = \"a.test.example\"\nmethods = [\"POST\"]\n"), GrantsFile: "grants/x.toml",
+		})
+		if err != nil || (len(l.Warnings) > 0) != warned {
+			t.Errorf("%s: %v, %v", action, err, l.Warnings)
+		}
+	}
+}

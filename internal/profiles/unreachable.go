@@ -164,7 +164,7 @@ func (x *settlers) covers(c cell, groups []*group, level Level) (by int, ok bool
 		}
 		for _, p := range g.wider(c.paths) {
 			for _, action := range []Action{Action(policy.Deny), Action(policy.Ask)} {
-				if action == c.action {
+				if action == c.action || action == Action(policy.Ask) && level == Grants { // a grant answers what is asked
 					break
 				}
 				for _, method := range []Method{"", c.method} {
