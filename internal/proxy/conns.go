@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"io"
 	"net"
-	"slices"
 	"sync"
 )
 
@@ -149,17 +148,15 @@ func (c *replayConn) Read(p []byte) (int, error) {
 
 func (c *replayConn) CloseWrite() error { return closeWrite(c.Conn) }
 
-// socket gives the TCP connection below what is wrapped around it here, and what was read ahead of it; nil where
-// there is none.
-func socket(conn net.Conn) (tcp *net.TCPConn, ahead []byte) {
+// socket gives the TCP connection below what is wrapped around it here, nil where there is none.
+func socket(conn net.Conn) *net.TCPConn {
 	switch c := conn.(type) {
 	case *net.TCPConn:
-		return c, nil
+		return c
 	case *heldConn:
 		return socket(c.Conn)
 	case *replayConn:
-		tcp, below := socket(c.Conn)
-		return tcp, slices.Concat(c.ahead, below)
+		return socket(c.Conn)
 	}
-	return nil, nil
+	return nil
 }
