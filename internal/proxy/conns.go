@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"io"
 	"net"
-	"slices"
 	"sync"
 )
 
@@ -149,7 +148,7 @@ func (c *replayConn) Read(p []byte) (int, error) {
 
 func (c *replayConn) CloseWrite() error { return closeWrite(c.Conn) }
 
-// socket gives the TCP connection below what is wrapped around it here; nil where there is none.
+// socket gives the TCP connection below what is wrapped around it here, nil where there is none.
 func socket(conn net.Conn) *net.TCPConn {
 	switch c := conn.(type) {
 	case *net.TCPConn:
@@ -158,17 +157,6 @@ func socket(conn net.Conn) *net.TCPConn {
 		return socket(c.Conn)
 	case *replayConn:
 		return socket(c.Conn)
-	}
-	return nil
-}
-
-// aheadOf gives what was read ahead of conn's socket. Nobody may read from conn meanwhile.
-func aheadOf(conn net.Conn) []byte {
-	switch c := conn.(type) {
-	case *heldConn:
-		return aheadOf(c.Conn)
-	case *replayConn:
-		return slices.Concat(c.ahead, aheadOf(c.Conn))
 	}
 	return nil
 }

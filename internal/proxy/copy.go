@@ -6,58 +6,77 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 )
 
+// Sizes of a copyBuffer. TLS gives 16 KB at once, so only connections that are passed on as they are come to the
+// greatest, where fewer and longer reads leave the processors to the client and the server.
 const (
-	smallBuffer = 4 << 10  // while little comes at once, as in streams that wait for most of their time
-	bigBuffer   = 32 << 10 // while much comes
+	smallBuffer = 4 << 10 // while little comes at once, as in streams that wait for most of their time
+	bigBuffer   = 32 << 10
+	hugeBuffer  = 128 << 10
 )
+
+// maxHuge bounds how many of the greatest buffers are in use at once; who comes later does with less.
+const maxHuge = 128
 
 // buffers are kept for those who copy.
-type buffers struct{ small, big sync.Pool }
+type buffers struct {
+	kept [3]sync.Pool // of *[]byte, by step
+	huge atomic.Int64 // how many are in use
+}
 
 func (b *buffers) get() *copyBuffer {
-	small, ok := b.small.Get().(*[smallBuffer]byte)
-	if !ok {
-		small = new([smallBuffer]byte)
-	}
-	return &copyBuffer{from: b, small: small}
+	c := &copyBuffer{from: b}
+	c.take(0)
+	return c
 }
 
-// copyBuffer is a buffer that grows while much is read at once, and is small while a read waits.
+// copyBuffer is a buffer that grows while much is read at once, and shrinks when little is.
 type copyBuffer struct {
-	from  *buffers
-	small *[smallBuffer]byte
-	big   *[bigBuffer]byte
+	from *buffers
+	step int
+	buf  *[]byte
 }
+
+func capacity(step int) int { return [...]int{smallBuffer, bigBuffer, hugeBuffer}[step] }
 
 // bytes is the buffer to read into next.
-func (b *copyBuffer) bytes() []byte {
-	if b.big != nil {
-		return b.big[:]
-	}
-	return b.small[:]
-}
+func (c *copyBuffer) bytes() []byte { return *c.buf }
 
 // read says how much the last read gave.
-func (b *copyBuffer) read(n int) {
-	switch {
-	case b.big == nil && n == smallBuffer:
-		var ok bool
-		if b.big, ok = b.from.big.Get().(*[bigBuffer]byte); !ok {
-			b.big = new([bigBuffer]byte)
-		}
-	case b.big != nil && n < smallBuffer:
-		b.from.big.Put(b.big)
-		b.big = nil
+func (c *copyBuffer) read(n int) {
+	step := c.step
+	if n == len(*c.buf) {
+		step = min(step+1, len(c.from.kept)-1)
+	}
+	for step > 0 && n < capacity(step-1) {
+		step--
+	}
+	if step != c.step {
+		c.free()
+		c.take(step)
 	}
 }
 
-func (b *copyBuffer) free() {
-	b.from.small.Put(b.small)
-	if b.big != nil {
-		b.from.big.Put(b.big)
+func (c *copyBuffer) take(step int) {
+	if capacity(step) == hugeBuffer && c.from.huge.Add(1) > maxHuge {
+		c.from.huge.Add(-1)
+		step--
 	}
+	var ok bool
+	if c.buf, ok = c.from.kept[step].Get().(*[]byte); !ok {
+		buf := make([]byte, capacity(step))
+		c.buf = &buf
+	}
+	c.step = step
+}
+
+func (c *copyBuffer) free() {
+	if capacity(c.step) == hugeBuffer {
+		c.from.huge.Add(-1)
+	}
+	c.from.kept[c.step].Put(c.buf)
 }
 
 // copyBody passes an answer's body on: nothing of it waits for more to come, but for its end, which may come with it.

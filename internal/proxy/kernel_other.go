@@ -2,13 +2,6 @@
 
 package proxy
 
-import (
-	"errors"
-	"net"
-)
-
-func passInKernel(_, _ *net.TCPConn, _ func(int64) bool) (bool, error) {
-	return false, errors.ErrUnsupported
-}
+import "net"
 
 func stale(net.Conn) bool { return false }

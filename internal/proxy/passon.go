@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"context"
-	"errors"
 	"net"
 	"net/http"
 	"sync"
@@ -100,7 +99,7 @@ func (r *relay) run() {
 }
 
 func (r *relay) half(to, from net.Conn, may func(int64) bool) {
-	if !r.proxy.passSockets(to, from, may) || closeWrite(to) != nil {
+	if !r.proxy.passBytes(to, from, may) || closeWrite(to) != nil {
 		r.end()
 	}
 }
@@ -122,27 +121,4 @@ func (r *relay) maySend(n int64) bool {
 	}
 	r.up.Add(n)
 	return true
-}
-
-// passSockets is passBytes for two connections: what was read ahead first, then, where both are sockets, within the
-// kernel.
-func (p *Proxy) passSockets(to, from net.Conn, may func(int64) bool) bool {
-	in, out := socket(from), socket(to) // of to nothing else is looked at: somebody reads from it
-	if in == nil || out == nil {
-		return p.passBytes(to, from, may)
-	}
-	ahead := aheadOf(from)
-	if n := int64(len(ahead)); n > 0 {
-		if !may(n) {
-			return false
-		}
-		if _, err := out.Write(ahead); err != nil {
-			return false
-		}
-	}
-	ended, err := passInKernel(out, in, may)
-	if errors.Is(err, errors.ErrUnsupported) {
-		return p.passBytes(out, in, may)
-	}
-	return ended
 }

@@ -14,7 +14,7 @@
 //	http://… ────────────────│────────────► conn1 ───────────────────┘     ▲  ▼                          └─► plain2: HTTP/2 without TLS
 //	                         │                                         limits on bodies
 //	                         ├─ inspect = false: SNI = name ─► gate ─┐
-//	                         └─ protocol = "tcp": unread ────► gate ─┴─► relay, copied as it is, in the kernel
+//	                         └─ protocol = "tcp": unread ────► gate ─┴─► relay, copied as it is
 //
 // Nothing is held back for more to come; an answer whose head is there waits for its body for lateAfter at the most.
 // While a request waits (for a person, for a server), its client is watched, and takes the request with it when it goes.
