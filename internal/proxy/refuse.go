@@ -49,6 +49,9 @@ const (
 	markFailed = "failed"
 )
 
+// byNoRule is the Rule of decisions that no written rule made.
+const byNoRule = "default"
+
 // Codes of gRPC.
 const (
 	grpcPermissionDenied = "7"
@@ -65,7 +68,10 @@ func denied(status int, host, reason string) refusal {
 func (p *Proxy) deniedBy(d policy.Decision, request policy.Request) refusal {
 	no := denied(http.StatusForbidden, request.Host.String(), d.Reason())
 	no.Rule = d.Rule
-	if p.suggest != nil {
+	switch {
+	case strings.HasPrefix(no.Reason, policy.PersonDenied):
+		no.ToDo = "the person has answered: retrying will not help, and do not ask them again or try other ways around it; go on without this"
+	case p.suggest != nil && (d.Rule == byNoRule || request.Git != nil): // where a rule denies, no other goes before it
 		no.Allow = p.suggest(request)
 	}
 	if no.Allow != "" {

@@ -100,3 +100,23 @@ func TestNothingInARefusalRedrawsAScreen(t *testing.T) {
 		}
 	}
 }
+
+// A rule is offered where one would help: not after a person's no, and not where a rule denies.
+func TestARuleIsOfferedOnlyWhereItWouldHelp(t *testing.T) {
+	p := &Proxy{suggest: func(policy.Request) string { return "[[network.rule]]" }}
+	r := policy.Request{Host: mustHost(t, "good.test"), Port: 443}
+	for name, c := range map[string]struct {
+		d     policy.Decision
+		offer bool
+		toDo  string
+	}{
+		"no rule names it":   {policy.Denied("default", "no rule allows it"), true, "ask the person"},
+		"a rule denies":      {policy.Denied("work.toml:3", "the rule denies it"), false, "ask the person"},
+		"a person denied it": {policy.Denied("default", policy.PersonDenied+": use staging"), false, "do not ask them again"},
+	} {
+		no := p.deniedBy(c.d, r)
+		if (no.Allow != "") != c.offer || !strings.Contains(no.ToDo, c.toDo) {
+			t.Errorf("%s: %+v", name, no)
+		}
+	}
+}
