@@ -263,6 +263,10 @@ func newLabOf(t testing.TB, handler http.Handler, rules []policy.Rule, options .
 		}
 	}
 	l.gate = gate.New(policy.Set{Default: policy.Deny, Rules: rules}, l.log)
+	asks := slices.ContainsFunc(rules, func(r policy.Rule) bool { return r.Action == policy.Ask })
+	if !asks && l.gate.Close() != nil { // from then on refusals that are alike are recorded one by one; nobody is asked any more
+		t.Fatal("closing the gate")
+	}
 	l.raw = rawOnly{Gate: l.gate, hosts: map[string]policy.Action{}}
 	ca, err := NewCA(time.Now())
 	if err != nil {
