@@ -23,10 +23,11 @@ import (
 func rawLab(t *testing.T, serve func(conn net.Conn, br *bufio.Reader), options ...option) *lab {
 	t.Helper()
 	addr := script(t, serve)
-	options = append(options, func(c *Config) { c.Fixed[mustHost(t, "good.test")] = addr })
-	l := newLab(t, nil, options...)
-	l.raw.hosts["good.test"] = policy.Allow
-	return l
+	options = append([]option{func(c *Config) {
+		c.Fixed[mustHost(t, "good.test")] = addr
+		c.Gate.(rawOnly).hosts["good.test"] = policy.Allow
+	}}, options...)
+	return newLab(t, nil, options...)
 }
 
 // forEachRawWay runs a test by CONNECT and by a direct connection.
