@@ -561,13 +561,11 @@ func TestOtherProtocolsAreToldAtOnce(t *testing.T) {
 		"no line that ends": "GET / HTTP", // this one may be HTTP: the time for a head ends it
 	} {
 		t.Run(name, func(t *testing.T) {
-			l := newLabOf(t, nil, rules)
-			reason := "needs a rule with protocol = \"tcp\""
+			patience, reason := time.Hour, "needs a rule with protocol = \"tcp\""
 			if name == "no line that ends" {
-				l.proxy.limits.head, reason = 50*time.Millisecond, "before a request's head was whole"
-			} else {
-				l.proxy.limits.head = time.Hour
+				patience, reason = 50*time.Millisecond, "before a request's head was whole"
 			}
+			l := newLabOf(t, nil, rules, waiting(func(is *limits) { is.head = patience }))
 			conn := l.connect("plain.test:6379")
 			for _, b := range []byte(said) {
 				if _, err := conn.Write([]byte{b}); err != nil {

@@ -13,6 +13,13 @@ type limits struct {
 	stream    time.Duration // for exchanges and tunnels in which nothing moves in either direction
 }
 
+func (c Config) waits() limits {
+	if c.limits != nil {
+		return *c.limits
+	}
+	return usualLimits()
+}
+
 func usualLimits() limits {
 	return limits{head: 30 * time.Second, handshake: 30 * time.Second, idle: 5 * time.Minute, stream: 2 * time.Hour}
 }

@@ -245,6 +245,15 @@ func portOf(t testing.TB, addr string) uint16 {
 
 type option func(*Config)
 
+// waiting changes how long things are waited for.
+func waiting(change func(*limits)) option {
+	return func(c *Config) {
+		is := usualLimits()
+		change(&is)
+		c.limits = &is
+	}
+}
+
 func newLab(t testing.TB, handler http.Handler, options ...option) *lab {
 	t.Helper()
 	return newLabOf(t, handler, nil, options...)
@@ -267,7 +276,7 @@ func newLabOf(t testing.TB, handler http.Handler, rules []policy.Rule, options .
 	if !asks && l.gate.Close() != nil { // from then on refusals that are alike are recorded one by one; nobody is asked any more
 		t.Fatal("closing the gate")
 	}
-	l.raw = rawOnly{Gate: l.gate, hosts: map[string]policy.Action{}}
+	l.raw = rawOnly{Gate: l.gate, hosts: &sync.Map{}}
 	ca, err := NewCA(time.Now())
 	if err != nil {
 		t.Fatal(err)
@@ -295,21 +304,21 @@ func newLabOf(t testing.TB, handler http.Handler, rules []policy.Rule, options .
 // the host, and to deny for all others.
 type rawOnly struct {
 	Gate
-	hosts map[string]policy.Action
+	hosts *sync.Map // of policy.Action, by name
 }
 
 func (g rawOnly) Decide(r policy.Request) policy.Decision {
 	if r.Scheme != policy.TCP {
 		return g.Gate.Decide(r)
 	}
-	if action, ok := g.hosts[r.Host.String()]; ok {
-		return policy.Decision{Action: action, Rule: "test.toml:9"}
+	if action, ok := g.hosts.Load(r.Host.String()); ok {
+		return policy.Decision{Action: action.(policy.Action), Rule: "test.toml:9"}
 	}
 	return policy.Denied("default", "no rule allows that")
 }
 
 func (g rawOnly) Check(ctx context.Context, r policy.Request) (policy.Decision, error) {
-	if r.Scheme != policy.TCP || g.hosts[r.Host.String()] != policy.Allow {
+	if action, _ := g.hosts.Load(r.Host.String()); r.Scheme != policy.TCP || action != policy.Allow {
 		return g.Gate.Check(ctx, r)
 	}
 	e := event.Event{Kind: event.NetRequest, Decision: event.Allow, Host: r.Host.String(), Port: r.Port, Via: r.Via}

@@ -25,7 +25,7 @@ func rawLab(t *testing.T, serve func(conn net.Conn, br *bufio.Reader), options .
 	addr := script(t, serve)
 	options = append([]option{func(c *Config) {
 		c.Fixed[mustHost(t, "good.test")] = addr
-		c.Gate.(rawOnly).hosts["good.test"] = policy.Allow
+		c.Gate.(rawOnly).hosts.Store("good.test", policy.Allow)
 	}}, options...)
 	return newLab(t, nil, options...)
 }
@@ -129,7 +129,7 @@ func TestRawHalfClose(t *testing.T) {
 
 func TestRawConnectionThatFails(t *testing.T) {
 	l := newLab(t, nil, func(c *Config) { c.Fixed[mustHost(t, "good.test")] = "127.0.0.1:1" })
-	l.raw.hosts["good.test"] = policy.Allow
+	l.raw.hosts.Store("good.test", policy.Allow)
 	if answer := l.say(connectLine("good.test:443")); statusOf(answer) != "502 Bad Gateway" || !strings.Contains(answer, "refused the connection") {
 		t.Errorf("got %q", answer)
 	}
@@ -142,8 +142,7 @@ func TestIdleRawConnectionIsEnded(t *testing.T) {
 	serve := func(_ net.Conn, br *bufio.Reader) { _, _ = br.ReadByte() }
 	for _, way := range []string{"raw", "spliced"} {
 		t.Run(way, func(t *testing.T) {
-			l := rawLab(t, serve)
-			l.proxy.limits.stream = 80 * time.Millisecond
+			l := rawLab(t, serve, waiting(func(is *limits) { is.stream = 80 * time.Millisecond }))
 			var conn net.Conn
 			if way == "raw" {
 				conn = l.dial(l.synthetic("good.test", l.direct))
@@ -190,8 +189,11 @@ func TestRawConnectionThatIsAskedAbout(t *testing.T) {
 				l := rawLab(t, func(conn net.Conn, _ *bufio.Reader) {
 					served <- struct{}{}
 					_, _ = io.WriteString(conn, "hello")
-				}, func(c *Config) { g.rawOnly = c.Gate.(rawOnly); c.Gate = g })
-				l.raw.hosts["good.test"] = policy.Ask
+				}, func(c *Config) {
+					g.rawOnly = c.Gate.(rawOnly)
+					g.hosts.Store("good.test", policy.Ask)
+					c.Gate = g
+				})
 				var conn net.Conn
 				if way == "direct" {
 					conn = l.dial(l.synthetic("good.test", l.direct))
@@ -348,7 +350,7 @@ func TestBytesSentAreBounded(t *testing.T) {
 			}
 		},
 		"raw": func(t *testing.T, l *lab) {
-			l.raw.hosts["plain.test"] = policy.Allow
+			l.raw.hosts.Store("plain.test", policy.Allow)
 			l.sayOn(l.connect("plain.test:80"), strings.Repeat("x", 1_000_000))
 		},
 		"spliced": func(t *testing.T, l *lab) {

@@ -108,6 +108,8 @@ type Config struct {
 	Resolver Resolver     // nil asks the system's
 	Canary   string       // a "host:port" whose CONNECT is refused with 403 and without an event; "" is none
 	Logger   *slog.Logger // nil discards; gets goproxy's talk at debug level
+
+	limits *limits // of tests; nil: the usual ones
 }
 
 // Proxy serves connections from inside a sandbox.
@@ -152,7 +154,7 @@ func New(config Config) (*Proxy, error) {
 	}
 	p := &Proxy{
 		gate: config.Gate, events: config.Events, injector: config.Injector, canary: config.Canary,
-		suggest: config.Suggest, limits: usualLimits(),
+		suggest: config.Suggest, limits: config.waits(),
 		gitRules: config.GitRules, ancestry: config.Ancestry,
 		dialer: dial, transport: newTransport(dial), plain2: newPlainHTTP2(dial), clientTLS: newClientTLS(config.CA),
 		conns: newRegistry(),

@@ -103,10 +103,15 @@ func (s *nameserver) ServeDNS(w dns.ResponseWriter, r *dns.Msg) {
 	_ = w.WriteMsg(m)
 }
 
-func (s *nameserver) set(name string, lines ...string) {
+// answers changes what it answers, while it serves.
+func (s *nameserver) answers(change func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.zone[name] = lines
+	change()
+}
+
+func (s *nameserver) set(name string, lines ...string) {
+	s.answers(func() { s.zone[name] = lines })
 }
 
 func (s *nameserver) count(what string) int {
@@ -168,7 +173,7 @@ func TestAnswersAreReadAlongWithTheirTimes(t *testing.T) {
 		"wrong.names.test.": {"wrong.names.test. 2147483648 IN A 1.1.1.6"},
 		"big.names.test.":   {"big.names.test. 33 IN A 1.1.1.7"},
 	})
-	s.cut["big.names.test."] = true
+	s.answers(func() { s.cut["big.names.test."] = true })
 	for _, c := range []struct {
 		name     string
 		lifetime time.Duration
@@ -197,7 +202,7 @@ func TestAnswersAreReadAlongWithTheirTimes(t *testing.T) {
 
 func TestNamesThatDoNotExist(t *testing.T) {
 	s := newNameserver(t, map[string][]string{"text.names.test.": {"text.names.test. 5 IN TXT x"}})
-	s.code["broken.names.test."] = dns.RcodeServerFailure
+	s.answers(func() { s.code["broken.names.test."] = dns.RcodeServerFailure })
 	for name, lifetime := range map[string]time.Duration{"none.names.test": missingKept, "text.names.test": missingKept, "broken.names.test": 0} {
 		got, err := s.system().find(t.Context(), mustHost(t, name))
 		var said *net.DNSError

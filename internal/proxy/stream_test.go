@@ -413,7 +413,6 @@ func TestServersThatMisbehave(t *testing.T) {
 		"header with return": {"HTTP/1.1 200 OK\r\nX-A: b\rX-C: d\r\nContent-Length: 2\r\n\r\nok", 502},
 	} {
 		t.Run(name, func(t *testing.T) {
-			n := 0
 			turn := make(chan int, 1)
 			turn <- 0
 			addr := script(t, func(conn net.Conn, br *bufio.Reader) {
@@ -422,7 +421,7 @@ func TestServersThatMisbehave(t *testing.T) {
 					if err != nil {
 						return
 					}
-					n = <-turn + 1
+					n := <-turn + 1
 					turn <- n
 					answer := ok
 					if n == 3 { // the second over a connection of ours
@@ -521,8 +520,7 @@ func TestWhatStandsStillIsEnded(t *testing.T) {
 		"no body":      {func(is *limits) { is.stream = short }, func(l *lab) net.Conn { return l.tunnel("good.test:443", "good.test") }, "GET /body HTTP/1.1\r\nHost: good.test\r\n\r\n", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			l := newLab(t, forever)
-			c.change(&l.proxy.limits)
+			l := newLab(t, forever, waiting(c.change))
 			l.sayOn(c.open(l), c.say) // comes back when the connection ends; the test's own deadline is much longer
 			if c.want != "" {
 				if e := l.log.await(t, 1)[0]; e.Kind != event.NetRefused || !strings.Contains(e.Reason, c.want) {
@@ -532,8 +530,7 @@ func TestWhatStandsStillIsEnded(t *testing.T) {
 		})
 	}
 	t.Run("HTTP/2", func(t *testing.T) {
-		l := newLab(t, forever)
-		l.proxy.limits.stream = short
+		l := newLab(t, forever, waiting(func(is *limits) { is.stream = short }))
 		resp, err := l.client2().Get("https://good.test/body")
 		if err == nil {
 			_, err = io.ReadAll(resp.Body)
@@ -554,8 +551,7 @@ func TestWhatMovesIsNotEnded(t *testing.T) {
 			_, _ = io.WriteString(w, "x")
 			w.(http.Flusher).Flush()
 		}
-	}))
-	l.proxy.limits.stream = limit
+	}), waiting(func(is *limits) { is.stream = limit }))
 	go func() {
 		defer close(tick)
 		every := time.NewTicker(limit / 8)
