@@ -47,11 +47,11 @@ func (c *copyBuffer) bytes() []byte { return *c.buf }
 // read says how much the last read gave.
 func (c *copyBuffer) read(n int) {
 	step := c.step
-	if n == len(*c.buf) {
+	switch {
+	case n == len(*c.buf):
 		step = min(step+1, len(c.from.kept)-1)
-	}
-	for step > 0 && n < capacity(step-1) {
-		step--
+	case n < smallBuffer:
+		step = 0
 	}
 	if step != c.step {
 		c.free()

@@ -29,6 +29,7 @@ type contender struct {
 	name   string
 	child  *child // nil without a proxy
 	inside bool   // the child has, or is, the client too
+	proxy  *child // with inside: the proxy, where the child is only the client
 	way    way
 	err    error // why it is not there
 }

@@ -195,13 +195,27 @@ const ticks = 100
 // worked is the processor time, in seconds, that a contender's proxy has taken so far, with what it started. It tells
 // what a proxy costs even where other programs keep the machine busy.
 func (c *contender) worked() float64 {
-	if c.child == nil {
+	switch {
+	case c.proxy != nil:
+		return workedAlone(c.proxy.cmd.Process.Pid)
+	case c.child == nil:
 		return 0
+	case c.inside:
+		return workedAlone(c.child.cmd.Process.Pid)
 	}
 	return worked(c.child.cmd.Process.Pid)
 }
 
 func worked(pid int) float64 {
+	total := workedAlone(pid)
+	for _, one := range below(pid) {
+		total += worked(one)
+	}
+	return total
+}
+
+// workedAlone leaves out what the process started.
+func workedAlone(pid int) float64 {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0
@@ -211,9 +225,6 @@ func worked(pid int) float64 {
 	for _, text := range fields[11:13] { // utime and stime
 		n, _ := strconv.ParseFloat(text, 64)
 		total += n / ticks
-	}
-	for _, one := range below(pid) {
-		total += worked(one)
 	}
 	return total
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
@@ -22,12 +23,12 @@ const (
 // passed or relayed, and one in a real container of agentbox run.
 func (b *bench) throughContainers(ctx context.Context, all []*contender) {
 	figures := containerFigures()
-	if !b.wanted(figures[0].name) && !b.wanted(figures[1].name) {
+	if !slices.ContainsFunc(figures, func(f figure) bool { return b.wanted(f.name) }) {
 		return
 	}
 	own := all[len(all)-2]
 	ways := []*contender{
-		{name: alonePath, child: b.client, inside: true, way: own.way, err: own.err},
+		{name: alonePath, child: b.client, inside: true, proxy: own.child, way: own.way, err: own.err},
 		b.clientOf(passedPath, func() (*child, error) { return b.play(ctx, "pass") }),
 		b.clientOf(relayedPath, func() (*child, error) { return b.play(ctx, "relay") }),
 		b.clientOf(wholePath, func() (*child, error) { return b.realContainer(ctx) }),

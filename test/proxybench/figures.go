@@ -87,7 +87,7 @@ func (b *bench) askClient(_ *contender, j job) (outcome, error) { return b.clien
 // race measures a figure: in each round every contender once, beginning with another one each time.
 func (b *bench) race(f figure, all []*contender, ask asker) {
 	fmt.Fprintf(b.out, "\n%s\n", f.name)
-	values, own := map[string][]float64{}, map[string][]float64{}
+	values, own, clients := map[string][]float64{}, map[string][]float64{}, map[string][]float64{}
 	fell := map[string]error{}
 	for round := range b.rounds {
 		for i := range all {
@@ -105,12 +105,13 @@ func (b *bench) race(f figure, all []*contender, ask asker) {
 			}
 			values[c.name] = append(values[c.name], f.value(o))
 			own[c.name] = append(own[c.name], (c.worked()-before)/float64(o.Done))
+			clients[c.name] = append(clients[c.name], o.Worked.Seconds()/float64(o.Done))
 		}
 	}
 	for name := range fell {
 		delete(values, name)
 	}
-	b.tell(f, all, less(values, f.less), own, fell)
+	b.tell(f, all, less(values, f.less), own, clients, fell)
 }
 
 // less takes a contender's value off everybody's, round by round.
@@ -128,7 +129,7 @@ func less(values map[string][]float64, name string) map[string][]float64 {
 	return values
 }
 
-func (b *bench) tell(f figure, all []*contender, values, own map[string][]float64, fell map[string]error) {
+func (b *bench) tell(f figure, all []*contender, values, own, clients map[string][]float64, fell map[string]error) {
 	for _, c := range all {
 		switch {
 		case slices.Contains(f.leave, c.name):
@@ -141,7 +142,9 @@ func (b *bench) tell(f figure, all []*contender, values, own map[string][]float6
 			if f.less == c.name {
 				note = "what the others add to"
 			}
-			if c.child != nil && !c.inside {
+			if c.inside {
+				note = fmt.Sprintf("%.0f µs of the client's processor time each, %.0f of the proxy's", median(clients[c.name])*1e6, median(own[c.name])*1e6)
+			} else if c.child != nil {
 				note = fmt.Sprintf("%.0f µs of processor time each", median(own[c.name])*1e6)
 			}
 			fmt.Fprintf(b.out, "  %-34s %s%s  %s\n", c.name, spread(values[c.name], f.format), f.unit, note)

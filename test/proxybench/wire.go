@@ -52,6 +52,7 @@ type outcome struct {
 	Done   int
 	Took   time.Duration
 	Middle time.Duration // median of single requests
+	Worked time.Duration // processor time of the client
 	Errors int
 	First  string // the first error
 }
