@@ -289,7 +289,7 @@ func TestTenRunsAtOnce(t *testing.T) {
 // that needs no root.
 func TestAFullDiskEndsTheRun(t *testing.T) {
 	b := newBox(t)
-	cmd := b.command("run", "shell", "--", "sh", "-c", "echo ready; while :; do curl -s -o /dev/null https://evil.test/; done")
+	cmd := b.command("run", "shell", "--", "sh", "-c", "echo ready; i=0; while :; do i=$((i+1)); curl -s -o /dev/null https://evil$i.test/; done")
 	cmd.Args = append([]string{"prlimit", "--fsize=40000000:", cmd.Path}, cmd.Args[1:]...)
 	path, err := exec.LookPath("prlimit")
 	must(t, err)

@@ -42,7 +42,7 @@ extends = "shell"
 action = "allow"
 host = "`+secureHost+`"
 websocket = false
-max_request = "100kB"
+max_request = "100KB"
 max_sent = "1MB"
 `)
 	script := `head -c 90000 /dev/zero >some; head -c 200000 /dev/zero >much
