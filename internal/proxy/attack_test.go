@@ -389,7 +389,7 @@ func TestEndlessChunkLineAndTrailersAreBounded(t *testing.T) {
 
 func TestEverythingHasBounds(t *testing.T) {
 	l := newLab(t, nil)
-	if is := l.proxy.limits; is.head <= 0 || is.handshake <= 0 || is.idle <= 0 || is.stream < time.Hour {
+	if is := l.proxy.limits; is.head <= 0 || is.handshake <= 0 || is.idle <= 0 || is.stream < time.Hour || is.streams <= 0 || is.streams > 1<<12 {
 		t.Errorf("limits %+v", is)
 	}
 	for _, tr := range []*http.Transport{l.proxy.transport, l.proxy.plain2} {

@@ -16,6 +16,7 @@ import (
 
 const (
 	maxStreams     = 250       // that are open at once on one connection from inside
+	maxStreamHead  = 64 << 10  // bytes of a stream's head
 	maxFrame       = 64 << 10  // bytes of one frame from inside
 	maxUnread      = 256 << 10 // bytes of bodies of one connection that no server has taken yet
 	maxToldErrors  = 4         // kinds of broken rules that are recorded for one connection
@@ -34,7 +35,7 @@ func (p *Proxy) serveHTTP2(conn net.Conn, t target) {
 	}
 	base := &http.Server{
 		IdleTimeout:    p.limits.idle,
-		MaxHeaderBytes: maxHead,
+		MaxHeaderBytes: maxStreamHead,
 		ErrorLog:       log.New(io.Discard, "", 0),
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams:          maxStreams,
@@ -66,6 +67,13 @@ func (p *Proxy) serveStream(w http.ResponseWriter, r *http.Request, t target) {
 		}
 		panic(http.ErrAbortHandler)
 	}()
+	defer p.streams.Add(-1)
+	if p.streams.Add(1) > p.limits.streams { // each holds its head: what connections allow together is more than memory does
+		const reason = "too many requests are open at once over HTTP/2"
+		p.refused(t, reason)
+		denied(http.StatusServiceUnavailable, t.host.String(), reason).write(w, r)
+		return
+	}
 	if reason := streamFlaw(r, t); reason != "" {
 		p.refused(t, reason)
 		denied(http.StatusBadRequest, t.host.String(), reason).write(w, r)

@@ -446,3 +446,49 @@ func TestResetsAreSeenHoweverTheyAreWritten(t *testing.T) {
 		check(t, l.only(1), want{event.NetRefused, event.Deny, "good.test", "HTTP/2 is not valid (headers)"})
 	}
 }
+
+// Streams are bounded over all connections too: what each connection may open is together far more than memory holds.
+func TestStreamsAreBoundedOverAllConnections(t *testing.T) {
+	held, release := make(chan struct{}, 4), make(chan struct{})
+	l := newLab(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		held <- struct{}{}
+		<-release
+	}), waiting(func(is *limits) { is.streams = 2 }))
+	ends := make(chan error, 2)
+	for range 2 {
+		c := l.client2()
+		go func() {
+			resp, err := c.Get("https://good.test/held")
+			if err == nil {
+				err = resp.Body.Close()
+			}
+			ends <- err
+		}()
+		<-held
+	}
+	resp, err := l.client2().Get("https://good.test/more")
+	if err != nil || resp.StatusCode != http.StatusServiceUnavailable || resp.ProtoMajor != 2 {
+		t.Errorf("got %v, %v", resp, err)
+	} else {
+		_ = resp.Body.Close()
+	}
+	close(release)
+	for range 2 {
+		if err := <-ends; err != nil {
+			t.Error(err)
+		}
+	}
+	for status, tries := 0, 0; status != http.StatusOK; tries++ { // their handlers may still be about to end
+		resp, err := l.client2().Get("https://good.test/after")
+		if err != nil || tries == 1000 {
+			t.Fatalf("%d, %v once they had ended", status, err)
+		}
+		status = resp.StatusCode
+		_ = resp.Body.Close()
+	}
+	if !slices.ContainsFunc(l.log.await(t, 3), func(e event.Event) bool {
+		return e.Kind == event.NetRefused && strings.Contains(e.Reason, "too many requests")
+	}) {
+		t.Error("the refusal left no event")
+	}
+}

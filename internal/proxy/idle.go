@@ -5,12 +5,14 @@ import (
 	"time"
 )
 
-// limits are the times after which something is given up; tests have shorter ones.
+// limits are the times after which something is given up, and how much there may be of what many connections share; tests
+// have lower ones.
 type limits struct {
 	head      time.Duration // for a request's head, once it has begun
 	handshake time.Duration // for the first bytes of a tunnel and its TLS handshake
 	idle      time.Duration // between requests of a connection from inside
 	stream    time.Duration // for exchanges and tunnels in which nothing moves in either direction
+	streams   int64         // of HTTP/2 that are open at once, over all connections
 }
 
 func (c Config) waits() limits {
@@ -21,7 +23,7 @@ func (c Config) waits() limits {
 }
 
 func usualLimits() limits {
-	return limits{head: 30 * time.Second, handshake: 30 * time.Second, idle: 5 * time.Minute, stream: 2 * time.Hour}
+	return limits{head: 30 * time.Second, handshake: 30 * time.Second, idle: 5 * time.Minute, stream: 2 * time.Hour, streams: 2048}
 }
 
 // idleParts is into how many parts an idle limit is cut: something is looked at that often, and may last one longer.

@@ -133,6 +133,7 @@ type Proxy struct {
 	clientTLS *tls.Config // for handshakes with programs inside
 
 	conns   *registry
+	streams atomic.Int64 // of HTTP/2, that are open
 	buffers buffers
 
 	ctx    context.Context // ends with Close
