@@ -54,7 +54,7 @@ func TestCommentedRulesLoad(t *testing.T) {
 		taking := false
 		for line := range strings.Lines(profile) {
 			code, commented := strings.CutPrefix(line, "# ")
-			taking = commented && (taking || strings.HasPrefix(code, "[[network.rule]]") || strings.HasPrefix(code, "[limits]"))
+			taking = commented && (taking || strings.HasPrefix(code, "[[network.rule]]") || strings.HasPrefix(code, "[[git]]") || strings.HasPrefix(code, "[limits]"))
 			if taking {
 				line = code
 			}

@@ -167,6 +167,7 @@ func (w *writer) network(f Facts, o Options) {
 		w.fallback(e)
 	}
 	w.asked(f)
+	w.pushing(f)
 }
 
 // chosen gives the named sets for what the repository needs, each with the files that show it, and the ecosystems that
@@ -264,6 +265,18 @@ func (w *writer) asked(f Facts) {
 	}
 }
 
+// pushing offers to let the agent push, to refs of its own.
+func (w *writer) pushing(f Facts) {
+	if f.Origin.Problem != "" || f.Origin.Repo == "" {
+		return
+	}
+	w.gap()
+	w.text("To let the agent push: to these refs of this repository alone, nothing forced or deleted.")
+	w.line("# [[git]]", "")
+	w.line("# remote = "+quote(f.Origin.Repo), "")
+	w.line(`# push = ["refs/heads/agentbox/*"]`, "")
+}
+
 func (w *writer) limits(o Options) {
 	w.gap()
 	if o.Time.What != "" {
@@ -285,8 +298,8 @@ func (w *writer) limits(o Options) {
 func (w *writer) later(f Facts) {
 	w.gap()
 	w.text("Not in this version yet, and refused where it is written: mode = \"review\" (you accept the",
-		"changes at the end), usd, tokens and requests of [budget], caches of [workspace], [[git]] for",
-		"pushing, [[mcp]] for tool servers.")
+		"changes at the end), usd, tokens and requests of [budget], caches of [workspace], [[mcp]] for",
+		"tool servers.")
 	if f.Devcontainer != "" {
 		w.text("", f.Devcontainer+": `agentbox profile import` says what of it has a counterpart here.",
 			"The agent runs on this machine's own system, read-only, not in that image.")

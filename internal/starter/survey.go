@@ -9,6 +9,7 @@ import (
 
 	"agentbox/internal/plan"
 	"agentbox/internal/policy"
+	"agentbox/internal/profiles"
 )
 
 // Bounds of a survey. A repository beyond them is not read on, and Facts.Partial says so.
@@ -29,6 +30,7 @@ type Fact struct {
 // Remote is where the repository comes from.
 type Remote struct {
 	Host    string // "github.com"
+	Repo    string // as a [[git]] rule names it, "github.com/acme/billing"; "" where none can
 	Problem string // why the named set "origin" would allow nothing, or ""
 }
 
@@ -62,11 +64,21 @@ func Survey(fsys fs.FS, remotes []string) Facts {
 			continue
 		}
 		if s.facts.Remotes = append(s.facts.Remotes, host); i == 0 {
-			_, problem := plan.OriginRules(plan.ParseRemote(url))
-			s.facts.Origin = Remote{host, problem}
+			remote := plan.ParseRemote(url)
+			_, problem := plan.OriginRules(remote)
+			s.facts.Origin = Remote{host, gitRemote(host, remote.Path), problem}
 		}
 	}
 	return s.tidied()
+}
+
+// gitRemote is a repository as a [[git]] rule names it, or "".
+func gitRemote(host, path string) string {
+	var remote profiles.Remote
+	if err := remote.UnmarshalText([]byte(host + path)); err != nil {
+		return ""
+	}
+	return string(remote)
 }
 
 // Spare takes the patterns out of Hide that would hide a file which git tracks: it would look emptied inside, and
