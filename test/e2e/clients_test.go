@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/net/websocket"
@@ -32,13 +33,22 @@ const (
 type site struct {
 	*box
 	secure, plain *httptest.Server
-	forms         // in which bodies came to its git server
+	usual         http.Handler // what secure answers
+	instead       atomic.Value // of http.HandlerFunc; what it answers in its place, once there is one
+	forms                      // in which bodies came to its git server
 }
 
 func newSite(t *testing.T) *site {
 	t.Helper()
 	s := &site{box: newBox(t)}
-	s.secure = httptest.NewUnstartedServer(s.handler())
+	s.usual = s.handler()
+	s.secure = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if handler, ok := s.instead.Load().(http.HandlerFunc); ok {
+			handler(w, r)
+			return
+		}
+		s.usual.ServeHTTP(w, r)
+	}))
 	s.secure.Config.ErrorLog = log.New(io.Discard, "", 0) // of clients that hang up
 	s.secure.StartTLS()
 	t.Cleanup(s.secure.Close)

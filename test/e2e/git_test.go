@@ -270,8 +270,7 @@ func (s *storage) count() int {
 func TestGitLFS(t *testing.T) {
 	s := newGitSite(t)
 	store := &storage{files: map[string][]byte{}}
-	inner := s.secure.Config.Handler
-	s.secure.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s.instead.Store(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case strings.HasSuffix(r.URL.Path, "/info/lfs/objects/batch"):
 			store.batch(w, r)
@@ -280,9 +279,9 @@ func TestGitLFS(t *testing.T) {
 		case strings.HasPrefix(r.URL.Path, "/lfs/"):
 			store.file(w, r)
 		default:
-			inner.ServeHTTP(w, r)
+			s.usual.ServeHTTP(w, r)
 		}
-	})
+	}))
 	url := "https://" + secureHost + "/git"
 	script := attempts + `
 git clone -q ` + url + `/billing.git /tmp/l && cd /tmp/l && git lfs install --local >/dev/null && git lfs track '*.bin' >/dev/null
