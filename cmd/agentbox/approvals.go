@@ -304,10 +304,15 @@ func notFound(ctx context.Context, infos []session.Info, id string) error {
 	return &session.Problem{Err: fmt.Errorf("no question %q waits for an answer", id), Hint: "`agentbox approvals` lists those that do"}
 }
 
+// completionTime bounds what a press of Tab waits for: a run that does not answer must not hang the shell.
+const completionTime = time.Second
+
 // openQuestions lists ids for completion.
 func openQuestions(a *app, _ []string) []cobra.Completion {
 	infos, _ := a.liveSessions(nil) // those that can be read
-	all, _ := questions(context.Background(), infos)
+	ctx, cancel := context.WithTimeout(context.Background(), completionTime)
+	defer cancel()
+	all, _ := questions(ctx, infos)
 	var out []cobra.Completion
 	for _, q := range all {
 		out = append(out, cobra.CompletionWithDesc(q.ID, printable(q.What())))
