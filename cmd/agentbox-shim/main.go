@@ -13,4 +13,8 @@ import (
 	"agentbox/internal/shim"
 )
 
+// A thread names itself, and that of the main thread is the name of the process: initialisation is the last that is
+// certain to run there.
+func init() { shim.TakeName() }
+
 func main() { os.Exit(shim.Main(os.Args)) }

@@ -54,9 +54,13 @@ func harden() {
 		os.Exit(exitInternal)
 	}
 	unix.Umask(0o022)
-	name := append([]byte("agentbox-shim"), 0)
-	_ = unix.Prctl(unix.PR_SET_NAME, pointer(name), 0, 0, 0) // cosmetic
 	closeOnExec(3)
+}
+
+// TakeName gives the calling thread the name that ps shows. It is for the eye alone: nothing decides by it.
+func TakeName() {
+	name := append([]byte("agentbox-shim"), 0)
+	_ = unix.Prctl(unix.PR_SET_NAME, pointer(name), 0, 0, 0)
 }
 
 // closeOnExec marks every descriptor from first on.

@@ -241,6 +241,34 @@ func TestJanitorWaitsForTheEnd(t *testing.T) {
 	}
 }
 
+// TestTheProcessBearsTheShimsName: now and then another thread than the main one took the name, and ps showed a process
+// called after its file.
+func TestTheProcessBearsTheShimsName(t *testing.T) {
+	dir := t.TempDir()
+	shim := filepath.Join(dir, "shim")
+	build := exec.Command("go", "build", "-o", shim, "agentbox/cmd/agentbox-shim")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	must(t, os.WriteFile(filepath.Join(dir, Marker), nil, 0o600))
+	for range 100 {
+		j := exec.Command(shim, janitorRole, dir)
+		end, err := j.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		must(t, j.Start())
+		ignored(t, j.Process.Pid, unix.SIGTERM)
+		name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", j.Process.Pid))
+		if err != nil || string(name) != "agentbox-shim\n" {
+			t.Errorf("it is called %q, %v", name, err)
+		}
+		must(t, j.Process.Kill(), end.Close())
+		_ = j.Wait() // it was killed
+	}
+}
+
 // ignored waits until process pid ignores n.
 func ignored(t *testing.T, pid int, n unix.Signal) {
 	t.Helper()

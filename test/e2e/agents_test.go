@@ -29,13 +29,13 @@ type realAgent struct {
 	header  string // the slot of the real key, with %s for it
 
 	ready string   // its screen shows this once it takes a prompt, and only then
-	quit  []string // keys that end it
+	quit  []string // keys that end it: none too many, which would meet what comes after it
 }
 
 func realAgents() []realAgent {
 	return []realAgent{
 		{"claude", []string{"-p", "do the task"}, "api.anthropic.com", "ANTHROPIC_API_KEY", "X-Api-Key: %s", "bypass permissions on", []string{"C-c", "C-c"}},
-		{"codex", []string{"exec", "do the task"}, "api.openai.com", "OPENAI_API_KEY", "Authorization: Bearer %s", "? for shortcuts", []string{"C-c", "C-c"}},
+		{"codex", []string{"exec", "do the task"}, "api.openai.com", "OPENAI_API_KEY", "Authorization: Bearer %s", "? for shortcuts", []string{"C-c"}},
 		{"opencode", []string{"run", "do the task"}, "api.anthropic.com", "ANTHROPIC_API_KEY", "X-Api-Key: %s", "Ask anything", []string{"C-c"}},
 		{"gemini", []string{"-p", "do the task"}, "generativelanguage.googleapis.com", "GEMINI_API_KEY", "X-Goog-Api-Key: %s", "Type your message", []string{"C-c", "C-c"}},
 	}

@@ -41,6 +41,7 @@ func Start(ctx context.Context, cfg Config) (*Terminal, error) {
 	args := []string{
 		"-f", "/dev/null", "start-server", ";",
 		"set-option", "-g", "remain-on-exit", "on", ";",
+		"set-option", "-gq", "remain-on-exit-format", "", ";", // it would scroll what the program left; since tmux 3.3
 		"set-option", "-g", "focus-events", "on", ";",
 		"set-option", "-g", "default-terminal", "tmux-256color", ";",
 		"new-session", "-d", "-x", fmt.Sprint(cfg.Columns), "-y", fmt.Sprint(cfg.Rows), "-c", cfg.Dir, "--",
