@@ -200,26 +200,31 @@ func (j *job) openSecrets(ctx context.Context) error {
 	var creds []secrets.Credential
 	for _, c := range j.plan.Grants.Credentials {
 		creds = append(creds, secrets.Credential{Name: c.Name, Hosts: c.Hosts, Header: c.Header, Shape: c.Shape,
-			Source: secrets.Source{Keyring: c.Source.Keyring, Env: c.Source.Env}})
+			Source: j.stored(c.Source.Env, c.Source.Keyring)})
 	}
-	lookup := func(name string) (string, bool) { v := j.getenv(name); return v, v != "" }
 	var err error
-	if j.broker, err = secrets.NewBroker(ctx, creds, lookup, secrets.Keyring{}); err != nil {
+	if j.broker, err = secrets.NewBroker(ctx, creds); err != nil {
 		return err
 	}
-	j.password = proxyPassword(j.broker, j.plan.Binding.Upstream.Proxy)
+	j.password = j.proxyPassword(j.plan.Binding.Upstream.Proxy)
 	j.broker.Preload()
 	j.problems = make(chan []error, 1)
 	go func() { j.problems <- j.broker.Problems(ctx) }()
 	return nil
 }
 
+// stored is a value in a variable, or an account of the keyring.
+func (a *app) stored(env, account string) secrets.Source {
+	lookup := func(name string) (string, bool) { v := a.getenv(name); return v, v != "" }
+	return secrets.Stored{Env: env, Account: account, Lookup: lookup, Keyring: secrets.Keyring{}}
+}
+
 // proxyPassword is nil for a proxy that nobody logs in to.
-func proxyPassword(broker *secrets.Broker, p *plan.UpstreamProxy) run.Password {
+func (j *job) proxyPassword(p *plan.UpstreamProxy) run.Password {
 	if p == nil || p.User == "" {
 		return nil
 	}
-	value := broker.Value("upstream.proxy_password", secrets.Source{Keyring: p.Password.Keyring, Env: p.Password.Env})
+	value := j.broker.Value("upstream.proxy_password", j.stored(p.Password.Env, p.Password.Keyring))
 	return func(ctx context.Context) (string, error) {
 		secret, err := value(ctx)
 		return secret.Reveal(), err

@@ -45,12 +45,21 @@ func host(t *testing.T, s string) policy.Host {
 	return h
 }
 
+// storedIn gives sources that read k and env.
+func storedIn(k Getter, env map[string]string) func(name, account string) Source {
+	lookup := func(name string) (string, bool) { v, ok := env[name]; return v, ok }
+	return func(name, account string) Source {
+		return Stored{Env: name, Account: account, Lookup: lookup, Keyring: k}
+	}
+}
+
 func broker(t *testing.T, k Getter, env map[string]string) *Broker {
 	t.Helper()
+	stored := storedIn(k, env)
 	b, err := NewBroker(t.Context(), []Credential{
-		{Name: "main", Source: Source{Keyring: "main", Env: "MAIN"}, Hosts: []policy.Host{host(t, "good.test")}, Header: "x-api-key: {token}", Shape: "sk-ant-api03-"},
-		{Name: "git", Source: Source{Keyring: "git"}, Hosts: []policy.Host{host(t, "git.test"), host(t, "good.test")}, Header: "Authorization: Bearer {token}"},
-	}, func(name string) (string, bool) { v, ok := env[name]; return v, ok }, k)
+		{Name: "main", Source: stored("MAIN", "main"), Hosts: []policy.Host{host(t, "good.test")}, Header: "x-api-key: {token}", Shape: "sk-ant-api03-"},
+		{Name: "git", Source: stored("", "git"), Hosts: []policy.Host{host(t, "git.test"), host(t, "good.test")}, Header: "Authorization: Bearer {token}"},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,8 +95,9 @@ func TestPlaceholders(t *testing.T) {
 
 func TestAValueWithoutAPlaceholder(t *testing.T) {
 	ring := &counting{value: "pa55\n"}
-	b := broker(t, ring, map[string]string{"SET": "from the variable"})
-	set, stored, none := b.Value("upstream.proxy_password", Source{Env: "SET", Keyring: "p"}), b.Value("stored", Source{Env: "UNSET", Keyring: "p"}), b.Value("none", Source{Env: "UNSET"})
+	env := map[string]string{"SET": "from the variable"}
+	b, in := broker(t, ring, env), storedIn(ring, env)
+	set, stored, none := b.Value("upstream.proxy_password", in("SET", "p")), b.Value("stored", in("UNSET", "p")), b.Value("none", in("UNSET", ""))
 	if ring.asked.Load() != 0 {
 		t.Error("it was read before anybody wanted it")
 	}
@@ -113,7 +123,7 @@ func TestAValueWithoutAPlaceholder(t *testing.T) {
 		t.Error("it has a placeholder")
 	}
 	b.Close()
-	if v, err := b.Value("late", Source{Env: "SET"})(t.Context()); err == nil || !v.IsZero() {
+	if v, err := b.Value("late", in("SET", ""))(t.Context()); err == nil || !v.IsZero() {
 		t.Errorf("after the run: %v, %v", v, err)
 	}
 }
@@ -354,7 +364,7 @@ func TestCloseEndsReadingsAndRefuses(t *testing.T) {
 
 func TestHeaderForms(t *testing.T) {
 	for _, bad := range []string{"", "x-api-key", "x-api-key: token", "x api: {token}"} {
-		if _, err := NewBroker(t.Context(), []Credential{{Name: "x", Header: bad}}, nil, nil); err == nil {
+		if _, err := NewBroker(t.Context(), []Credential{{Name: "x", Header: bad}}); err == nil {
 			t.Errorf("%q was taken", bad)
 		}
 	}

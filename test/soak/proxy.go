@@ -158,8 +158,7 @@ func newProxy(ctx context.Context, o orders, log *eventlog.Writer) (*proxy.Proxy
 	if err != nil {
 		return nil, place{}, err
 	}
-	broker, err := secrets.NewBroker(ctx, []secrets.Credential{{Name: "soak", Source: secrets.Source{Env: "SOAK_TOKEN"}, Hosts: []policy.Host{host}, Header: "Authorization: Bearer {token}"}},
-		func(string) (string, bool) { return realToken, true }, nil)
+	broker, err := secrets.NewBroker(ctx, []secrets.Credential{{Name: "soak", Source: token(realToken), Hosts: []policy.Host{host}, Header: "Authorization: Bearer {token}"}})
 	if err != nil {
 		return nil, place{}, err
 	}
@@ -207,4 +206,11 @@ func readLine(in *bufio.Reader, into any) error {
 		return fmt.Errorf("reading a line of the other process: %w", err)
 	}
 	return json.Unmarshal(line, into)
+}
+
+// token is a credential's source that always gives the same.
+type token string
+
+func (t token) Fetch(context.Context) (secrets.Lease, error) {
+	return secrets.Lease{Value: secrets.New(string(t))}, nil
 }

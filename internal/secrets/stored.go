@@ -1,0 +1,76 @@
+package secrets
+
+import (
+	"context"
+	"errors"
+)
+
+// Getter reads a secret from a keyring. Keyring is one.
+type Getter interface {
+	Get(ctx context.Context, name string) (Secret, error)
+}
+
+// Stored is a value that the person keeps: in the variable Env of agentbox's own environment if that is set, then in the
+// keyring under Account. Either may be "".
+type Stored struct {
+	Env     string
+	Account string
+
+	Lookup  func(name string) (string, bool) // of a variable
+	Keyring Getter
+}
+
+// Fetch looks where the value is.
+func (s Stored) Fetch(ctx context.Context) (Lease, error) {
+	missing := ""
+	if s.Env != "" {
+		if v, ok := s.Lookup(s.Env); ok && v != "" {
+			return Lease{Value: New(v)}, nil
+		}
+		missing = "$" + s.Env + " is not set"
+	}
+	if s.Account == "" {
+		return Lease{}, &missingError{missing, s.Tip(), nil}
+	}
+	value, err := s.Keyring.Get(ctx, s.Account)
+	if err == nil {
+		return Lease{Value: value}, nil
+	}
+	if missing != "" {
+		missing += " and "
+	}
+	e := &missingError{missing + err.Error(), s.Tip(), err}
+	if hinted := (interface{ Hint() string })(nil); errors.As(err, &hinted) && !errors.Is(err, ErrNotFound) {
+		e.tip = either(s.Env, hinted.Hint())
+	}
+	return Lease{}, e
+}
+
+// Tip says how to give it a value.
+func (s Stored) Tip() string {
+	if s.Account == "" {
+		return "set " + s.Env + " before you start agentbox"
+	}
+	return either(s.Env, "store it: agentbox secret set "+s.Account)
+}
+
+// either puts the quick way before the other one.
+func either(env, other string) string {
+	if env == "" {
+		return other
+	}
+	return "export " + env + "=… before you start agentbox; or " + other
+}
+
+// missingError is a source without a value.
+type missingError struct {
+	text, tip string
+	err       error
+}
+
+func (e *missingError) Error() string { return e.text }
+
+// Hint says what to do.
+func (e *missingError) Hint() string { return e.tip }
+
+func (e *missingError) Unwrap() error { return e.err }
