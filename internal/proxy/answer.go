@@ -28,6 +28,7 @@ type answer1 struct {
 	trailer http.Header // sent behind the body
 	last    bool        // the connection ends with this answer
 	moved   atomic.Int64
+	asking  atomic.Bool // somebody is asked about the request, for which the asker has a limit
 	late    atomic.Bool // nothing is held any more
 
 	mu       sync.Mutex // held while the connection is written to
@@ -48,6 +49,7 @@ func (a *answer1) reset(req *http.Request, last bool) {
 	a.method, a.version, a.last = req.Method, req.ProtoMinor, last
 	a.header, a.trailer = nil, nil
 	a.late.Store(false)
+	a.asking.Store(false)
 	if a.out = a.out[:0]; cap(a.out) > keptOut {
 		a.out = nil
 	}
@@ -60,6 +62,14 @@ func (a *answer1) Header() http.Header {
 		a.header = http.Header{}
 	}
 	return a.header
+}
+
+// progress changes while something moves, and while somebody is asked.
+func (a *answer1) progress() int64 {
+	if a.asking.Load() {
+		return a.moved.Add(1)
+	}
+	return a.moved.Load()
 }
 
 // goOn tells a client that waits with its body to send it.

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"errors"
 	"io"
 	"maps"
@@ -106,6 +107,8 @@ type exchange struct {
 	up       atomic.Int64
 	down     atomic.Int64
 	over     atomic.Pointer[refusal] // the limit at which the request was cut off
+	asked    atomic.Int64            // how often it was looked whether something moves, while somebody was asked
+	asking   atomic.Bool
 
 	git  *gitExchange // what it does to a repository; nil where it is no request of git's
 	held *gitExchange // what was read ahead to find that out; nil where nothing was
@@ -125,7 +128,7 @@ func (p *Proxy) exchange(w http.ResponseWriter, r *http.Request, t target) {
 		stop := whenIdle(p.limits.stream, x.moved, x.abandon(w))
 		defer stop()
 	}
-	no := x.judge(r)
+	no := x.judge(w, r)
 	if no == nil {
 		no = x.forward(w, r)
 	}
@@ -136,7 +139,13 @@ func (p *Proxy) exchange(w http.ResponseWriter, r *http.Request, t target) {
 	}
 }
 
-func (x *exchange) moved() int64 { return x.up.Load() + x.down.Load() }
+// moved changes while something moves, and while somebody is asked.
+func (x *exchange) moved() int64 {
+	if x.asking.Load() {
+		x.asked.Add(1)
+	}
+	return x.up.Load() + x.down.Load() + x.asked.Load()
+}
 
 // abandon gives what ends an exchange of which nothing moves: its reads and writes fail from then on.
 func (x *exchange) abandon(w http.ResponseWriter) func() {
@@ -160,13 +169,13 @@ func (x *exchange) finish() {
 }
 
 // judge asks the gate, then the injector. It gives the answer that refuses the request, or nil when it may go.
-func (x *exchange) judge(req *http.Request) *refusal {
+func (x *exchange) judge(w http.ResponseWriter, req *http.Request) *refusal {
 	request := x.target.request()
 	request.Method, request.Path = x.method, pathOf(req)
 	request.MethodBy, request.PathBy = overrides(req)
 	request.Git = x.gitRequest(req) // first: it may unpack the body
 	request.WebSocket, request.Size = x.upgrade, req.ContentLength
-	d, err := x.proxy.gate.Check(req.Context(), request)
+	d, err := x.check(w, req.Context(), request)
 	if err != nil {
 		no := unrecorded(x.target.host.String())
 		return &no
@@ -181,6 +190,18 @@ func (x *exchange) judge(req *http.Request) *refusal {
 		return no
 	}
 	return x.withinLimits(req)
+}
+
+// check asks the gate. Where that asks a person, it is the gate that bounds the wait: the limit on what stands still may
+// be shorter.
+func (x *exchange) check(w http.ResponseWriter, ctx context.Context, r policy.Request) (policy.Decision, error) {
+	x.asking.Store(true)
+	defer x.asking.Store(false)
+	if a, ok := w.(*answer1); ok {
+		a.asking.Store(true)
+		defer a.asking.Store(false)
+	}
+	return x.proxy.gate.Check(ctx, r)
 }
 
 // inject lets the injector change the request and records what it did, before anything is forwarded.

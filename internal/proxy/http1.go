@@ -239,7 +239,7 @@ func (c *conn1) waits() {
 		return
 	}
 	c.isLate = true
-	c.stopIdle = whenIdle(c.p.limits.stream, c.answer.moved.Load, func() { _ = c.conn.Close() })
+	c.stopIdle = whenIdle(c.p.limits.stream, c.answer.progress, func() { _ = c.conn.Close() })
 	c.watch()
 }
 

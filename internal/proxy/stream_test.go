@@ -542,6 +542,67 @@ func TestWhatStandsStillIsEnded(t *testing.T) {
 	})
 }
 
+// patientGate asks a person about the path /asked, who takes as long as done is open.
+type patientGate struct {
+	Gate
+	asked, done chan struct{}
+}
+
+func (g patientGate) Check(ctx context.Context, r policy.Request) (policy.Decision, error) {
+	if r.Path == "/asked" {
+		close(g.asked)
+		select {
+		case <-g.done:
+		case <-ctx.Done():
+			return policy.Decision{}, ctx.Err()
+		}
+	}
+	return g.Gate.Check(ctx, r)
+}
+
+// TestAPersonMayTakeLongerThanAStillStream: a wait for an answer was cut at the limit for streams of which nothing moves.
+// That limit has passed when a stream that began later has been ended by it.
+func TestAPersonMayTakeLongerThanAStillStream(t *testing.T) {
+	for _, version := range []string{"HTTP/1.1", "HTTP/2"} {
+		t.Run(version, func(t *testing.T) {
+			g := patientGate{asked: make(chan struct{}), done: make(chan struct{})}
+			l := newLab(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == "/still" {
+					<-r.Context().Done()
+				}
+			}), waiting(func(is *limits) { is.stream = 80 * time.Millisecond }), func(c *Config) {
+				g.Gate = c.Gate
+				c.Gate = g
+			})
+			client := l.client
+			if version == "HTTP/2" {
+				client = l.client2
+			}
+			status := make(chan int, 1)
+			go func() {
+				resp, err := client().Get("https://good.test/asked")
+				if err != nil {
+					status <- 0
+					return
+				}
+				_ = resp.Body.Close()
+				status <- resp.StatusCode
+			}()
+			<-g.asked
+			for range 2 {
+				if resp, err := client().Get("https://good.test/still"); err == nil {
+					_ = resp.Body.Close()
+					t.Fatalf("the stream that stands still got %d", resp.StatusCode)
+				}
+			}
+			close(g.done)
+			if got := <-status; got != http.StatusOK {
+				t.Errorf("the request that waited got %d", got)
+			}
+		})
+	}
+}
+
 // A stream in which now and then something moves goes on for many times the limit.
 func TestWhatMovesIsNotEnded(t *testing.T) {
 	limit := 400 * time.Millisecond
