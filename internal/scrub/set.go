@@ -167,17 +167,21 @@ func (s *Set) Empty() bool { return s == nil || len(s.forms) == 0 }
 func (s *Set) Even() bool { return s.Empty() || s.even }
 
 // Text gives a text without values.
-func (s *Set) Text(text string) string {
+func (s *Set) Text(text string) string { return s.text(text, false) }
+
+// Fit gives a text without values that is as long as it was.
+func (s *Set) Fit(text string) string { return s.text(text, true) }
+
+func (s *Set) text(text string, fitted bool) string {
 	if s.Empty() || len(text) < s.shorter {
 		return text
 	}
-	data := []byte(text)
-	c := scan{set: s, data: data, final: true}
-	out := c.run(nil, 0, false)
+	c := scan{set: s, data: []byte(text), final: true}
+	out := c.run(nil, 0, fitted)
 	if !c.changed {
 		return text
 	}
-	return string(append(out, data[c.from:]...))
+	return string(out)
 }
 
 // Within reports whether a text holds a value when no heed is paid to the case of letters: names of header fields lose
