@@ -168,5 +168,5 @@ func (f *wsFrames) release() []byte {
 func (f *wsFrames) end() []byte {
 	f.out = f.out[:0]
 	f.give(f.stream.End())
-	return append(f.out, f.head...)
+	return append(append(f.out, f.set().Fit(string(f.body))...), f.head...)
 }
