@@ -17,6 +17,7 @@ import (
 	"syscall"
 	"time"
 
+	"agentbox/internal/approval"
 	"agentbox/internal/atomicfile"
 	"agentbox/internal/event"
 	"agentbox/internal/eventlog"
@@ -184,6 +185,7 @@ func (j *job) open(ctx context.Context, paths session.Paths) error {
 		return err
 	}
 	j.fanout = eventlog.NewFanout(j.log, &j.tally)
+	j.fanout.Clean(j.clean)
 	if err := podman.WriteSeccomp(j.seccomp()); err != nil {
 		return err
 	}
@@ -211,6 +213,29 @@ func (j *job) openSecrets(ctx context.Context) error {
 	j.problems = make(chan []error, 1)
 	go func() { j.problems <- j.broker.Problems(ctx) }()
 	return nil
+}
+
+// clean takes real values out of what is logged, shown or said.
+func (j *job) clean(text string) string {
+	if j.broker == nil {
+		return text
+	}
+	return j.broker.Values().Text(text)
+}
+
+// say is the app's, without real values.
+func (j *job) say(format string, args ...any) { j.app.say("%s", j.clean(fmt.Sprintf(format, args...))) }
+
+// Pending are the questions as they are shown.
+func (j *job) Pending() []approval.Question {
+	open := j.person.Pending()
+	for i := range open {
+		q := &open[i]
+		for _, s := range []*string{&q.Host, &q.Method, &q.Path, &q.Git, &q.Reason} {
+			*s = j.clean(*s)
+		}
+	}
+	return open
 }
 
 // stored is a value in a variable, or an account of the keyring.

@@ -36,6 +36,7 @@ var levels = map[string]int{
 	"internal/gitwire":         0,
 	"internal/hostinfo":        0,
 	"internal/policy":          0,
+	"internal/scrub":           0,
 	"internal/shim":            0,
 	"internal/shimwire":        0,
 	"internal/usage":           0,

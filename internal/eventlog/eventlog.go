@@ -124,6 +124,7 @@ type Fanout struct {
 	mu     sync.Mutex
 	log    *Writer
 	others []event.Sink
+	clean  func(string) string
 }
 
 var _ event.Sink = (*Fanout)(nil)
@@ -131,9 +132,15 @@ var _ event.Sink = (*Fanout)(nil)
 // NewFanout returns a sink that writes to log, then to others. It does not own the log.
 func NewFanout(log *Writer, others ...event.Sink) *Fanout { return &Fanout{log: log, others: others} }
 
+// Clean has every string of an event pass through text before it goes anywhere. Call it before Emit.
+func (f *Fanout) Clean(text func(string) string) { f.clean = text }
+
 // Emit returns the log's error; then nothing went to the others. An error of another sink is its own business:
 // what is in the log has been recorded.
 func (f *Fanout) Emit(e event.Event) error {
+	if f.clean != nil {
+		e = e.Clean(f.clean)
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	e, err := f.log.append(e)

@@ -326,3 +326,20 @@ func write(t *testing.T, f *os.File, s string) {
 		t.Fatal(err)
 	}
 }
+
+func TestFanoutCleansWhatItHandsOn(t *testing.T) {
+	w, path := create(t)
+	var got recorder
+	f := NewFanout(w, &got)
+	f.Clean(func(s string) string { return strings.ReplaceAll(s, "v4lue", "placeholder") })
+	if err := f.Emit(event.Event{Kind: event.NetResponse, Path: "/v4lue", Reason: "the server said v4lue"}); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil || strings.Contains(string(text), "v4lue") || !strings.Contains(string(text), "the server said placeholder") {
+		t.Errorf("the log holds %s, %v", text, err)
+	}
+	if len(got) != 1 || got[0].Path != "/placeholder" || got[0].Reason != "the server said placeholder" {
+		t.Errorf("the others got %+v", got)
+	}
+}

@@ -79,7 +79,7 @@ func armedLab(b *testing.B) (l *lab, header string) {
 	set := policy.Set{Default: policy.Deny, Rules: benchRules(b)}
 	l = newLabOf(b, nil, nil, func(c *Config) {
 		judge := gate.New(set, log)
-		c.Gate, c.Events, c.Injector = judge, judge, broker
+		c.Gate, c.Events, c.Injector, c.Scrubber = judge, judge, broker, broker
 		c.ExtraRoots, c.Fixed = issuer.pem(), map[policy.Host]string{good: server}
 	})
 	return l, "Authorization: Bearer " + broker.Placeholder("bench")

@@ -218,6 +218,10 @@ func (x *exchange) copyBoth(inside net.Conn, outside io.ReadWriteCloser) {
 	})
 	both.Go(func() {
 		defer end()
+		if x.scrubs {
+			x.copyFrames(inside, outside)
+			return
+		}
 		x.proxy.passBytes(inside, outside, func(n int64) bool { x.down.Add(n); return true })
 	})
 	both.Wait()

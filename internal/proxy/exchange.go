@@ -110,6 +110,9 @@ type exchange struct {
 	asked    atomic.Int64            // how often it was looked whether something moves, while somebody was asked
 	asking   atomic.Bool
 
+	scrubs bool // values are looked for in the answer
+	fitted bool // … and what stands in their place is as long as they are
+
 	git  *gitExchange // what it does to a repository; nil where it is no request of git's
 	held *gitExchange // what was read ahead to find that out; nil where nothing was
 }
@@ -117,7 +120,7 @@ type exchange struct {
 // exchange judges r, which came for t, carries it out and records how that ended.
 func (p *Proxy) exchange(w http.ResponseWriter, r *http.Request, t target) {
 	x := &exchange{
-		proxy: p, target: t, method: r.Method, path: shorten(pathOf(r)), began: time.Now(),
+		proxy: p, target: t, method: r.Method, path: p.shown(pathOf(r)), began: time.Now(),
 		upgrade: r.ProtoMajor == 1 && isWebSocket(r.Header),
 	}
 	r.URL.Scheme, r.URL.Host, r.Host = t.scheme, t.authority(), t.authority()
@@ -133,6 +136,7 @@ func (p *Proxy) exchange(w http.ResponseWriter, r *http.Request, t target) {
 		no = x.forward(w, r)
 	}
 	if no != nil {
+		no.Reason = p.values().Text(no.Reason)
 		x.status, x.reason = no.Status, no.Reason
 		x.refuseGit(r, no)
 		no.write(w, r)
@@ -248,6 +252,7 @@ func (x *exchange) prepare(req *http.Request) {
 	if _, ok := req.Header["User-Agent"]; !ok {
 		req.Header["User-Agent"] = []string{""} // or the transport would add its own
 	}
+	x.askReadable(req.Header)
 	req.Close = false
 	if req.ContentLength == 0 {
 		req.Body, req.Trailer = http.NoBody, nil // a server that was told of trailers would wait for them
@@ -283,9 +288,12 @@ func (x *exchange) forward(w http.ResponseWriter, req *http.Request) *refusal {
 	if err != nil {
 		return x.unreached(err)
 	}
-	defer func() { _ = resp.Body.Close() }()
+	defer func() { _ = resp.Body.Close() }() // which may be another by then
 	x.status = resp.StatusCode
 	removeHopByHop(resp.Header)
+	if no := x.clean(resp); no != nil {
+		return no
+	}
 	if resp.StatusCode == http.StatusSwitchingProtocols {
 		x.webSocket(w, resp)
 		return nil
@@ -320,6 +328,7 @@ func (x *exchange) roundTrip(req *http.Request) (*http.Response, error) {
 }
 
 func (x *exchange) unreached(err error) *refusal {
+	err = &cleanError{err, x.proxy.values()}
 	no := failed(x.target.host.String(), reasonOf(err))
 	var private *addressError
 	if errors.As(err, &private) {
@@ -345,6 +354,9 @@ func (x *exchange) answer(w http.ResponseWriter, req *http.Request, resp *http.R
 	if ours && bodiless && req.Method != http.MethodHead && resp.StatusCode != http.StatusNotModified && resp.StatusCode != http.StatusNoContent {
 		resp.Header["Content-Length"] = []string{"0"}
 	}
+	if x.scrubs && !x.fitted && !bodiless && req.Method != http.MethodHead {
+		delete(resp.Header, "Content-Length")
+	}
 	if x.upgrade {
 		// The client may have gone on as if its upgrade were granted, so the connection must not be used on.
 		resp.Header["Connection"] = []string{"close"}
@@ -358,9 +370,14 @@ func (x *exchange) answer(w http.ResponseWriter, req *http.Request, resp *http.R
 		announceTrailers(header, resp.Trailer)
 	}
 	w.WriteHeader(resp.StatusCode)
-	if err := x.copyBody(w, resp.Body, !ours && !bodiless); err != nil {
+	pass := x.copyBody
+	if x.scrubs {
+		pass = x.copyScrubbed
+	}
+	if err := pass(w, resp.Body, !ours && !bodiless); err != nil {
 		return err
 	}
+	scrubFields(x.proxy.values(), resp.Trailer)
 	if ours {
 		a.trailer = resp.Trailer
 	} else {

@@ -64,12 +64,17 @@ var echoService = grpc.ServiceDesc{
 // grpcServer serves echoService, with TLS where there is a certificate, and gives its address.
 func grpcServer(t *testing.T, cert *tls.Certificate) string {
 	t.Helper()
+	return grpcServerOf(t, cert, &echoService)
+}
+
+func grpcServerOf(t *testing.T, cert *tls.Certificate, service *grpc.ServiceDesc) string {
+	t.Helper()
 	options := []grpc.ServerOption{grpc.ForceServerCodec(text{})}
 	if cert != nil {
 		options = append(options, grpc.Creds(credentials.NewTLS(&tls.Config{Certificates: []tls.Certificate{*cert}, NextProtos: []string{"h2"}})))
 	}
 	s := grpc.NewServer(options...)
-	s.RegisterService(&echoService, nil)
+	s.RegisterService(service, nil)
 	li, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

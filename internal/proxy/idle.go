@@ -13,6 +13,8 @@ type limits struct {
 	idle      time.Duration // between requests of a connection from inside
 	stream    time.Duration // for exchanges and tunnels in which nothing moves in either direction
 	streams   int64         // of HTTP/2 that are open at once, over all connections
+
+	pause func(time.Duration, func()) (stop func() bool) // calls a function after that time
 }
 
 func (c Config) waits() limits {
@@ -23,7 +25,8 @@ func (c Config) waits() limits {
 }
 
 func usualLimits() limits {
-	return limits{head: 30 * time.Second, handshake: 30 * time.Second, idle: 5 * time.Minute, stream: 2 * time.Hour, streams: 2048}
+	return limits{head: 30 * time.Second, handshake: 30 * time.Second, idle: 5 * time.Minute, stream: 2 * time.Hour, streams: 2048,
+		pause: func(d time.Duration, then func()) func() bool { return time.AfterFunc(d, then).Stop }}
 }
 
 // idleParts is into how many parts an idle limit is cut: something is looked at that often, and may last one longer.

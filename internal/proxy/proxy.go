@@ -82,6 +82,7 @@ type Config struct {
 	Gate     Gate
 	Events   event.Sink // fail-closed: an error denies what it was to record
 	Injector Injector   // nil injects nothing
+	Scrubber Scrubber   // nil takes nothing out of answers
 
 	// GitRules says that Gate has rules about git: then pushes are read, and what could be one and is not in git's own form
 	// is of no repository. Ancestry, unless nil, tells fast-forwards from other updates; without it none is one.
@@ -117,6 +118,7 @@ type Proxy struct {
 	gate     Gate
 	events   event.Sink
 	injector Injector
+	scrubber Scrubber
 	canary   string
 	suggest  func(policy.Request) string
 	limits   limits
@@ -135,6 +137,7 @@ type Proxy struct {
 	conns   *registry
 	streams atomic.Int64 // of HTTP/2, that are open
 	buffers buffers
+	opened  atomic.Int64 // codings that are read
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -154,7 +157,7 @@ func New(config Config) (*Proxy, error) {
 		return nil, err
 	}
 	p := &Proxy{
-		gate: config.Gate, events: config.Events, injector: config.Injector, canary: config.Canary,
+		gate: config.Gate, events: config.Events, injector: config.Injector, scrubber: config.Scrubber, canary: config.Canary,
 		suggest: config.Suggest, limits: config.waits(),
 		gitRules: config.GitRules, ancestry: config.Ancestry,
 		dialer: dial, transport: newTransport(dial), plain2: newPlainHTTP2(dial), clientTLS: newClientTLS(config.CA),

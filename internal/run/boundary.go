@@ -21,6 +21,7 @@ import (
 // Secrets is a run's credentials: placeholders for the agent, real values for the proxy.
 type Secrets interface {
 	proxy.Injector
+	proxy.Scrubber
 	Placeholder(name string) string
 }
 
@@ -48,7 +49,7 @@ func newBoundary(p plan.Plan, log Log, secrets Secrets, password Password, histo
 	if err != nil {
 		return nil, err
 	}
-	b.proxy, err = proxy.New(proxy.Config{CA: b.issuer, Gate: b.gate, Events: b.gate, Injector: secrets,
+	b.proxy, err = proxy.New(proxy.Config{CA: b.issuer, Gate: b.gate, Events: b.gate, Injector: secrets, Scrubber: secrets,
 		ExtraRoots: out.roots, Fixed: out.fixed, Parent: out.parent, ClientCertificates: out.certificates, Private: network.Private, Canary: b.canary,
 		GitRules: len(network.Git) > 0, Ancestry: history,
 		Suggest: func(r policy.Request) string { return plan.RuleFor(r, policy.Allow) }})

@@ -18,6 +18,7 @@ import (
 	"agentbox/internal/policy"
 	"agentbox/internal/run"
 	"agentbox/internal/run/runtest"
+	"agentbox/internal/scrub"
 	"agentbox/internal/shimwire"
 	"agentbox/internal/workspace"
 )
@@ -56,6 +57,8 @@ func (noSecrets) Placeholder(string) string { return "" }
 func (noSecrets) Inject(context.Context, *http.Request, policy.Host, bool) (string, error) {
 	return "", nil
 }
+func (noSecrets) Values() *scrub.Set    { return nil }
+func (noSecrets) Uses(policy.Host) bool { return false }
 
 // shim is a shim in the test's own process: it says what it is told to say.
 type shim struct {

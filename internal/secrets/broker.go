@@ -45,9 +45,10 @@ type Broker struct {
 	ctx    context.Context // ends with Close: readings outlast the request that began them
 	stop   context.CancelFunc
 
+	learned values
+
 	mu      sync.Mutex // orders the start of a reading and Close
 	closed  bool
-	pairs   []pair // all values that the run came to know, also those that are no longer in use
 	reading sync.WaitGroup
 }
 

@@ -94,7 +94,7 @@ func TestPlaceholders(t *testing.T) {
 }
 
 func TestAValueWithoutAPlaceholder(t *testing.T) {
-	ring := &counting{value: "pa55\n"}
+	ring := &counting{value: "pa55-and-more\n"}
 	env := map[string]string{"SET": "from the variable"}
 	b, in := broker(t, ring, env), storedIn(ring, env)
 	set, stored, none := b.Value("upstream.proxy_password", in("SET", "p")), b.Value("stored", in("UNSET", "p")), b.Value("none", in("UNSET", ""))
@@ -105,7 +105,7 @@ func TestAValueWithoutAPlaceholder(t *testing.T) {
 		if v, err := set(t.Context()); err != nil || v.Reveal() != "from the variable" {
 			t.Errorf("got %v, %v", v, err)
 		}
-		if v, err := stored(t.Context()); err != nil || v.Reveal() != "pa55" || strings.Contains(fmt.Sprintf("%v %+v", v, v), "pa55") {
+		if v, err := stored(t.Context()); err != nil || v.Reveal() != "pa55-and-more" || strings.Contains(fmt.Sprintf("%v %+v", v, v), "pa55") {
 			t.Errorf("got %v, %v", v, err)
 		}
 		var said *Refused

@@ -36,7 +36,10 @@ func (b *Broker) begin(h *held) {
 		}
 		b.reading.Go(func() {
 			defer close(h.done)
-			if h.lease, h.err = b.fetch(h.Credential); h.err == nil {
+			if h.lease, h.err = b.fetch(h.Credential); h.err == nil && h.placeholder != "" { // what no request gets may be short
+				h.err = tooShort(h.Credential, h.lease.Value)
+			}
+			if h.err == nil {
 				b.known(h.placeholder, h.lease.Value)
 			}
 		})
@@ -76,19 +79,6 @@ func (b *Broker) fetch(c Credential) (Lease, error) {
 		return Lease{}, &Refused{Credential: c.Name, Reason: fmt.Sprintf("credential %q holds characters that no header can", c.Name), Tip: tipOf(c.Source)}
 	}
 	return lease, nil
-}
-
-// pair is a value and the placeholder that stands for it; "" for one that has none.
-type pair struct {
-	placeholder string
-	value       Secret
-}
-
-// known is told of every value before anybody uses it.
-func (b *Broker) known(placeholder string, value Secret) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.pairs = append(b.pairs, pair{placeholder, value})
 }
 
 // tipOf is how a person gives a source a value, or "" where it does not say.

@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 }
 
 func ownClients() map[string]func(args []string) error {
-	return map[string]func([]string) error{"websocket": webSocketClient, "grpc": grpcClient}
+	return map[string]func([]string) error{"websocket": webSocketClient, "grpc": grpcClient, "echoes": echoesClient}
 }
 
 // ownClient puts this test's binary into the repository, and gives the command that makes it the client.

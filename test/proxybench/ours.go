@@ -120,7 +120,7 @@ func newArmed(ctx context.Context, dir, addr string) (*armed, error) {
 		return nil, err
 	}
 	judge := gate.New(set, a.log)
-	a.proxy, err = proxy.New(proxy.Config{CA: ca, Gate: judge, Events: judge, Injector: a.broker, ExtraRoots: trusted, Fixed: fixed.all})
+	a.proxy, err = proxy.New(proxy.Config{CA: ca, Gate: judge, Events: judge, Injector: a.broker, Scrubber: a.broker, ExtraRoots: trusted, Fixed: fixed.all})
 	a.place = place{CA: string(ca.PEM()), Header: "Authorization: Bearer " + a.broker.Placeholder("bench")}
 	return a, err
 }

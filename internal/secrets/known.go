@@ -1,0 +1,49 @@
+package secrets
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"agentbox/internal/policy"
+	"agentbox/internal/scrub"
+)
+
+// values are all that a run came to know, also those that are no longer in use: a server may still repeat them.
+type values struct {
+	mu    sync.Mutex // held while the set is replaced
+	pairs []scrub.Pair
+	set   atomic.Pointer[scrub.Set]
+}
+
+// known is told of every value before anybody uses it. Placeholder stands for it; "" for one that has none.
+func (b *Broker) known(placeholder string, value Secret) {
+	v := &b.learned
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	pair := scrub.Pair{Value: value.Reveal(), Placeholder: placeholder}
+	for _, p := range v.pairs {
+		if p.Value == pair.Value {
+			return
+		}
+	}
+	v.pairs = append(v.pairs, pair)
+	v.set.Store(scrub.New(v.pairs))
+}
+
+// Values gives all values that the run knows by now, to be taken out of what reaches an agent, a log or a person. Nil is
+// none.
+func (b *Broker) Values() *scrub.Set { return b.learned.set.Load() }
+
+// Uses reports whether a host is one that a credential is for.
+func (b *Broker) Uses(host policy.Host) bool { return len(b.of(host)) > 0 }
+
+// tooShort refuses a value that could not be kept out of answers.
+func tooShort(c Credential, value Secret) error {
+	n := len(value.Reveal())
+	if n >= scrub.MinLength {
+		return nil
+	}
+	return &Refused{Credential: c.Name, Tip: tipOf(c.Source), Reason: fmt.Sprintf("credential %q has %d characters and needs %d: "+
+		"a shorter one cannot be told from ordinary text, so it could not be kept out of what a server answers", c.Name, n, scrub.MinLength)}
+}
