@@ -16,7 +16,7 @@ func (d *differ) credentials() {
 		case !has:
 			d.at(Tighter, "credential."+name, gone(old.Origin, ""), "no longer uses credential %s", clean(name))
 		case !had:
-			d.at(Wider, "credential."+name, now.Origin, "adds credential %s from %s, usable at %s", clean(name), source(now.Source), hosts(now.Hosts))
+			d.at(Wider, "credential."+name, now.Origin, "adds credential %s from %s, usable at %s%s", clean(name), source(now.Source), hosts(now.Hosts), after(" for ", now.only()))
 		default:
 			d.credential(name, old, now)
 		}
