@@ -201,7 +201,8 @@ func (j *job) seccomp() string { return filepath.Join(j.session.RuntimeDir, "sec
 func (j *job) openSecrets(ctx context.Context) error {
 	var creds []secrets.Credential
 	for _, c := range j.plan.Grants.Credentials {
-		creds = append(creds, secrets.Credential{Name: c.Name, Hosts: c.Hosts, Header: c.Header, Shape: c.Shape,
+		creds = append(creds, secrets.Credential{Name: c.Name, Hosts: c.Hosts, Ports: c.Ports, Methods: c.Methods, Paths: c.Paths,
+			Header: c.Header, Basic: c.Basic, Query: c.Query, Body: c.Body, Shape: c.Shape, Claims: c.Claims,
 			Source: j.stored(c.Source.Env, c.Source.Keyring)})
 	}
 	var err error

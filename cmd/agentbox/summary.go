@@ -51,6 +51,9 @@ func writeSummary(w io.Writer, t *event.Tally, id, reason string, took time.Dura
 		if c.Refused > 0 {
 			line += fmt.Sprintf(", REFUSED %s", times(c.Refused, "time"))
 		}
+		if c.Seen > 0 {
+			line += fmt.Sprintf(", its placeholder sent to %s in what was asked", times(c.Seen, "host"))
+		}
 		fmt.Fprintln(w, line)
 	}
 	if len(hosts)+len(failed)+len(refused) == 0 {

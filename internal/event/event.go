@@ -26,6 +26,7 @@ const (
 
 	CredentialUse     Kind = "credential.use"     // a placeholder was swapped for the real value
 	CredentialRefused Kind = "credential.refused" // a placeholder was seen where it may not go, or its source failed
+	CredentialSeen    Kind = "credential.seen"    // a placeholder went out in the body of a request, as what it is; once for each host
 )
 
 // Decision is the answer that was given.

@@ -45,10 +45,10 @@ type Refusal struct {
 	First  Event // as it was refused first
 }
 
-// CredentialCount is how often one credential was used and refused.
+// CredentialCount is how often one credential was used and refused, and to how many hosts its placeholder went in bodies.
 type CredentialCount struct {
-	Name          string
-	Used, Refused uint64
+	Name                string
+	Used, Refused, Seen uint64
 }
 
 // Emit is Add as a Sink.
@@ -74,7 +74,7 @@ func (t *Tally) Add(e Event) {
 		}
 	case NetRefused, DNSRefused:
 		t.refuse(at, e)
-	case CredentialUse, CredentialRefused:
+	case CredentialUse, CredentialRefused, CredentialSeen:
 		t.credential(e)
 	}
 }
@@ -104,6 +104,8 @@ func (t *Tally) credential(e Event) {
 	case c == nil:
 	case e.Kind == CredentialUse:
 		c.Used++
+	case e.Kind == CredentialSeen:
+		c.Seen++
 	default:
 		c.Refused++
 	}

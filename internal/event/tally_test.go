@@ -19,6 +19,7 @@ func TestTallyCountsByHost(t *testing.T) {
 		{Kind: DNSRefused, Decision: Deny, Host: "x.evil.test"},
 		{Kind: CredentialUse, Credential: "anthropic"},
 		{Kind: CredentialRefused, Credential: "anthropic"},
+		{Kind: CredentialSeen, Credential: "anthropic"},
 	} {
 		if err := tally.Emit(e); err != nil {
 			t.Fatal(err)
@@ -35,9 +36,9 @@ func TestTallyCountsByHost(t *testing.T) {
 		{HostPort: odd, Kind: NetRequest, Count: 1, First: Event{Kind: NetRequest, Host: "odd.test", Port: 80}},
 		{HostPort: name, Kind: DNSRefused, Count: 1, First: Event{Kind: DNSRefused, Decision: Deny, Host: "x.evil.test"}},
 	})
-	same(t, tally.Credentials(), []CredentialCount{{"anthropic", 1, 1}})
+	same(t, tally.Credentials(), []CredentialCount{{"anthropic", 1, 1, 1}})
 	allowed, refused, up, down := tally.Totals()
-	same(t, []any{allowed, refused, up, down, tally.Events()}, []any{uint64(2), uint64(8), int64(10), int64(200), uint64(10)})
+	same(t, []any{allowed, refused, up, down, tally.Events()}, []any{uint64(2), uint64(8), int64(10), int64(200), uint64(11)})
 }
 
 func TestTallyIsBounded(t *testing.T) {

@@ -23,7 +23,8 @@ func everything(t testing.TB) Grants {
 		Use:       []string{"npm"},
 		Network:   policy.Set{Default: policy.Ask, Only: []policy.Pattern{pattern(t, "a.test")}, Rules: []policy.Rule{allowRule(t, "a.test")}},
 		Git:       []GitRule{{Remote: "a.test/b/c", Fetch: true, Push: []string{"refs/heads/x"}, Force: true, Delete: true, Origin: "p.toml:1"}},
-		Credentials: []Credential{{Name: "c", Hosts: []policy.Host{host(t, "a.test")}, Header: "A: {token}", Env: "C", Shape: "s", TTL: time.Hour, Origin: "p.toml:2",
+		Credentials: []Credential{{Name: "c", Hosts: []policy.Host{host(t, "a.test")}, Ports: []uint16{443}, Methods: []string{"GET"}, Paths: []policy.PathPattern{pathPattern(t, "/a")},
+			Header: "A: {token}", Basic: "u:{token}", Query: "q", Body: "b", Env: "C", Shape: "s", Claims: "{}", TTL: time.Hour, Origin: "p.toml:2",
 			Source: Source{Keyring: "k", Env: "E", Command: []string{"get"}, File: "~/f", GitHubApp: &GitHubApp{ID: 1, Key: "k", Repos: []string{"a/b"}, Permissions: map[string]string{"contents": "read"}}}}},
 		Budget:    Budget{Time: time.Hour, USD: "5.00", Tokens: 1, Requests: 1, ToolCalls: 1, Denials: 1, OnLimit: "stop"},
 		Limits:    Limits{Memory: 1, CPUs: 1, Pids: 1},
@@ -229,6 +230,13 @@ func randomGrants(t testing.TB, r *rand.Rand) Grants {
 		c := Credential{Name: name, Source: Source{Env: oneOf(r, "A", "B")}, Header: oneOf(r, "A: {token}", "B: {token}"), Env: oneOf(r, "", "X", "Y"), Shape: oneOf(r, "", "s"), TTL: time.Duration(r.IntN(3)) * time.Hour}
 		for _, h := range someOf(r, "a.test", "b.test") {
 			c.Hosts = append(c.Hosts, host(t, h))
+		}
+		c.Methods, c.Basic = someOf(r, "GET", "POST"), oneOf(r, "", "u:{token}", "v:{token}")
+		for _, p := range someOf(r, "/a/**", "/a/b", "/c") {
+			c.Paths = append(c.Paths, pathPattern(t, p))
+		}
+		for _, p := range someOf(r, "443", "8443") {
+			c.Ports = append(c.Ports, map[string]uint16{"443": 443, "8443": 8443}[p])
 		}
 		g.Credentials = append(g.Credentials, c)
 	}

@@ -16,7 +16,7 @@ func (d *differ) credentials() {
 		case !has:
 			d.at(Tighter, "credential."+name, gone(old.Origin, ""), "no longer uses credential %s", clean(name))
 		case !had:
-			d.at(Wider, "credential."+name, now.Origin, "adds credential %s from %s, usable at %s", clean(name), source(now.Source), hosts(now.Hosts))
+			d.at(Wider, "credential."+name, now.Origin, "adds credential %s from %s, usable at %s%s", clean(name), source(now.Source), hosts(now.Hosts), after(" for ", now.only()))
 		default:
 			d.credential(name, old, now)
 		}
@@ -37,11 +37,13 @@ func (d *differ) credential(name string, old, now Credential) {
 	if x, y := source(old.Source), source(now.Source); string(encoded(old.Source)) != string(encoded(now.Source)) {
 		d.at(Wider, path+".source", now.Origin, "reads credential %s from %s (it was %s)", shown, y, x)
 	}
-	if old.Header != now.Header {
-		d.at(Wider, path+".header", now.Origin, "sends credential %s as %s instead of %s", shown, clean(now.Header), clean(old.Header))
-	}
+	d.fewer(path+".ports", now.Origin, shown, "port ", "every port", portTexts(old.Ports), portTexts(now.Ports), same)
+	d.fewer(path+".methods", now.Origin, shown, "", "every method", old.Methods, now.Methods, same)
+	d.fewer(path+".paths", now.Origin, shown, "", "every path", pathTexts(old.Paths), pathTexts(now.Paths), within)
+	d.slots(path, shown, old, now)
 	d.slot(path+".env", now.Origin, "the placeholder of credential "+shown, old.Env, now.Env)
 	d.slot(path+".shape", now.Origin, "the start of the placeholder of credential "+shown, old.Shape, now.Shape)
+	d.slot(path+".claims", now.Origin, "what the placeholder of credential "+shown+" says", old.Claims, now.Claims)
 	if old.TTL != now.TTL {
 		kind, text := Wider, "to the end of the run"
 		if looser(int64(old.TTL), int64(now.TTL)) {

@@ -204,10 +204,16 @@ func gitRules(in []profiles.GitRule) []GitRule {
 func credentials(cs []profiles.Credential) []Credential {
 	out := make([]Credential, 0, len(cs))
 	for _, c := range cs {
-		out = append(out, Credential{
-			Name: string(c.Name), Hosts: c.Hosts, Header: string(c.Header), Env: string(c.Env), Shape: string(c.Shape),
+		one := Credential{
+			Name: string(c.Name), Hosts: c.Hosts, Methods: texts(c.Methods), Paths: c.Paths,
+			Header: string(c.Header), Basic: string(c.Basic), Query: string(c.Query), Body: string(c.Body),
+			Env: string(c.Env), Shape: string(c.Shape), Claims: string(c.Claims),
 			Source: sourceOf(c.Source), TTL: time.Duration(c.TTL), Origin: c.Origin,
-		})
+		}
+		for _, port := range c.Ports {
+			one.Ports = append(one.Ports, uint16(port))
+		}
+		out = append(out, one)
 	}
 	return out
 }

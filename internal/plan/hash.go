@@ -83,6 +83,8 @@ func bare(g Grants) Grants {
 
 func bareCredential(c Credential) Credential {
 	c.Origin, c.Hosts = "", slices.Compact(sorted(c.Hosts, policy.Host.String))
+	c.Methods, c.Paths = list(c.Methods), slices.Compact(sorted(c.Paths, policy.PathPattern.String))
+	c.Ports = slices.Compact(slices.Sorted(slices.Values(c.Ports)))
 	if a := c.Source.GitHubApp; a != nil {
 		app := *a
 		app.Repos = list(app.Repos)

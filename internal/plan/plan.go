@@ -91,16 +91,24 @@ type GitRule struct {
 	Origin string   `json:"origin,omitempty"`
 }
 
-// Credential is who may use which secret, where and how. Its real value is never part of a plan.
+// Credential is who may use which secret, where and how. Its real value is never part of a plan. It stands in one slot,
+// Header, Basic, Query or Body, or in Header and Basic.
 type Credential struct {
-	Name   string        `json:"name"`
-	Source Source        `json:"source"`
-	Hosts  []policy.Host `json:"hosts"`
-	Header string        `json:"header"`          // "Authorization: Bearer {token}"
-	Env    string        `json:"env"`             // where the placeholder appears
-	Shape  string        `json:"shape,omitempty"` // a prefix that the agent insists on, "sk-ant-api03-"
-	TTL    time.Duration `json:"ttl,omitempty"`   // how long the run may use it; 0: to its end
-	Origin string        `json:"origin,omitempty"`
+	Name    string               `json:"name"`
+	Source  Source               `json:"source"`
+	Hosts   []policy.Host        `json:"hosts"`
+	Ports   []uint16             `json:"ports,omitempty"`   // none: every port
+	Methods []string             `json:"methods,omitempty"` // none: every method
+	Paths   []policy.PathPattern `json:"paths,omitempty"`   // none: every path
+	Header  string               `json:"header,omitempty"`  // "Authorization: Bearer {token}"
+	Basic   string               `json:"basic,omitempty"`   // "user:{token}"
+	Query   string               `json:"query,omitempty"`   // a parameter
+	Body    string               `json:"body,omitempty"`    // a field, "refresh_token"
+	Env     string               `json:"env"`               // where the placeholder appears
+	Shape   string               `json:"shape,omitempty"`   // a prefix that the agent insists on, "sk-ant-api03-"; or "jwt"
+	Claims  string               `json:"claims,omitempty"`  // of a JWT
+	TTL     time.Duration        `json:"ttl,omitempty"`     // how long the run may use it; 0: to its end
+	Origin  string               `json:"origin,omitempty"`
 }
 
 // Source is where the real value is read, on the host: exactly one field is set, or Env and Keyring: then the
@@ -180,6 +188,7 @@ type Binding struct {
 	Terminal   bool            `json:"terminal"`         // the person has one: the agent gets one
 	ListenTCP  []uint16        `json:"listen_tcp"`       // on 0.0.0.0, for programs that know no proxy; ProxyPort and DNSPort are not in it
 	KnownHosts []policy.Host   `json:"known_hosts"`      // exact names that rules allow or ask about: they get lines in /etc/hosts
+	Uses       []Use           `json:"uses"`             // which credential may go where, for whom
 }
 
 // User is the person, the same inside and outside.

@@ -57,6 +57,9 @@ hosts = ["api.good.test"]
 header = "Authorization: Bearer {token}"
 env = "AGENT_KEY"
 shape = "sk-"
+methods = ["GET", "POST"]
+paths = ["/v1/**"]
+ports = [443]
 
 [budget]
 time = "2h"

@@ -194,7 +194,7 @@ func binding(in Inputs, g Grants) (Binding, error) {
 		Roots: list(h.Roots), Masked: list(h.Masked), Hidden: list(h.Hidden),
 		Engine: engine(h.Engine, g), Upstream: upstream(in), Terminal: h.Terminal,
 		Remote: remote, Rules: origin, Warnings: append(warnings(h, g), unusable...), Enforced: enforced(h.Engine),
-		ListenTCP: listenTCP(set), KnownHosts: knownHosts(set),
+		ListenTCP: listenTCP(set), KnownHosts: knownHosts(set), Uses: g.Uses(),
 	}, nil
 }
 

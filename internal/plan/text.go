@@ -144,9 +144,13 @@ func (t *page) credentials(p Plan) {
 		if i == 0 {
 			label = "credentials"
 		}
-		header, _, _ := strings.Cut(c.Header, ":")
 		host := len(c.Source.Command) > 0 // it is run on this machine
-		t.line(host, label, "%s from %s, only to %s as %s%s (%s)", clean(c.Name), source(c.Source), hosts(c.Hosts), clean(header), ttl(c.TTL), clean(c.Origin))
+		t.line(host, label, "%s from %s, only to %s as %s%s (%s)", clean(c.Name), source(c.Source), hosts(c.Hosts), clean(c.slot()), ttl(c.TTL), clean(c.Origin))
+		which := "any request that the rules allow"
+		if only := c.only(); only != "" {
+			which = "requests for " + only + ", and no others"
+		}
+		t.line(false, "", "into the agent's requests: %s", which)
 		t.line(false, "", "the agent holds a placeholder%s, never the value", after(" in $", clean(c.Env)))
 	}
 }

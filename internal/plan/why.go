@@ -129,8 +129,15 @@ func (g Grants) beside(r policy.Request, d policy.Decision) string {
 		out += "; the connection is not looked into, so that only host and port hold"
 	}
 	for _, c := range g.Credentials {
-		if d.Allowed() && slices.Contains(c.Hosts, r.Host) {
+		fits, some := c.fits(r)
+		switch {
+		case !d.Allowed() || !slices.Contains(c.Hosts, r.Host):
+		case some:
+			out += fmt.Sprintf("; credential %q (%s) is usable for some requests there", c.Name, c.Origin)
+		case fits:
 			out += fmt.Sprintf("; credential %q (%s) is usable there", c.Name, c.Origin)
+		default:
+			out += fmt.Sprintf("; credential %q (%s) is not for such requests, and the agent's own keys are taken out", c.Name, c.Origin)
 		}
 	}
 	return out

@@ -242,12 +242,14 @@ func (d *document) checkCredentials(p *Profile, all *settlers) {
 	for i, c := range p.Credentials {
 		at := []string{"credential", index(i)}
 		d.checkSource(c, join(at, "source"))
+		d.checkSlot(c, at)
 		for j, h := range c.Hosts {
 			d.checkReach(c, h, r, join(join(at, "hosts"), index(j)))
 		}
 		d.checkHandedIn(p, c, seen, at)
 	}
 	d.checkShared(p.Credentials)
+	d.checkApart(p.Credentials)
 }
 
 func (d *document) checkSource(c Credential, at []string) {
@@ -342,31 +344,15 @@ func mentioned(a Agent) map[string]bool {
 	return names
 }
 
-// checkShared finds variables and headers that two credentials would both fill.
+// checkShared finds variables that two credentials would both fill.
 func (d *document) checkShared(credentials []Credential) {
-	type slot struct {
-		host   policy.Host
-		header string
-	}
-	vars, slots := map[EnvName]int{}, map[slot]int{}
+	vars := map[EnvName]int{}
 	for i, c := range credentials {
 		at := []string{"credential", index(i)}
 		if first, ok := vars[c.Env]; ok && c.Env != "" {
 			d.value(join(at, "env"), "env-conflict", "give one of them another env", "%s holds the placeholder of credential %q already, at %s", c.Env, credentials[first].Name, d.spoken("credential", index(first), "env"))
 		} else {
 			vars[c.Env] = i
-		}
-		clash, taken := 0, false
-		for _, h := range c.Hosts {
-			s := slot{h, strings.ToLower(c.Header.Name())}
-			if first, ok := slots[s]; ok && !taken && credentials[first].Name != c.Name {
-				clash, taken = first, true
-			} else if !ok {
-				slots[s] = i
-			}
-		}
-		if taken && c.Header != "" {
-			d.value(join(at, "header"), "header-conflict", "keep one of them for that host", "credential %q uses header %s for the same host already, at %s", credentials[clash].Name, c.Header.Name(), d.spoken("credential", index(clash), "header"))
 		}
 	}
 }

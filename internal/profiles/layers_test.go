@@ -239,7 +239,6 @@ func TestAllProblemsOfAllFilesAreTold(t *testing.T) {
 		`.agentbox/a.toml:2:8: [bad-value] "x" is not a choice here`,
 		`~/.config/agentbox/profiles/a.toml:2:16: [unknown-set] there is no named set "nmp"`,
 		`~/.config/agentbox/profiles/b.toml:4:8: [bad-value] pids must be between 8 and 4194304`,
-		`~/.config/agentbox/profiles/b.toml:5:1: [missing-key] credential.header is missing`,
 		`~/.config/agentbox/profiles/b.toml:5:1: [missing-key] credential.hosts is missing`,
 		`~/.config/agentbox/profiles/b.toml:5:1: [missing-key] credential.source is missing`,
 		`grants.toml:1:1: [missing-key] repo is missing`,

@@ -135,6 +135,17 @@ func (d dice) rule(i int) Rule {
 func (d dice) credential(i int) Credential {
 	c := Credential{Name: Name(fmt.Sprintf("c%d", i)), Hosts: []policy.Host{must(policy.ParseHost(fmt.Sprintf("c%d.cred.test", i)))}, Header: "Authorization: Bearer {token}", Env: EnvName(fmt.Sprintf("C_%d", i)),
 		Shape: oneOfThese[Shape](d, "", "sk-"), TTL: oneOfThese[Duration](d, 0, 3600e9)}
+	switch d.IntN(4) {
+	case 0:
+		c.Basic = "x-access-token:{token}"
+	case 1:
+		c.Header, c.Query = "", "key"
+	case 2:
+		c.Header, c.Body, c.Shape, c.Claims = "", "auth.refresh_token", "jwt", `{"email": "a@b.test"}`
+	}
+	if d.IntN(2) == 0 {
+		c.Ports, c.Methods, c.Paths = []Port{443, 8443}, []Method{"GET"}, []policy.PathPattern{must(policy.ParsePathPattern("/a/**"))}
+	}
 	switch d.IntN(5) {
 	case 0:
 		c.Source = Source{Env: "E", Keyring: "k"}

@@ -119,16 +119,23 @@ type GitRule struct {
 	Delete bool         `toml:"delete"`          // also deletions
 }
 
-// Credential is one credential, by name. Its header holds {token} once.
+// Credential is one credential, by name. It has one slot, in which {token} stands once, or a header and Basic.
 type Credential struct {
-	Origin string        `toml:"-"`
-	Name   Name          `toml:"name,required"`
-	Source Source        `toml:"source,required"`
-	Hosts  []policy.Host `toml:"hosts,required"`
-	Header Header        `toml:"header,required"`
-	Env    EnvName       `toml:"env"`
-	Shape  Shape         `toml:"shape"`
-	TTL    Duration      `toml:"ttl"` // how long a run may use it; 0: as long as it lasts
+	Origin  string               `toml:"-"`
+	Name    Name                 `toml:"name,required"`
+	Source  Source               `toml:"source,required"`
+	Hosts   []policy.Host        `toml:"hosts,required"`
+	Ports   []Port               `toml:"ports"`   // none: every port
+	Methods []Method             `toml:"methods"` // none: every method
+	Paths   []policy.PathPattern `toml:"paths"`   // none: every path
+	Header  Header               `toml:"header"`
+	Basic   BasicLogin           `toml:"basic"`
+	Query   Parameter            `toml:"query"`
+	Body    BodyField            `toml:"body"`
+	Env     EnvName              `toml:"env"`
+	Shape   Shape                `toml:"shape"`
+	Claims  Claims               `toml:"claims"`
+	TTL     Duration             `toml:"ttl"` // how long a run may use it; 0: as long as it lasts
 }
 
 // Source is where the value is: one of its fields, or Env and Keyring together: the variable if it is set, then the

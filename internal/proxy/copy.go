@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
+
+	"agentbox/internal/event"
 )
 
 // Sizes of a copyBuffer. TLS gives 16 KB at once, so only connections that are passed on as they are come to the
@@ -133,6 +135,42 @@ func (u *upload) Read(p []byte) (int, error) {
 		}
 	}
 	return n, err
+}
+
+// watch has the body looked at as it is sent, unless that is a body with a credential in it.
+func (x *exchange) watch(req *http.Request) {
+	w, ok := x.proxy.injector.(Watcher)
+	if _, asItCame := req.Body.(*upload); ok && asItCame {
+		req.Body = &watched{ReadCloser: req.Body, x: x, look: w.Watch(x.target.host)}
+	}
+}
+
+// watched is a body that is looked at. A placeholder in it is recorded, and passes: it is worth nothing.
+type watched struct {
+	io.ReadCloser
+	x    *exchange
+	look func([]byte) (credential string, seen bool)
+}
+
+func (b *watched) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if credential, seen := b.look(p[:n]); seen && b.x.sighted(credential) != nil {
+		return 0, errLimit
+	}
+	return n, err
+}
+
+// sighted records a placeholder in the body. What can't be recorded does not pass.
+func (x *exchange) sighted(credential string) error {
+	err := x.proxy.events.Emit(event.Event{
+		Kind: event.CredentialSeen, Host: x.target.host.String(), Port: x.target.port, Method: x.method, Path: x.path, Via: x.target.via,
+		Credential: credential, Reason: "a placeholder is in the body of the request, where nothing takes its place: it passed, and is worth nothing there",
+	})
+	if err != nil {
+		no := unrecorded(x.target.host.String())
+		x.over.Store(&no)
+	}
+	return err
 }
 
 var errLimit = errors.New("the request reached a limit")

@@ -193,6 +193,7 @@ func (x *exchange) judge(w http.ResponseWriter, req *http.Request) *refusal {
 	if no := x.inject(req); no != nil {
 		return no
 	}
+	x.watch(req)
 	return x.withinLimits(req)
 }
 
@@ -222,6 +223,9 @@ func (x *exchange) inject(req *http.Request) *refusal {
 		Method: x.method, Path: x.path, Via: x.target.via, Credential: credential,
 	}
 	var no *refusal
+	if over := x.over.Load(); err != nil && over != nil {
+		return over // it was reading the body, which came to a limit
+	}
 	if err != nil {
 		e.Kind, e.Decision, e.Reason = event.CredentialRefused, event.Deny, shorten(err.Error())
 		refused := denied(http.StatusForbidden, x.target.host.String(), shorten(err.Error()))
@@ -439,4 +443,18 @@ func (x *exchange) webSocket(w http.ResponseWriter, resp *http.Response) {
 	stop := whenIdle(x.proxy.limits.stream, x.moved, func() { _ = conn.Close() })
 	defer stop()
 	x.copyBoth(conn, server)
+}
+
+// overrides names what asks the server for another method or path, short enough to be shown.
+func overrides(req *http.Request) (method, path string) {
+	method, path = policy.Overrides(req.Header, req.URL.RawQuery)
+	return shorten(method), path
+}
+
+// pathOf is the path that is judged, and that is sent.
+func pathOf(req *http.Request) string {
+	if path := req.URL.EscapedPath(); path != "" {
+		return path
+	}
+	return "/"
 }

@@ -76,6 +76,12 @@ type Injector interface {
 	Inject(ctx context.Context, req *http.Request, host policy.Host, overTLS bool) (credential string, err error)
 }
 
+// Watcher is an Injector that looks at bodies. What it gives is told each piece of the body of a request to host as it
+// passes, and says whether that holds something which has to be recorded, and of which credential, if that is known.
+type Watcher interface {
+	Watch(host policy.Host) (look func(piece []byte) (credential string, seen bool))
+}
+
 // Config is what a Proxy needs. CA, Gate and Events must be set.
 type Config struct {
 	CA       *CA

@@ -153,7 +153,7 @@ func (b builder) key(k profiles.Key) (*node, error) {
 // filled are lists and tables that mean nothing when they are empty, which the reader says in its own words.
 func filled() []string {
 	return []string{"agent.command", "network.rule.ports", "rule.ports", "network.only",
-		"credential.source", "credential.hosts", "mcp.command"}
+		"credential.source", "credential.hosts", "credential.ports", "credential.methods", "credential.paths", "mcp.command"}
 }
 
 // bounds are those of numbers whose type says nothing of them.

@@ -3,23 +3,29 @@ package secrets
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"slices"
-	"strings"
 	"sync"
-
-	"golang.org/x/net/http/httpguts"
 
 	"agentbox/internal/policy"
 )
 
-// Credential is who may use which secret, where and how.
+// Credential is who may use which secret, where and how. It has one slot, or a header and Basic authentication.
 type Credential struct {
 	Name   string
 	Source Source
-	Hosts  []policy.Host
+
+	Hosts   []policy.Host
+	Ports   []uint16             // none: every port
+	Methods []string             // none: every method
+	Paths   []policy.PathPattern // none: every path
+
 	Header string // "Authorization: Bearer {token}"
-	Shape  string // what the placeholder begins with
+	Basic  string // "user:{token}"; the user "*" is whichever the agent sends
+	Query  string // a parameter's name
+	Body   string // a field of a JSON body or of a form, "field" or "outer.field"
+
+	Shape  string // what the placeholder begins with, or JWT
+	Claims string // of a JWT, as a JSON object
 }
 
 // Refused says why a request may not go on. It never holds a value.
@@ -50,13 +56,14 @@ type Broker struct {
 	mu      sync.Mutex // orders the start of a reading and Close
 	closed  bool
 	reading sync.WaitGroup
+	seen    map[sighting]bool // placeholders in bodies that were told of
 }
 
 // held is a credential with its placeholder and, once it has been read, its value.
 type held struct {
 	Credential
-	header, before, after string // the header's name, and what stands around {token}
-	placeholder           string
+	slots
+	placeholder string
 
 	once  sync.Once
 	done  chan struct{} // closed when lease and err are set
@@ -79,15 +86,12 @@ func NewBroker(ctx context.Context, creds []Credential) (*Broker, error) {
 }
 
 func hold(c Credential) (*held, error) {
-	name, value, _ := strings.Cut(c.Header, ":")
-	before, after, ok := strings.Cut(strings.TrimSpace(value), "{token}")
-	if !ok || !httpguts.ValidHeaderFieldName(name) {
-		return nil, fmt.Errorf("header %q is not of the form \"Name: {token}\"", c.Header)
+	slots, err := slotsOf(c)
+	if err != nil {
+		return nil, err
 	}
-	placeholder, err := newPlaceholder(c.Shape)
-	h := &held{Credential: c, header: http.CanonicalHeaderKey(name), before: before, after: after, placeholder: placeholder}
-	h.done = make(chan struct{})
-	return h, err
+	placeholder, err := newPlaceholder(c.Shape, c.Claims)
+	return &held{Credential: c, slots: slots, placeholder: placeholder, done: make(chan struct{})}, err
 }
 
 // Placeholder is what the agent holds in place of the value, or "" for a name that is not a credential of this run.

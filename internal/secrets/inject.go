@@ -1,7 +1,6 @@
 package secrets
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,29 +13,32 @@ import (
 
 // Inject puts real values into a request to host, in place of this run's placeholders, and takes out whatever else
 // would authenticate it. Tls says that the connection to host is TLS and its certificate was verified. It returns
-// the names of the credentials that were put in, joined by ",". On an error, which is *Refused or that of ctx, the
-// request must not be forwarded; then the name is that of the credential that was refused, if it is known.
+// the name of the credential that was put in. On an error, which is *Refused or that of ctx, the request must not be
+// forwarded; then the name is that of the credential that was refused, if it is known.
 //
-// A placeholder may stand only in the header of its credential, on a host of that credential, over TLS. On a host that
-// has a credential, that header with anything else in it gets the real value too: the agent asked to be
-// authenticated, and its own key is not to be used. A header that is not there is not added.
+// A placeholder may stand only in the slots of its credential, in requests that the credential is for, over TLS. In such
+// a request, that slot with anything else in it gets the real value too: the agent asked to be authenticated, and its
+// own key is not to be used. A slot that is not there is not added. Of two credentials in one request none is sent.
+//
+// Bodies are looked into only where a credential stands in one: see Watch.
 func (b *Broker) Inject(ctx context.Context, req *http.Request, host policy.Host, tls bool) (credential string, err error) {
 	if b.ctx.Err() != nil {
 		return "", ended("")
 	}
 	here := b.of(host)
-	if err := b.search(req, here, tls); err != nil {
+	fit := fitting(here, req, tls)
+	if err := b.search(req, fit); err != nil {
 		return refusedName(err), err
 	}
 	if len(here) == 0 {
 		return "", nil
 	}
-	wanted := asked(req.Header, here)
-	strip(req, here)
-	if !tls {
-		return "", nil
+	wanted, err := b.asked(req, fit)
+	if err != nil {
+		return refusedName(err), err
 	}
-	return b.fill(ctx, req.Header, wanted)
+	strip(req, here)
+	return b.fill(ctx, req, wanted)
 }
 
 func refusedName(err error) string {
@@ -57,50 +59,69 @@ func (b *Broker) of(host policy.Host) (here []*held) {
 	return here
 }
 
-// search refuses a request that holds a placeholder anywhere but in its own header on its own host.
-func (b *Broker) search(req *http.Request, here []*held, tls bool) error {
+// fitting lists those of a host's credentials that may go into a request: none without TLS.
+func fitting(here []*held, req *http.Request, tls bool) []*held {
+	if !tls {
+		return nil
+	}
+	for i, h := range here {
+		if h.fits(req) {
+			continue
+		}
+		fit := slices.Clone(here[:i])
+		for _, h := range here[i+1:] {
+			if h.fits(req) {
+				fit = append(fit, h)
+			}
+		}
+		return fit
+	}
+	return here
+}
+
+// search refuses a request that holds a placeholder anywhere but in a slot of its own.
+func (b *Broker) search(req *http.Request, fit []*held) error {
 	for _, at := range []struct{ place, text string }{
 		{"the address", req.Host}, {"the address", req.URL.String()}, {"the address", req.RequestURI}, {"the method", req.Method},
 	} {
-		if b.scan.found(at.text) {
-			return b.misplaced(at.text, at.place)
+		if rest := withoutQueries(at.text, fit); b.scan.found(rest) {
+			return b.misplaced(rest, at.place)
 		}
 	}
-	if !tls {
-		here = nil
-	}
-	if err := b.searchFields(req.Header, here, "header "); err != nil {
+	if err := b.searchFields(req.Header, fit, "header "); err != nil {
 		return err
 	}
 	return b.searchFields(req.Trailer, nil, "trailer ")
 }
 
-// searchFields refuses fields with a placeholder, but for its own field in here. A trailer may be announced by its name
-// alone.
-func (b *Broker) searchFields(fields http.Header, here []*held, kind string) error {
+// withoutQueries gives an address without the placeholders that stand in their own parameters.
+func withoutQueries(address string, fit []*held) string {
+	for _, h := range fit {
+		if h.query == "" {
+			continue
+		}
+		if path, query, ok := strings.Cut(address, "?"); ok {
+			address = path + "?" + h.withoutQuery(query)
+		}
+	}
+	return address
+}
+
+// searchFields refuses fields with a placeholder, but for those in slots of their own. A trailer may be announced by its
+// name alone.
+func (b *Broker) searchFields(fields http.Header, fit []*held, kind string) error {
 	for name, values := range fields {
-		place := kind + http.CanonicalHeaderKey(name)
 		if b.scan.found(name) {
-			return b.misplaced(name, place)
+			return b.misplaced(name, kind+http.CanonicalHeaderKey(name))
 		}
 		for _, value := range values {
 			rest := value
-			if h := slot(here, name); h != nil {
-				rest = strings.Replace(value, h.placeholder, "", 1)
+			for _, h := range fit {
+				rest = h.without(name, rest)
 			}
 			if b.scan.found(rest) {
-				return b.misplaced(value, place)
+				return b.misplaced(value, kind+http.CanonicalHeaderKey(name))
 			}
-		}
-	}
-	return nil
-}
-
-// slot finds the credential whose header this is.
-func slot(here []*held, name string) *held {
-	for _, h := range here {
-		if strings.EqualFold(h.header, name) {
-			return h
 		}
 	}
 	return nil
@@ -118,67 +139,111 @@ func (b *Broker) misplaced(text, place string) *Refused {
 	return e
 }
 
-// asked lists the credentials whose header the request has.
-func asked(header http.Header, here []*held) (wanted []*held) {
-	for name := range header {
-		if h := slot(here, name); h != nil && !slices.Contains(wanted, h) {
-			wanted = append(wanted, h)
+// asked lists the uses that a request asks for, all of one credential.
+func (b *Broker) asked(req *http.Request, fit []*held) (wanted []use, err error) {
+	for _, h := range fit {
+		uses, err := b.askedOf(h, req)
+		if err != nil {
+			return nil, err
+		}
+		wanted = append(wanted, uses...)
+	}
+	for _, u := range wanted {
+		if first := wanted[0]; u.held != first.held {
+			return nil, &Refused{Credential: u.Name,
+				Reason: fmt.Sprintf("the request asks for the credentials %q and %q, and no two go into one request", first.Name, u.Name)}
 		}
 	}
-	slices.SortFunc(wanted, func(a, b *held) int { return cmp.Compare(a.Name, b.Name) })
-	return wanted
+	return wanted, nil
 }
 
-// strip takes out everything that could authenticate the request as somebody else.
+// strip takes out everything that could authenticate the request as somebody else, cookies too.
 func strip(req *http.Request, here []*held) {
 	for _, fields := range []http.Header{req.Header, req.Trailer} {
 		for name := range fields {
-			if slot(here, name) != nil || authenticates(name) {
+			if authenticates(name) || slices.ContainsFunc(here, func(h *held) bool { return h.holds(name) }) {
 				delete(fields, name) // not Del: the key may be in any case
 			}
 		}
 	}
+	stripProtocols(req.Header)
 	req.URL.User = nil
-	req.URL.RawQuery = stripQuery(req.URL.RawQuery)
+	req.URL.RawQuery = stripQuery(req.URL.RawQuery, here)
 }
 
+// authenticates reports the headers by which services are told who asks, the well-known ones and those that are named in
+// the usual way.
 func authenticates(header string) bool {
-	switch strings.ToLower(header) {
-	case "authorization", "proxy-authorization", "x-api-key", "x-goog-api-key", "api-key":
+	name := strings.ToLower(header)
+	switch name {
+	case "authorization", "proxy-authorization", "cookie", "cookie2", "apikey", "job-token", "deploy-token", "circle-token",
+		"x-token", "x-vault-token", "x-figma-token", "x-jfrog-art-api", "x-amz-security-token", "x-nuget-apikey",
+		"ocp-apim-subscription-key", "x-authorization", "x-original-authorization", "x-forwarded-authorization":
 		return true
+	}
+	for _, end := range []string{"api-key", "access-token", "auth-token", "private-token"} {
+		if strings.HasSuffix(name, end) {
+			return true
+		}
 	}
 	return false
 }
 
-// stripQuery takes out parameters that carry keys and leaves the rest as it is written.
-func stripQuery(raw string) string {
+// stripProtocols takes out what programs that can set no header put among the WebSocket protocols that they offer.
+func stripProtocols(h http.Header) {
+	for name, values := range h {
+		if !strings.EqualFold(name, "Sec-WebSocket-Protocol") {
+			continue
+		}
+		var kept []string
+		for offered := range strings.SplitSeq(strings.Join(values, ","), ",") {
+			lower := strings.ToLower(offered)
+			if !strings.Contains(lower, "api-key.") && !strings.Contains(lower, "bearer") {
+				kept = append(kept, strings.TrimSpace(offered))
+			}
+		}
+		if delete(h, name); len(kept) > 0 {
+			h[name] = []string{strings.Join(kept, ", ")}
+		}
+	}
+}
+
+// stripQuery takes out parameters that carry keys, and those that are slots, and leaves the rest as it is written.
+func stripQuery(raw string, here []*held) string {
+	if raw == "" {
+		return ""
+	}
 	kept := strings.Split(raw, "&")
 	kept = slices.DeleteFunc(kept, func(pair string) bool {
+		if slices.ContainsFunc(here, func(h *held) bool { return h.query != "" && h.isParameter(pair) }) {
+			return true
+		}
 		name, value, _ := strings.Cut(pair, "=")
-		switch strings.ToLower(unescape(name)) {
-		case "access_token", "api_key", "apikey", "api-key", "x-api-key":
+		switch strings.ToLower(parameter(name)) {
+		case "access_token", "api_key", "apikey", "api-key", "x-api-key", "auth_token", "oauth_token", "private_token", "job_token", "client_secret":
 			return true
 		case "key": // also an ordinary word
-			return strings.HasPrefix(unescape(value), "AIza")
+			return strings.HasPrefix(parameter(value), "AIza")
+		case "token": // … and a place in a list
+			return len(parameter(value)) >= 20
 		}
 		return false
 	})
 	return strings.Join(kept, "&")
 }
 
-// fill sets the header of each credential to its real value, or none of them.
-func (b *Broker) fill(ctx context.Context, header http.Header, wanted []*held) (string, error) {
-	values := make([]Secret, len(wanted))
-	names := make([]string, len(wanted))
-	for i, h := range wanted {
-		value, err := b.read(ctx, h)
-		if err != nil {
-			return h.Name, err
-		}
-		values[i], names[i] = value, h.Name
+// fill puts a credential's value where it is asked for.
+func (b *Broker) fill(ctx context.Context, req *http.Request, wanted []use) (string, error) {
+	if len(wanted) == 0 {
+		return "", nil
 	}
-	for i, h := range wanted {
-		header[h.header] = []string{h.before + values[i].Reveal() + h.after}
+	h := wanted[0].held
+	value, err := b.read(ctx, h)
+	if err != nil {
+		return h.Name, err
 	}
-	return strings.Join(names, ","), nil
+	for _, u := range wanted {
+		u.fill(req, value.Reveal())
+	}
+	return h.Name, nil
 }

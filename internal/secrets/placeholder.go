@@ -4,45 +4,118 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
+	"fmt"
 	"math/big"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
+	"time"
 )
 
 // marker stands in every placeholder of every run. So one that is out of its place is known for what it is even when
 // it belongs to another run; in a real token it stands by accident once in 10^12.
 const (
-	marker    = "agbx0Ph"
-	minRandom = 40
-	alphabet  = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+	marker       = "agbx0Ph"
+	minRandom    = 40 // characters, where no length is usual
+	enoughRandom = 22 // … for 128 bits
+	minFront     = 8  // behind the marker, before what stands in the middle of some tokens: the scanner wants 16 letters and digits
+	alphabet     = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 )
 
-// newPlaceholder is shape, marker and randomness, as long as a real token of that shape usually is.
-func newPlaceholder(shape string) (string, error) {
-	n := max(minRandom, usualLength(shape)-len(shape)-len(marker))
-	random := make([]byte, n)
-	for i := range random {
-		k, err := rand.Int(rand.Reader, big.NewInt(int64(len(alphabet))))
+// newPlaceholder is shape, marker and randomness, as a real token of that shape looks: of its length, unless that leaves
+// no room for 128 bits of randomness. Claims are for the shape JWT alone: a JSON object, or "".
+func newPlaceholder(shape, claims string) (string, error) {
+	if shape == JWT {
+		return newJWT(claims)
+	}
+	k := kindOf(shape)
+	n := minRandom
+	if k.length > 0 {
+		n = max(enoughRandom, k.length-len(shape)-len(marker)-len(k.middle)-len(k.end))
+	}
+	random, err := randomOf(alphabet, n)
+	if err != nil {
+		return "", err
+	}
+	front := n
+	if k.middle != "" {
+		front = max(minFront, n-(k.length-len(shape)-len(k.middle))/2)
+	}
+	return shape + marker + random[:front] + k.middle + random[front:] + k.end, nil
+}
+
+func randomOf(letters string, n int) (string, error) {
+	out := make([]byte, n)
+	for i := range out {
+		k, err := rand.Int(rand.Reader, big.NewInt(int64(len(letters))))
 		if err != nil {
 			return "", err
 		}
-		random[i] = alphabet[k.Int64()]
+		out[i] = letters[k.Int64()]
 	}
-	return shape + marker + string(random), nil
+	return string(out), nil
 }
 
-// usualLength is the whole length of tokens that begin so. Agents that check a length check at least this.
-func usualLength(shape string) int {
-	switch shape {
-	case "sk-ant-api03-", "sk-ant-oat01-":
-		return 108
-	case "sk-proj-":
-		return 164
-	case "github_pat_":
-		return 93
+// kind is how tokens of one issuer look, by what they begin with.
+type kind struct {
+	start  string
+	length int    // of the whole token
+	middle string // what stands in its middle
+	end    string
+}
+
+// kindOf is the kind of tokens that begin so; the zero kind for what nobody knows.
+func kindOf(shape string) (known kind) {
+	for _, k := range []kind{
+		{start: "sk-ant-", length: 108}, {start: "sk-ant-api03-", length: 108, end: "AA"}, {start: "sk-ant-oat01-", length: 108, end: "AA"},
+		{start: "sk-proj-", length: 164, middle: "T3BlbkFJ"}, {start: "sk-svcacct-", length: 167, middle: "T3BlbkFJ"},
+		{start: "ghp_", length: 40}, {start: "gho_", length: 40}, {start: "ghu_", length: 40}, {start: "ghs_", length: 40},
+		{start: "ghr_", length: 80}, {start: "github_pat_", length: 93},
+		{start: "npm_", length: 40}, {start: "glpat-", length: 26}, {start: "AIza", length: 39}, {start: "xoxb-", length: 57},
+		{start: "hf_", length: 37}, {start: "dckr_pat_", length: 36},
+	} {
+		if strings.HasPrefix(shape, k.start) && len(k.start) > len(known.start) {
+			known = k
+		}
 	}
-	return 0
+	if shape == "sk-" {
+		return kind{start: shape, length: 51, middle: "T3BlbkFJ"}
+	}
+	return known
+}
+
+// JWT is the shape of a JSON Web Token.
+const JWT = "jwt"
+
+// lasts is how long a placeholder says that it lasts, for programs that look: longer than any run.
+const lasts = 10 * 365 * 24 * time.Hour
+
+// newJWT is a token that programs can take apart. Nothing signed it: what stands in the place of the signature is the
+// randomness.
+func newJWT(claims string) (string, error) {
+	now := time.Now()
+	payload := map[string]any{"iat": now.Unix(), "exp": now.Add(lasts).Unix()}
+	if claims != "" {
+		dec := json.NewDecoder(strings.NewReader(claims))
+		dec.UseNumber()
+		if err := dec.Decode(&payload); err != nil {
+			return "", fmt.Errorf("claims are not a JSON object: %w", err)
+		}
+	}
+	random, err := randomOf(alphabet, 85-len(marker))
+	if err != nil {
+		return "", err
+	}
+	payload["agentbox"] = marker + random[:16]
+	body, err := json.Marshal(payload)
+	if err != nil {
+		return "", err
+	}
+	enc := base64.RawURLEncoding.EncodeToString
+	// A signature of ES256 is 64 bytes, so that two bits of its last character are for the byte's end and are not set.
+	return enc([]byte(`{"alg":"ES256","typ":"JWT"}`)) + "." + enc(body) + "." + marker + random + "A", nil
 }
 
 // scanner finds placeholders of any run, in the forms in which they travel.
@@ -58,6 +131,8 @@ func newScanner() scanner {
 			forms = append(forms, shifted(enc, shift))
 		}
 	}
+	slices.Sort(forms)
+	forms = slices.Compact(forms)
 	return scanner{plain: regexp.MustCompile(`(?i)` + marker + `[a-z0-9]{16}`), forms: forms}
 }
 

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"agentbox/internal/policy"
 )
 
 // Options of a first profile.
@@ -275,6 +277,33 @@ func (w *writer) pushing(f Facts) {
 	w.line("# [[git]]", "")
 	w.line("# remote = "+quote(f.Origin.Repo), "")
 	w.line(`# push = ["refs/heads/agentbox/*"]`, "")
+	w.token(f)
+}
+
+// token offers to let git log in where the repository is hosted, with a token that stays outside.
+func (w *writer) token(f Facts) {
+	host, name, user, shape := f.Origin.Host, "", "", ""
+	switch host {
+	case "github.com":
+		name, user, shape = "github", "x-access-token", "github_pat_"
+	case "gitlab.com":
+		name, user, shape = "gitlab", "oauth2", "glpat-"
+	default:
+		return
+	}
+	_, repo, _ := strings.Cut(f.Origin.Repo, "/")
+	if _, err := policy.ParsePathPattern("/" + repo); err != nil {
+		return
+	}
+	w.gap()
+	w.text("To let git log in there, for a private repository or to push: store a token with", "`agentbox secret set "+name+"`. It stays outside; the agent's ~/.netrc holds a placeholder.")
+	for _, l := range []string{
+		"[[credential]]", "name = " + quote(name), "source = { keyring = " + quote(name) + " }", "hosts = [" + quote(host) + "]",
+		"paths = [" + quote("/"+repo+"/**") + ", " + quote("/"+repo+".git/**") + "]", "basic = " + quote(user+":{token}"), "shape = " + quote(shape), "",
+		"[[agent.file]]", `path = "~/.netrc"`, "content = " + quote("machine "+host+" login "+user+" password {placeholder."+name+"}"),
+	} {
+		w.line("# "+l, "")
+	}
 }
 
 func (w *writer) limits(o Options) {

@@ -1,7 +1,6 @@
-package proxy
+package policy
 
 import (
-	"net/http"
 	"net/url"
 	"strings"
 )
@@ -27,9 +26,10 @@ var (
 
 var likeHyphen = strings.NewReplacer("_", "-", ".", "-", " ", "-")
 
-// overrides names what in a request asks the server to take it for one with another method, or names another path to it.
-func overrides(req *http.Request) (method, path string) {
-	for name := range req.Header {
+// Overrides names what in a request asks the server to take it for one with another method, or names another path to it:
+// a header, or a parameter of the query. Either is "" where nothing does.
+func Overrides(header map[string][]string, query string) (method, path string) {
+	for name := range header {
 		switch plain := likeHyphen.Replace(strings.ToLower(name)); {
 		case methodNames[plain]:
 			method = name
@@ -37,19 +37,11 @@ func overrides(req *http.Request) (method, path string) {
 			path = name
 		}
 	}
-	for part := range strings.FieldsFuncSeq(req.URL.RawQuery, func(r rune) bool { return r == '&' || r == ';' }) {
+	for part := range strings.FieldsFuncSeq(query, func(r rune) bool { return r == '&' || r == ';' }) {
 		key, _, _ := strings.Cut(part, "=")
 		if plain, err := url.QueryUnescape(key); err == nil && methodNames[likeHyphen.Replace(strings.ToLower(plain))] {
-			method = "the query's " + shorten(key)
+			method = "the query's " + key
 		}
 	}
 	return method, path
-}
-
-// pathOf is the path that is judged, and that is sent.
-func pathOf(req *http.Request) string {
-	if path := req.URL.EscapedPath(); path != "" {
-		return path
-	}
-	return "/"
 }
