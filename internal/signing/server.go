@@ -128,7 +128,7 @@ func answer(conn net.Conn, a shimwire.SignAnswer) {
 
 // serve answers one request.
 func (s *Server) serve(conn *net.UnixConn) {
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	ctx, cancel := context.WithCancel(s.ctx)
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
