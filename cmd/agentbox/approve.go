@@ -28,6 +28,7 @@ func newApprove(a *app) *cobra.Command {
             method and path is added to your grants for the repository and shown (agentbox grants revoke takes it back)
 
 The same request is one of the same method to the same host, port and path. Nothing is said of its query and its body.
+A signature of a commit or a tag is allowed once, and each is a question of its own.
 
 Exit codes: 0 allowed, 1 no such question waits, or it was answered already, 2 usage.`,
 		Example: "  agentbox approve q7k2m\n  agentbox approve q7 --run\n  agentbox approve q7k2m --always",
@@ -76,6 +77,9 @@ func (a *app) approve(ctx context.Context, id string, scope approval.Scope) erro
 	var q waiting
 	err := a.answer(ctx, id, func(found waiting) (approval.Scope, error) {
 		q = found
+		if err := found.Suits(scope); err != nil {
+			return scope, err
+		}
 		if scope != approval.Always {
 			return scope, nil
 		}

@@ -308,7 +308,7 @@ func (j *job) params(in *interrupts) run.Params {
 	return run.Params{
 		ID: j.session.Meta.ID, Plan: j.plan, Repo: j.ground.repo, Survey: j.ground.survey, Configs: j.ground.configs,
 		Dir: j.session.RuntimeDir, Shim: j.shim, Seccomp: j.seccomp(), Sockets: j.ground.sockets,
-		Runtime: checked{j.engine}, Log: runLog{j.fanout, j.log}, Secrets: j.broker, Password: j.password,
+		Runtime: checked{j.engine}, Log: runLog{j.fanout, j.log}, Secrets: j.broker, Password: j.password, Signer: j.ground.signer,
 		In: agentIn, Out: agentOut, Err: agentErr, Terminal: j.term, Signals: in.forwarded, Stops: j.stops,
 		Warn:    func(text string) { j.say("warning: %s", printable(text)) },
 		Removed: func() { j.closeEngine() },

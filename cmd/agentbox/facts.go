@@ -14,7 +14,9 @@ import (
 	"agentbox/internal/hostinfo"
 	"agentbox/internal/plan"
 	"agentbox/internal/rootfs"
+	"agentbox/internal/run"
 	"agentbox/internal/session"
+	"agentbox/internal/signing"
 	"agentbox/internal/workspace"
 )
 
@@ -25,6 +27,7 @@ type ground struct {
 	survey  workspace.Survey
 	configs []string // the person's git configuration files
 	sockets []string // of the host, that must not be seen inside
+	signer  run.Signer
 }
 
 // survey finds it out, all but the engine.
@@ -46,10 +49,26 @@ func (a *app) survey(ctx context.Context, c call) (ground, error) {
 		Env: a.environ(), Tools: tools.Env, Roots: tools.Roots, Masked: tools.Masked, Hidden: g.survey.Hidden,
 		Warnings: g.survey.Warnings,
 	}
+	if c.grants.Signing.Commits != "" {
+		g.findSigner()
+	}
 	if slices.Contains(c.grants.Use, "origin") {
 		g.host.Remote = originRemote(ctx, g.repo.Root)
 	}
 	return g, g.program(c.grants.Agent.Command[0], a.getenv("PATH"), c.paths)
+}
+
+// findSigner finds what the person's own git would sign with.
+func (g *ground) findSigner() {
+	settings, err := workspace.Settings(g.repo, g.configs, signing.Settings())
+	if err == nil {
+		g.signer.Key, err = signing.Find(settings, signing.Place{Home: g.host.User.Home, Repo: g.repo.Root})
+	}
+	if g.signer.Problem = err; err != nil {
+		g.signer.Key, g.host.Signs = signing.Key{}, plan.Signs{Problem: err.Error()}
+		return
+	}
+	g.host.Signs = plan.Signs{With: g.signer.Key.Name()}
 }
 
 // program finds the agent on the host. One that is not there is the plan's to refuse.

@@ -129,7 +129,7 @@ func asks(set policy.Set) bool {
 // tellAsking says how the person will be asked, where it does not show by itself.
 func (j *job) tellAsking() {
 	switch {
-	case j.quiet || !asks(j.plan.Network()):
+	case j.quiet || !asks(j.plan.Network()) && j.plan.Grants.Signing.Commits != string(policy.Ask):
 	case !hasTerminal():
 		j.say("there is no terminal to ask at: requests that a person is to be asked about are denied, unless \"agentbox approvals --watch\" runs elsewhere")
 	case j.term != nil:

@@ -94,6 +94,9 @@ func questionLine(q approval.Question, more int) string {
 	if more > 0 {
 		wait += fmt.Sprintf("; %d more", more)
 	}
+	if q.Suits(approval.Run) != nil {
+		return fmt.Sprintf("agentbox asks: %s\n  allow it [o]nce or [N]ot? (%s) ", escaped(q.What()), wait)
+	}
 	return fmt.Sprintf("agentbox asks: %s\n  allow it [o]nce, for this [r]un, [a]lways, or [N]ot? (%s) ", escaped(q.What()), wait)
 }
 

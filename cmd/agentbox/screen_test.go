@@ -49,3 +49,11 @@ func TestTheQuestionLine(t *testing.T) {
 		t.Errorf("after its time %s is left", left(q))
 	}
 }
+
+// A signature can be allowed once alone, so nothing else is offered.
+func TestTheQuestionLineOfASignature(t *testing.T) {
+	q := approval.Question{Sign: `commit "fix" with openpgp key K`, Until: time.Now().Add(time.Minute)}
+	if got := questionLine(q, 0); !strings.HasPrefix(got, "agentbox asks: sign commit \"fix\" with openpgp key K\n  allow it [o]nce or [N]ot? (") {
+		t.Errorf("%q", got)
+	}
+}

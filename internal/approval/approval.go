@@ -27,6 +27,8 @@ type Question struct {
 	WebSocket bool   `json:"websocket,omitempty"`
 	Git       string `json:"git,omitempty"` // what it does to a repository: "push to acme/billing: update refs/heads/main"
 
+	Sign string `json:"sign,omitempty"` // what is to be signed, and with what: then there is no request, and a yes is for once
+
 	Rule   string `json:"rule"`   // which wants a person asked, as "profile:line", or "default"
 	Reason string `json:"reason"` // one plain sentence
 	Via    string `json:"via,omitempty"`
@@ -39,6 +41,8 @@ func (q Question) What() string {
 		place = fmt.Sprintf("%s:%d", q.Host, q.Port)
 	}
 	switch {
+	case q.Sign != "":
+		return "sign " + q.Sign
 	case q.Scheme == "tcp":
 		return "a raw connection to " + place
 	case q.Git != "":
@@ -130,6 +134,17 @@ func (o Outcome) String() string {
 		text += ": " + strings.TrimSpace(o.Reason)
 	}
 	return text
+}
+
+// ErrOnce says that an answer reaches further than one to this question can.
+var ErrOnce = errors.New(`a signature is allowed once: what is signed next is something else ([signing] commits = "allow" in a profile of yours asks no more)`)
+
+// Suits refuses an answer that a question does not take.
+func (q Question) Suits(s Scope) error {
+	if q.Sign != "" && (s == Run || s == Always) {
+		return ErrOnce
+	}
+	return nil
 }
 
 // ErrUnknown says that there is no such question, and was none lately.

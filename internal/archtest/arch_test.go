@@ -50,6 +50,7 @@ var levels = map[string]int{
 	"internal/secrets":         1,
 	"internal/session":         1,
 	"internal/shimbin":         1,
+	"internal/signing":         1,
 	"internal/synthdns":        1,
 	"internal/trust":           1,
 	"internal/gate":            2,

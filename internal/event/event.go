@@ -24,6 +24,9 @@ const (
 	ApprovalAsked    Kind = "approval.asked"    // a request waits for a person's answer; detail: the question's id
 	ApprovalAnswered Kind = "approval.answered" // how that ended: decision, and in detail by whom and how far it reaches
 
+	SignRequest Kind = "sign.request" // a program inside wants something signed, and the decision on it
+	SignMade    Kind = "sign.made"    // the host signed it, or why it could not
+
 	CredentialUse     Kind = "credential.use"     // a placeholder was swapped for the real value
 	CredentialRefused Kind = "credential.refused" // a placeholder was seen where it may not go, or its source failed
 	CredentialSeen    Kind = "credential.seen"    // a placeholder went out in the body of a request, as what it is; once for each host

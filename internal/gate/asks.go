@@ -46,6 +46,7 @@ type identity struct {
 	port                            uint16
 	scheme, method, path, git, rule string
 	websocket                       bool
+	sign                            string // the digest of what is to be signed
 }
 
 // question is one that waits. Its outcome is set before done is closed and never changes.
@@ -91,7 +92,24 @@ func (a *asks) ask(ctx context.Context, r policy.Request, d policy.Decision) pol
 	if no := cmp.Or(a.gate.spent(r, d), unaskable(r)); no != "" {
 		return d.Answered(policy.Deny, d.Reason()+", and "+no)
 	}
-	q, answered := a.join(r, d)
+	return a.wait(ctx, posedOf(r, d), d)
+}
+
+// posed is a question before anybody is asked it.
+type posed struct {
+	identity identity
+	question approval.Question
+}
+
+func posedOf(r policy.Request, d policy.Decision) posed {
+	id := identityOf(r, d.Rule)
+	return posed{id, approval.Question{Host: r.Host.String(), Port: r.Port, Scheme: r.Scheme, Method: r.Method, Path: r.Path,
+		WebSocket: r.WebSocket, Git: id.git, Rule: d.Rule, Reason: d.Reason(), Via: r.Via}}
+}
+
+// wait asks a question, unless it is asked or answered already, and gives the decision that comes of the answer.
+func (a *asks) wait(ctx context.Context, p posed, d policy.Decision) policy.Decision {
+	q, answered := a.join(p, d)
 	if q == nil {
 		return answered
 	}
@@ -148,8 +166,8 @@ func (a *asks) possible(r policy.Request) bool {
 }
 
 // join gives the question to wait for, or the decision where there is nothing to wait for.
-func (a *asks) join(r policy.Request, d policy.Decision) (*question, policy.Decision) {
-	id := identityOf(r, d.Rule)
+func (a *asks) join(p posed, d policy.Decision) (*question, policy.Decision) {
+	id := p.identity
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if o, ok := a.granted[id]; ok {
@@ -172,7 +190,7 @@ func (a *asks) join(r policy.Request, d policy.Decision) (*question, policy.Deci
 	case len(a.open) >= maxOpen:
 		return nil, d.Answered(policy.Deny, fmt.Sprintf("%s, and %d questions wait for an answer already", d.Reason(), len(a.open)))
 	}
-	q := a.pose(id, r, d)
+	q := a.pose(p)
 	if q == nil {
 		return nil, closed()
 	}
@@ -180,19 +198,16 @@ func (a *asks) join(r policy.Request, d policy.Decision) (*question, policy.Deci
 }
 
 // pose opens a question, once that is recorded; nil when it can't be.
-func (a *asks) pose(id identity, r policy.Request, d policy.Decision) *question {
+func (a *asks) pose(p posed) *question {
 	now := time.Now()
-	q := &question{identity: id, done: make(chan struct{}), Question: approval.Question{
-		ID: a.freeID(), Asked: now.UTC(), Until: now.Add(a.limit).UTC(), Waiters: 1,
-		Host: r.Host.String(), Port: r.Port, Scheme: r.Scheme, Method: r.Method, Path: r.Path, WebSocket: r.WebSocket, Git: id.git,
-		Rule: d.Rule, Reason: d.Reason(), Via: r.Via,
-	}}
+	q := &question{identity: p.identity, done: make(chan struct{}), Question: p.question}
+	q.ID, q.Asked, q.Until, q.Waiters = a.freeID(), now.UTC(), now.Add(a.limit).UTC(), 1
 	e := asked(q)
 	e.Kind, e.Detail["limit"] = event.ApprovalAsked, a.limit.String()
 	if a.gate.Emit(e) != nil {
 		return nil
 	}
-	a.open[id], a.byID[q.ID] = q, q
+	a.open[p.identity], a.byID[q.ID] = q, q
 	q.timer = time.AfterFunc(a.limit, func() {
 		_ = a.answer(q.ID, approval.Answer{Scope: approval.Deny, By: approval.ByTimeout}) // it may have got another
 	})
@@ -222,6 +237,9 @@ func asked(q *question) event.Event {
 	if q.Git != "" {
 		detail["git"] = q.Git
 	}
+	if q.Sign != "" {
+		detail["sign"] = q.Sign
+	}
 	if q.WebSocket {
 		detail["websocket"] = "true"
 	}
@@ -245,6 +263,9 @@ func (a *asks) answer(id string, answer approval.Answer) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if q, ok := a.byID[id]; ok {
+		if err := q.Suits(answer.Scope); err != nil {
+			return err
+		}
 		return a.settle(q, answer)
 	}
 	for _, o := range slices.Backward(a.settled) {

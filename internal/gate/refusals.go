@@ -47,7 +47,7 @@ func newRefusals(record func(event.Event) error, err func() error) *refusals {
 
 // repeatable reports whether an event is a refusal that says nothing but what makes it alike to others.
 func repeatable(e event.Event) bool {
-	return (e.Kind == event.NetRequest || e.Kind == event.NetRefused) && e.Decision == event.Deny &&
+	return (e.Kind == event.NetRequest || e.Kind == event.NetRefused || e.Kind == event.SignRequest) && e.Decision == event.Deny &&
 		e.Detail == nil && e.Credential == "" && e.Status == 0 && e.Count <= 1
 }
 

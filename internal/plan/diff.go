@@ -54,6 +54,7 @@ func Diff(from, to Grants) []Change {
 	d.origin()
 	d.git()
 	d.credentials()
+	d.signing()
 	d.budget()
 	d.limits()
 	d.words("isolation.runtime", from.Isolation.Runtime, to.Isolation.Runtime, "runs under %s", " instead of %s")

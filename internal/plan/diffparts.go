@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"slices"
 
 	"agentbox/internal/policy"
@@ -158,4 +159,27 @@ func (d *differ) server(name string, old, now Server) {
 			d.at(l.removed, path+"."+l.key, now.Origin, "no longer %s %s of tool server %s", l.verb, clean(tool), shown)
 		}
 	}
+}
+
+// signing compares what is signed with the person's key; nothing said is deny.
+func (d *differ) signing() {
+	from, to := cmp.Or(d.from.Signing.Commits, string(policy.Deny)), cmp.Or(d.to.Signing.Commits, string(policy.Deny))
+	if from == to {
+		return
+	}
+	kind := Wider
+	if rank(pathSigning, to) > rank(pathSigning, from) && rank(pathSigning, from) >= 0 {
+		kind = Tighter
+	}
+	d.add(kind, pathSigning, "%s", signingText(to))
+}
+
+func signingText(commits string) string {
+	switch commits {
+	case string(policy.Deny):
+		return "no longer has commits and tags signed with your key"
+	case string(policy.Ask):
+		return "has commits and tags signed with your key, after asking you about each"
+	}
+	return "has commits and tags signed with your key without asking you"
 }

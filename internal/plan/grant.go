@@ -101,7 +101,7 @@ func grants(p profiles.Profile) Grants {
 		Profile: p.Name, Description: p.Description, Tier: string(p.Tier), Agent: agent(p.Agent),
 		Workspace: Workspace{Mode: Mode(p.Workspace.Mode), Backend: string(p.Workspace.Backend), Hide: p.Workspace.Hide, Caches: texts(p.Workspace.Caches)},
 		Use:       texts(p.Network.Use), Network: policy.Set{Default: policy.Action(p.Network.Default), Rules: rules(p.Network.Rules)},
-		Git: gitRules(p.Git), Credentials: credentials(p.Credentials), Budget: budget(p.Budget),
+		Git: gitRules(p.Git), Credentials: credentials(p.Credentials), Signing: signing(p.Signing), Budget: budget(p.Budget),
 		Limits:    Limits{Memory: int64(p.Limits.Memory), CPUs: p.Limits.CPUs, Pids: p.Limits.Pids},
 		Isolation: Isolation{Runtime: string(p.Isolation.Runtime)}, Servers: servers(p.Servers),
 		Memory:    Memory{Scope: cmp.Or(string(p.Memory.Scope), "none"), TTL: time.Duration(p.Memory.TTL)},
@@ -227,6 +227,13 @@ func sourceOf(s profiles.Source) Source {
 		}
 	}
 	return out
+}
+
+func signing(s profiles.Signing) Signing {
+	if s.Commits == profiles.Action(policy.Deny) { // as when nobody says anything
+		return Signing{}
+	}
+	return Signing{Commits: string(s.Commits)}
 }
 
 func budget(b profiles.Budget) Budget {

@@ -46,7 +46,7 @@ func ManifestOf(g Grants) Manifest {
 			add("network", verb(r.Action)+" "+requests(r)+blind(r), r.Origin, g.expires(""))
 		}
 	}
-	order := []string{"command", "environment", "file", "workspace", "cache", "network", "git", "credential", "mcp", "memory", "telemetry"}
+	order := []string{"command", "environment", "file", "workspace", "cache", "network", "git", "credential", "signing", "mcp", "memory", "telemetry"}
 	slices.SortStableFunc(m.Grants, func(a, b ManifestItem) int {
 		return cmp.Or(cmp.Compare(slices.Index(order, a.Kind), slices.Index(order, b.Kind)), strings.Compare(a.What, b.What), strings.Compare(a.Origin, b.Origin))
 	})
@@ -75,6 +75,7 @@ func handedOut(g Grants) []Change {
 	d.origin()
 	d.git()
 	d.credentials()
+	d.signing()
 	d.servers()
 	d.memory()
 	d.telemetry()

@@ -35,7 +35,7 @@ func TestManifest(t *testing.T) {
 
 func TestManifestHasEveryGrant(t *testing.T) {
 	m := ManifestOf(everything(t))
-	for _, kind := range []string{"command", "environment", "file", "workspace", "cache", "network", "git", "credential", "mcp", "memory", "telemetry"} {
+	for _, kind := range []string{"command", "environment", "file", "workspace", "cache", "network", "git", "credential", "signing", "mcp", "memory", "telemetry"} {
 		if !slices.ContainsFunc(m.Grants, func(i ManifestItem) bool { return i.Kind == kind && i.What != "" && i.Expires != "" }) {
 			t.Errorf("nothing of kind %q in %+v", kind, m.Grants)
 		}

@@ -35,6 +35,7 @@ type Grants struct {
 	Network     policy.Set        `json:"network"` // canonical order is not kept: rules stand as written; without Git, which Set adds
 	Git         []GitRule         `json:"git"`
 	Credentials []Credential      `json:"credentials"`
+	Signing     Signing           `json:"signing,omitzero"`
 	Budget      Budget            `json:"budget"`
 	Limits      Limits            `json:"limits"`
 	Isolation   Isolation         `json:"isolation"`
@@ -129,6 +130,11 @@ type GitHubApp struct {
 	Permissions map[string]string `json:"permissions"`
 }
 
+// Signing says what of git's is signed on the host.
+type Signing struct {
+	Commits string `json:"commits,omitempty"` // and annotated tags: "ask" or "allow"; "" is deny
+}
+
 // Budget is when a run ends by itself. 0 is none.
 type Budget struct {
 	Time      time.Duration `json:"time"`          // wall clock
@@ -181,6 +187,7 @@ type Binding struct {
 	Hidden     []string        `json:"hidden"` // paths in the repo that match workspace.hide now, absolute
 	Engine     Engine          `json:"engine"`
 	Upstream   Upstream        `json:"upstream"`
+	Signs      Signs           `json:"signs,omitzero"`
 	Remote     string          `json:"remote,omitempty"` // what the set "origin" means here: "github.com/acme/billing"
 	Rules      []policy.Rule   `json:"rules"`            // and its rules, see Plan.Network
 	Warnings   []string        `json:"warnings"`         // each shown loudly
@@ -198,6 +205,12 @@ type User struct {
 	Name  string `json:"name"`
 	Group string `json:"group"`
 	Home  string `json:"home"`
+}
+
+// Signs is what signs on this machine, where something may be signed.
+type Signs struct {
+	With    string `json:"with,omitempty"`    // "ssh key SHA256:…"
+	Problem string `json:"problem,omitempty"` // why nothing can be
 }
 
 // Engine is the Podman that runs the container.

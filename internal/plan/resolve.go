@@ -48,6 +48,7 @@ type Host struct {
 	Hidden    []string          // matches of the hide patterns
 	Remote    Remote            // of the repository, "origin"; zero when it has none
 	Engine    EngineFacts
+	Signs     Signs // what would sign, if something may be signed
 	Terminal  bool
 	Warnings  []string // that the plan shows too
 }
@@ -185,6 +186,10 @@ func binding(in Inputs, g Grants) (Binding, error) {
 	origin, unusable := originOf(h.Remote, g)
 	set := g.Set()
 	set.Rules = slices.Concat(set.Rules, origin)
+	signs := h.Signs
+	if g.Signing.Commits == "" {
+		signs = Signs{}
+	}
 	remote := ""
 	if len(origin) > 0 {
 		remote = h.Remote.String()
@@ -192,7 +197,7 @@ func binding(in Inputs, g Grants) (Binding, error) {
 	return Binding{
 		Repo: h.Repo, Directory: h.Directory, Argv: argv(in, g), Env: env, User: h.User,
 		Roots: list(h.Roots), Masked: list(h.Masked), Hidden: list(h.Hidden),
-		Engine: engine(h.Engine, g), Upstream: upstream(in), Terminal: h.Terminal,
+		Engine: engine(h.Engine, g), Upstream: upstream(in), Signs: signs, Terminal: h.Terminal,
 		Remote: remote, Rules: origin, Warnings: append(warnings(h, g), unusable...), Enforced: enforced(h.Engine),
 		ListenTCP: listenTCP(set), KnownHosts: knownHosts(set), Uses: g.Uses(),
 	}, nil

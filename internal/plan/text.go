@@ -21,6 +21,7 @@ func WriteText(w io.Writer, p Plan) error {
 	t.files(p)
 	t.network(p)
 	t.credentials(p)
+	t.signing(p)
 	t.extras(p)
 	t.bounds(p)
 	t.gaps(p.Grants.Unsupported())
@@ -152,6 +153,20 @@ func (t *page) credentials(p Plan) {
 		}
 		t.line(false, "", "into the agent's requests: %s", which)
 		t.line(false, "", "the agent holds a placeholder%s, never the value", after(" in $", clean(c.Env)))
+	}
+}
+
+// signing says what of git's is signed; where nothing is there is nothing to say.
+func (t *page) signing(p Plan) {
+	commits, s := p.Grants.Signing.Commits, p.Binding.Signs
+	switch {
+	case commits == "":
+	case s.Problem != "":
+		t.line(true, "signing", "nothing can be signed: %s%s", clean(s.Problem), from(p, pathSigning))
+	case commits == string(policy.Ask):
+		t.line(false, "signing", "commits and tags with %s, after asking you about each%s", clean(s.With), from(p, pathSigning))
+	default:
+		t.line(true, "signing", "commits and tags with %s, without asking you%s", clean(s.With), from(p, pathSigning))
 	}
 }
 

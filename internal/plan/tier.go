@@ -51,6 +51,7 @@ const (
 	pathWrites  = "network.rule.action"
 	pathInspect = "network.rule.inspect"
 	pathTTL     = "credential.ttl"
+	pathSigning = "signing.commits"
 )
 
 // ranks order words from the loosest to the most careful.
@@ -60,7 +61,7 @@ func ranks(path string) []string {
 		return []string{"container", "gvisor", "microvm"}
 	case "workspace.mode":
 		return []string{string(Direct), string(Review), string(ReadOnly)}
-	case "network.default", pathWrites:
+	case "network.default", pathWrites, pathSigning:
 		return []string{"allow", "ask", "deny"}
 	case pathInspect:
 		return []string{"false", "true"}

@@ -27,6 +27,7 @@ func (d *document) check(p *Profile) {
 	d.checkBudget(p.Budget)
 	d.checkLimits(p.Limits)
 	d.checkMemory(p.Memory)
+	d.checkSigning(p.Signing)
 	d.checkGit(p, all)
 	d.checkEffects(p.Network, all)
 }

@@ -70,6 +70,8 @@ func docs() map[string]doc {
 		"GitHubApp.key":         {"the account in the keyring that holds the private key", `"my-app"`},
 		"GitHubApp.repos":       {"the repositories that tokens are for", `["acme/billing"]`},
 		"GitHubApp.permissions": {"what tokens may do", `{ contents = "read" }`},
+		"Profile.signing":       {"whether the host signs what git makes inside, with the key of your own git configuration", ""},
+		"Signing.commits":       {"commits and annotated tags: ask has you asked about each; your own layers alone may say ask or allow", `"ask"`},
 		"Profile.budget":        {"when a run ends by itself", ""},
 		"Budget.time":           {"how long it may take", `"2h"`},
 		"Budget.usd":            {"how much models may cost, in US dollars", "5.00"},

@@ -68,6 +68,7 @@ func (d dice) profile() Profile {
 	if p.Budget != (Budget{}) {
 		p.Budget.OnLimit = oneOfThese[OnLimit](d, "", "ask", "stop")
 	}
+	p.Signing.Commits = oneOfThese[Action](d, "", "deny")
 	p.Limits = Limits{Memory: oneOfThese[ByteSize](d, 0, 16<<20, 3<<29, 1e9+1), CPUs: oneOfThese(d, 0, 0.5, 2, 1.0/3, 4096), Pids: oneOfThese[int64](d, 0, 8, 512)}
 	p.Isolation.Runtime = oneOfThese[Runtime](d, "", "auto", "container", "gvisor", "microvm")
 	p.Servers = some(d, 3, func(i int) Server {

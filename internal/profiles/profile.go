@@ -24,6 +24,7 @@ type Profile struct {
 	Network     Network      `toml:"network"`
 	Git         []GitRule    `toml:"git"`
 	Credentials []Credential `toml:"credential"`
+	Signing     Signing      `toml:"signing"`
 	Budget      Budget       `toml:"budget"`
 	Limits      Limits       `toml:"limits"`
 	Isolation   Isolation    `toml:"isolation"`
@@ -154,6 +155,11 @@ type GitHubApp struct {
 	Key         Name                  `toml:"key,required"` // the private key's account in the keyring
 	Repos       []RepoName            `toml:"repos,required"`
 	Permissions map[Permission]Access `toml:"permissions,required"`
+}
+
+// Signing says whether git inside gets signatures of the person's key, which stays on the host.
+type Signing struct {
+	Commits Action `toml:"commits"` // and annotated tags
 }
 
 // Budget says when a run ends by itself. Zero is never.

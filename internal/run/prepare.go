@@ -69,7 +69,8 @@ func (x *execution) rootOptions(files []plan.File) rootfs.Options {
 	}
 	if id, err := workspace.Identity(x.Repo, x.Configs); err != nil {
 		x.Warn("reading your git identity: " + err.Error())
-	} else if id = append(id, workspace.Rewrites(gitHosts(x.Plan))...); len(id) > 0 {
+	} else {
+		id = append(append(id, workspace.Rewrites(gitHosts(x.Plan))...), x.gitSigning()...)
 		o.Files = append(o.Files, rootfs.File{Path: filepath.Join(u.Home, ".gitconfig"), Content: id})
 	}
 	if x.Plan.Grants.Isolation.Runtime == "gvisor" {
@@ -135,8 +136,10 @@ func (x *execution) listen() (err error) {
 	if err := os.WriteFile(point, nil, 0o600); err != nil {
 		return fmt.Errorf("making the shim's mount point: %w", err)
 	}
-	x.endpoint, err = transport.New(shimwire.Mode(x.Plan.Binding.Engine.Transport)).Listen(dir)
-	return err
+	if x.endpoint, err = transport.New(shimwire.Mode(x.Plan.Binding.Engine.Transport)).Listen(dir); err != nil {
+		return err
+	}
+	return x.openSigning(dir)
 }
 
 func (x *execution) spec(tree rootfs.Tree, mounts []Mount) Spec {

@@ -14,6 +14,7 @@ import (
 	"agentbox/internal/plan"
 	"agentbox/internal/rootfs"
 	"agentbox/internal/shimwire"
+	"agentbox/internal/signing"
 	"agentbox/internal/transport"
 	"agentbox/internal/workspace"
 )
@@ -41,6 +42,7 @@ type Params struct {
 	Secrets  Secrets
 	Password Password // of the plan's upstream proxy; nil where that has none
 	Asking   Asking
+	Signer   Signer
 
 	In       io.Reader
 	Out, Err io.Writer
@@ -97,6 +99,7 @@ type execution struct {
 	endpoint  transport.Endpoint
 	link      *transport.Link
 	boundary  *boundary
+	signer    *signing.Server
 	watcher   *workspace.Watcher
 	before    workspace.State
 	seeds     []rootfs.File // for the shim to lay: gVisor starts a tmpfs empty, where others copy the skeleton's directory
@@ -257,6 +260,9 @@ func (x *execution) close(ctx context.Context) error {
 	}
 	if x.Removed != nil {
 		x.Removed()
+	}
+	if x.signer != nil {
+		errs = append(errs, x.signer.Close())
 	}
 	if x.boundary != nil {
 		errs = append(errs, x.boundary.close())

@@ -6,8 +6,9 @@
 //
 // It stands inside the boundary with no more rights than the agent, so the host trusts nothing it says without
 // checking; what it owes the host is to die with it. Package shimwire is the conversation. The same program has
-// two more roles: "exec" is the agent's process just before it becomes the agent, and "janitor" removes a run's
-// directory on the host when agentbox is gone. It imports the standard library (without net) and x/sys only.
+// more roles: "exec" is the agent's process just before it becomes the agent, "janitor" removes a run's
+// directory on the host when agentbox is gone, and under the names of gpg and ssh-keygen it is git's program for
+// signatures, which asks the host for them. It imports the standard library (without net) and x/sys only.
 package shim
 
 import (
@@ -15,6 +16,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"agentbox/internal/shimwire"
 )
 
 const (
@@ -35,6 +38,10 @@ const (
 func Main(args []string) int {
 	harden()
 	switch {
+	case len(args) > 0 && args[0] == shimwire.SignGPG:
+		return askGPG(args[1:])
+	case len(args) > 0 && args[0] == shimwire.SignSSH:
+		return askSSH(args[1:])
 	case len(args) == 1:
 		return runPID1()
 	case len(args) == 2 && args[1] == execRole:

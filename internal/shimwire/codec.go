@@ -40,15 +40,23 @@ func Encode(m Message) ([]byte, error) {
 // Decode reads one line. Unknown fields, more or less than one message, and anything after it are errors.
 func Decode(line []byte) (Message, error) {
 	var m Message
-	d := json.NewDecoder(bytes.NewReader(line))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&m); err != nil {
-		return Message{}, fmt.Errorf("decoding a message: %w", err)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return Message{}, errors.New("decoding a message: more than one value on a line")
+	if err := decodeStrictly(line, &m); err != nil {
+		return Message{}, err
 	}
 	return m, checkOne(m)
+}
+
+// decodeStrictly reads one value and nothing after it, without fields that nobody knows.
+func decodeStrictly(line []byte, into any) error {
+	d := json.NewDecoder(bytes.NewReader(line))
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil {
+		return fmt.Errorf("decoding a message: %w", err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("decoding a message: more than one value on a line")
+	}
+	return nil
 }
 
 // Read reads and decodes the next line of r. io.EOF means that the other side closed between two messages.
