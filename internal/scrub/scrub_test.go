@@ -380,8 +380,13 @@ func TestBetweenWhatIsNoText(t *testing.T) {
 		}
 	}
 	strange := value[:20] + "\xe9" + value[20:]
-	if got := New([]Pair{{strange, placeholder}}).Text("\xff\xff" + url.QueryEscape(strange) + "\xff"); got != "\xff\xff"+placeholder+"\xff" {
-		t.Errorf("a value that is not ASCII became %q", got)
+	for before := range 100 {
+		noise := strings.Repeat("\xff", before)
+		for _, form := range []string{url.QueryEscape(strange), strings.ReplaceAll(strange, "/", "%2F")} {
+			if got := New([]Pair{{strange, placeholder}}).Text(noise + form + "\xff"); got != noise+placeholder+"\xff" {
+				t.Fatalf("a value that is not ASCII became %q", got)
+			}
+		}
 	}
 }
 
