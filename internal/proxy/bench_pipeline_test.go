@@ -8,6 +8,7 @@ import (
 	"errors"
 	"net"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -61,7 +62,7 @@ func armedLab(b *testing.B) (l *lab, header string) {
 	ctx, cancel := context.WithCancel(b.Context())
 	b.Cleanup(cancel)
 	good := mustHost(b, "good.test")
-	broker, err := secrets.NewBroker(ctx, []secrets.Credential{{Name: "bench", Source: token("bench-real-token"), Hosts: []policy.Host{good}, Header: "Authorization: Bearer {token}"}})
+	broker, err := secrets.NewBroker(ctx, []secrets.Credential{{Name: "bench", Source: token("bench-real-" + strings.Repeat("0123456789ab", 3)), Hosts: []policy.Host{good}, Header: "Authorization: Bearer {token}"}})
 	if err != nil {
 		b.Fatal(err)
 	}

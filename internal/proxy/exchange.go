@@ -136,7 +136,6 @@ func (p *Proxy) exchange(w http.ResponseWriter, r *http.Request, t target) {
 		no = x.forward(w, r)
 	}
 	if no != nil {
-		no.Reason = p.values().Text(no.Reason)
 		x.status, x.reason = no.Status, no.Reason
 		x.refuseGit(r, no)
 		no.write(w, r)
@@ -227,10 +226,10 @@ func (x *exchange) inject(req *http.Request) *refusal {
 		return over // it was reading the body, which came to a limit
 	}
 	if err != nil {
-		e.Kind, e.Decision, e.Reason = event.CredentialRefused, event.Deny, shorten(err.Error())
-		refused := denied(http.StatusForbidden, x.target.host.String(), shorten(err.Error()))
+		e.Kind, e.Decision, e.Reason = event.CredentialRefused, event.Deny, x.proxy.shown(err.Error())
+		refused := denied(http.StatusForbidden, x.target.host.String(), e.Reason)
 		if h := (interface{ Hint() string })(nil); errors.As(err, &h) && h.Hint() != "" {
-			refused.ToDo = "tell the person: " + shorten(h.Hint())
+			refused.ToDo = "tell the person: " + x.proxy.shown(h.Hint())
 		}
 		no = &refused
 	}

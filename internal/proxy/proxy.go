@@ -46,6 +46,7 @@ import (
 
 	"agentbox/internal/event"
 	"agentbox/internal/policy"
+	"agentbox/internal/scrub"
 )
 
 const (
@@ -125,6 +126,7 @@ type Proxy struct {
 	events   event.Sink
 	injector Injector
 	scrubber Scrubber
+	current  func() *scrub.Set // values
 	canary   string
 	suggest  func(policy.Request) string
 	limits   limits
@@ -174,7 +176,7 @@ func New(config Config) (*Proxy, error) {
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
 	}
-	p.swift = newSwift(dial)
+	p.swift, p.current = newSwift(dial), p.values
 	p.engine = p.newEngine(logger)
 	return p, nil
 }

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -130,15 +129,25 @@ func (e *cleanError) Error() string { return e.set.Text(e.error.Error()) }
 
 func (e *cleanError) Unwrap() error { return e.error }
 
+// taker takes values out of what comes in pieces.
+type taker interface {
+	take(p []byte) ([]byte, error) // of a piece, what is to be passed on
+	Waiting() bool                 // for more
+	Release() []byte               // of what waits, what tells nothing
+}
+
+// bodyTaker is a taker for bodies.
+type bodyTaker struct{ *scrub.Stream }
+
+func (b bodyTaker) take(p []byte) ([]byte, error) { return b.Next(p), nil }
+
 // scrubbed passes an answer's body on without the values in it. What could become one is held until more comes, or if it
 // tells nothing for releaseAfter.
 type scrubbed struct {
-	x       *exchange
-	to      io.Writer
-	flush   func()
-	next    func(p []byte) ([]byte, error) // of a piece, what is to be passed on
-	release func() []byte
-	waiting func() bool
+	x     *exchange
+	to    io.Writer
+	flush http.Flusher // nil where nothing has to be
+	from  taker
 
 	mu   sync.Mutex // held while anything is written
 	stop func() bool
@@ -151,11 +160,8 @@ func (x *exchange) copyScrubbed(w http.ResponseWriter, body io.Reader, flush boo
 	if flush {
 		flusher.Flush()
 	}
-	stream := scrub.NewStream(x.proxy.values, x.fitted)
-	s := &scrubbed{
-		x: x, to: w, flush: flusher.Flush, release: stream.Release, waiting: stream.Waiting,
-		next: func(p []byte) ([]byte, error) { return stream.Next(p), nil },
-	}
+	stream := scrub.NewStream(x.proxy.current, x.fitted)
+	s := &scrubbed{x: x, to: w, flush: flusher, from: bodyTaker{stream}}
 	if err := s.copy(body); err != nil {
 		return err
 	}
@@ -192,7 +198,7 @@ func (s *scrubbed) pass(p []byte, more bool) error {
 		s.stop()
 		s.stop = nil
 	}
-	out, err := s.next(p)
+	out, err := s.from.take(p)
 	if err != nil {
 		return err
 	}
@@ -202,8 +208,8 @@ func (s *scrubbed) pass(p []byte, more bool) error {
 	if !more {
 		return nil
 	}
-	s.flush()
-	if s.waiting() {
+	s.send()
+	if s.from.Waiting() {
 		s.stop = s.x.proxy.limits.pause(releaseAfter, s.calm)
 	}
 	return nil
@@ -216,8 +222,14 @@ func (s *scrubbed) calm() {
 	if s.over {
 		return
 	}
-	if out := s.release(); len(out) > 0 && s.write(out) == nil { // an error of it shows at the next write
-		s.flush()
+	if out := s.from.Release(); len(out) > 0 && s.write(out) == nil { // an error of it shows at the next write
+		s.send()
+	}
+}
+
+func (s *scrubbed) send() {
+	if s.flush != nil {
+		s.flush.Flush()
 	}
 }
 
@@ -240,13 +252,13 @@ func (s *scrubbed) end() {
 
 var errFrames = errors.New("the server's WebSocket breaks the protocol, so it could hold a credential that is not found")
 
-// copyFrames passes on what a server sends over a WebSocket. It reports whether that ended well.
+// copyFrames passes on what a server sends over a WebSocket, until an end or what breaks the protocol.
 func (x *exchange) copyFrames(to io.Writer, from io.Reader) {
-	f := newFrames(x.proxy.values)
-	s := &scrubbed{x: x, to: to, flush: func() {}, release: f.release, waiting: f.waiting, next: f.next}
+	f := newFrames(x.proxy.current)
+	s := &scrubbed{x: x, to: to, from: f}
 	err := s.copy(from)
 	if errors.Is(err, errFrames) {
-		no := failed(x.target.host.String(), fmt.Sprint(err))
+		no := failed(x.target.host.String(), err.Error())
 		x.over.CompareAndSwap(nil, &no)
 		return
 	}

@@ -27,6 +27,7 @@ import (
 
 	"agentbox/internal/event"
 	"agentbox/internal/policy"
+	"agentbox/internal/scrub"
 	"agentbox/internal/secrets"
 )
 
@@ -285,6 +286,33 @@ func TestNoAnswerHoldsAValue(t *testing.T) {
 		}
 	}
 }
+
+// A name of a field that is a value goes with what it names, whatever became of its letters.
+func TestNamesOfFieldsHoldNoValue(t *testing.T) {
+	withKey, broker := keyed(t, "ghp_")
+	const name = "tok-zq8str-4vwxy-ab2cd3ef5gh6"
+	l := newLab(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Trailer", name+"-behind")
+		w.Header().Set("X-"+name, "named")
+		_, _ = io.WriteString(w, "body")
+		w.Header().Set(name+"-behind", "named")
+	}), withKey, func(c *Config) {
+		c.Scrubber = knows{c.Scrubber, scrub.New([]scrub.Pair{{Value: strings.ToUpper(name)}})}
+	})
+	for _, h2 := range []bool{false, true} {
+		if _, _, text := ask(t, l.version(h2), broker, http.MethodGet, "https://good.test/"); !strings.Contains(text, "body") || strings.Contains(strings.ToLower(text), name) {
+			t.Errorf("the answer is %s", text)
+		}
+	}
+}
+
+// knows is a scrubber with values of its own.
+type knows struct {
+	Scrubber
+	set *scrub.Set
+}
+
+func (k knows) Values() *scrub.Set { return k.set }
 
 // A host that no credential is for can have got a value from one that has: its answers keep their lengths.
 func TestOtherHosts(t *testing.T) {
@@ -598,12 +626,15 @@ func streaming(w http.ResponseWriter, coding string) (out io.Writer, flush func(
 // What a server says where no answer is expected shows in a reason: there too it tells nothing.
 func TestReasonsHoldNoValue(t *testing.T) {
 	withKey, broker := keyed(t, "ghp_")
-	for name, say := range map[string]string{
+	says := map[string]string{
 		"no HTTP": "it is " + realValue + ", this server says\r\n\r\n",
-		"cut":     "HTTP/1.1 " + strings.Repeat("x", 230) + realValue + "\r\n\r\n", // a reason is cut at about here
 		"header":  "HTTP/1.1 200 OK\r\nbad header " + realValue + "\r\n\r\n",
 		"length":  "HTTP/1.1 200 OK\r\nContent-Length: " + realValue + "\r\n\r\n",
-	} {
+	}
+	for n := 120; n < 240; n += 20 { // a reason is cut somewhere here
+		says[fmt.Sprint("behind ", n)] = "HTTP/1.1 " + strings.Repeat("x", n) + realValue + "\r\n\r\n"
+	}
+	for name, say := range says {
 		t.Run(name, func(t *testing.T) {
 			l := newLab(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 				conn, _, err := w.(http.Hijacker).Hijack()
@@ -628,6 +659,33 @@ func TestReasonsHoldNoValue(t *testing.T) {
 		})
 	}
 }
+
+// Nor does what is wrong with a credential, whoever says it.
+func TestRefusalsOfCredentialsHoldNoValue(t *testing.T) {
+	withKey, broker := keyed(t, "ghp_")
+	l := newLab(t, nil, withKey, func(c *Config) { c.Injector = complaining{} })
+	resp, body, text := ask(t, l.version(false), broker, http.MethodGet, "https://good.test/")
+	if resp.StatusCode != http.StatusForbidden || holds(text) || strings.Count(body, broker.Placeholder("mine")) != 2 {
+		t.Errorf("the answer is %s", text)
+	}
+	for _, e := range l.only(3) {
+		if holds(fmt.Sprintf("%+v", e)) {
+			t.Errorf("the event is %+v", e)
+		}
+	}
+}
+
+// complaining is an injector that says what it should not.
+type complaining struct{}
+
+func (complaining) Inject(context.Context, *http.Request, policy.Host, bool) (string, error) {
+	return "mine", complaint{}
+}
+
+type complaint struct{}
+
+func (complaint) Error() string { return "the source said " + realValue }
+func (complaint) Hint() string  { return "replace " + realValue }
 
 // Answers that only announce another one never come inside.
 func TestInterimAnswersHoldNoValue(t *testing.T) {

@@ -50,8 +50,8 @@ func newFrames(set func() *scrub.Set) *wsFrames {
 	return &wsFrames{set: set, stream: scrub.NewStream(set, true)}
 }
 
-// next takes a piece and gives what can be passed on by now, good until the next call.
-func (f *wsFrames) next(p []byte) ([]byte, error) {
+// take takes a piece and gives what can be passed on by now, good until the next call.
+func (f *wsFrames) take(p []byte) ([]byte, error) {
 	f.out = f.out[:0]
 	for len(p) > 0 {
 		if f.left == 0 && !f.control {
@@ -156,9 +156,11 @@ func (f *wsFrames) give(p []byte) {
 	f.queue = append(f.queue[:0], f.queue[done:]...)
 }
 
-func (f *wsFrames) waiting() bool { return f.stream.Waiting() }
+// Waiting reports whether something of a frame is held.
+func (f *wsFrames) Waiting() bool { return f.stream.Waiting() }
 
-func (f *wsFrames) release() []byte {
+// Release gives what of it tells nothing, and what waited behind it.
+func (f *wsFrames) Release() []byte {
 	f.out = f.out[:0]
 	f.give(f.stream.Release())
 	return f.out

@@ -49,13 +49,13 @@ func throughFrames(t testing.TB, raw string, size int, releases bool) (string, e
 	var out bytes.Buffer
 	for len(raw) > 0 {
 		n := min(size, len(raw))
-		got, err := f.next([]byte(raw[:n]))
+		got, err := f.take([]byte(raw[:n]))
 		if err != nil {
 			return out.String(), err
 		}
 		out.Write(got)
 		if releases {
-			out.Write(f.release())
+			out.Write(f.Release())
 		}
 		raw = raw[n:]
 	}

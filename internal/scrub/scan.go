@@ -17,7 +17,8 @@ type scan struct {
 
 	literal, escape found
 	partial         int // where a form begins that data ends in; -1: not looked for yet
-	percent, slash  int // the next ones; -1: not looked for yet
+	area            area
+	percent, slash  int // the next ones in the area, or its end; -1: not looked for yet
 }
 
 // found is a form in the data, or where one could begin that goes on behind it: then end is 0.
@@ -99,10 +100,10 @@ func (c *scan) hold() int {
 // one of the places that are looked at, and of several forms the first is met first.
 func (c *scan) findLiteral() found {
 	s, data := c.set, c.data
-	filter, shift := s.filter, s.shift
-	for q := c.from + s.stride - 1; q+gram <= len(data); q += s.stride {
-		g := binary.LittleEndian.Uint64(data[q:])
-		h := g * multiplier >> shift
+	filter, shift, stride := s.filter, s.shift, s.stride
+	for q := c.from + stride - 1; q+gram <= len(data); q += stride {
+		g := binary.LittleEndian.Uint64(data[q : q+gram])
+		h := g * multiplier >> (shift & 63)
 		if filter[h>>6]&(1<<(h&63)) == 0 {
 			continue
 		}
@@ -142,31 +143,63 @@ func (c *scan) tail(from, end int) int {
 
 // findEscaped finds forms of which at least one byte is escaped, by the first such byte.
 func (c *scan) findEscaped() found {
-	for at := c.from; ; {
+	for at := c.from; at < len(c.data); {
+		if at >= c.area.end {
+			c.area = c.legible(at)
+		}
+		at = max(at, c.area.start)
 		if c.percent < at {
-			c.percent = c.nextPercent(at)
+			c.percent = c.nextPercent(at, c.area.end)
 		}
 		if c.slash < at {
-			c.slash = c.nextSlash(at)
+			c.slash = c.nextSlash(at, c.area.end)
 		}
 		p := min(c.percent, c.slash)
-		if p == len(c.data) {
-			return found{start: p, end: p + 1, looked: true}
+		if p >= c.area.end {
+			at = c.area.end
+			continue
 		}
 		if m := c.escapedAt(p); m.looked {
 			return m
 		}
 		at = p + 1
 	}
+	return found{start: len(c.data), end: len(c.data) + 1, looked: true}
 }
 
-// nextPercent finds a percent sign behind which may stand a byte of a form.
-func (c *scan) nextPercent(from int) int {
+// area is a part of the data.
+type area struct{ start, end int }
+
+// legible is the next part of the data, at or behind a place, that a form with something escaped could lie in, whole or
+// with its beginning: forms are of ASCII, so one that is longer than a stride and a gram has a gram of ASCII at one of its
+// strides. What is no text is passed over so.
+func (c *scan) legible(at int) area {
+	data, beyond, stride, end := c.data, c.set.beyond, c.set.stride, len(c.data)
+	q := (max(0, at-gram) + stride - 1) / stride * stride
+	for ; q+gram <= end; q += stride {
+		if binary.LittleEndian.Uint64(data[q:q+gram])&beyond == 0 {
+			break
+		}
+	}
+	if q+gram > end { // a beginning at the end of the data may be shorter
+		return area{max(at, end-stride-gram), end}
+	}
+	start := max(at, q-stride)
+	for q += stride; q+gram <= end && binary.LittleEndian.Uint64(data[q:q+gram])&beyond == 0; q += stride {
+	}
+	if q+gram > end {
+		return area{start, end}
+	}
+	return area{start, min(end, q+gram)}
+}
+
+// nextPercent finds a percent sign behind which may stand a byte of a form; end if there is none before.
+func (c *scan) nextPercent(from, end int) int {
 	data := c.data
-	for {
-		i := bytes.IndexByte(data[from:], '%')
+	for from < end {
+		i := bytes.IndexByte(data[from:end], '%')
 		if i < 0 {
-			return len(data)
+			break
 		}
 		from += i + 1
 		if from+1 >= len(data) {
@@ -177,15 +210,16 @@ func (c *scan) nextPercent(from int) int {
 			return from - 1
 		}
 	}
+	return end
 }
 
-// nextSlash finds a backslash behind which may stand a byte of a form.
-func (c *scan) nextSlash(from int) int {
+// nextSlash finds a backslash behind which may stand a byte of a form; end if there is none before.
+func (c *scan) nextSlash(from, end int) int {
 	data := c.data
-	for {
-		i := bytes.IndexByte(data[from:], '\\')
+	for from < end {
+		i := bytes.IndexByte(data[from:end], '\\')
 		if i < 0 {
-			return len(data)
+			break
 		}
 		from += i + 1
 		if from == len(data) {
@@ -200,6 +234,7 @@ func (c *scan) nextSlash(from int) int {
 			return from - 1
 		}
 	}
+	return end
 }
 
 // escapedAt finds a form whose first escaped byte is at p.

@@ -16,6 +16,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"unsafe"
 )
 
 // MinLength is how many bytes a value must have. A shorter one is too easily a part of ordinary text.
@@ -44,7 +45,8 @@ type Set struct {
 	filter  []uint64 // bits: of a gram's hash, whether there may be one
 	shift   uint
 	stride  int
-	shorter int // the shortest form
+	beyond  uint64 // the bits that no gram of a form has: those of bytes that are not ASCII
+	shorter int    // the shortest form
 	longest int
 	even    bool // every placeholder is as long as its value
 	values  []string
@@ -132,11 +134,14 @@ func (s *Set) index() {
 	if len(s.forms) == 0 {
 		return
 	}
-	s.shorter = len(s.forms[0].text)
+	s.shorter, s.beyond = len(s.forms[0].text), 0x8080808080808080
 	for i, f := range s.forms {
 		s.shorter, s.longest = min(s.shorter, len(f.text)), max(s.longest, len(f.text))
 		s.starts[f.text[0]] = append(s.starts[f.text[0]], int32(i))
 		for at := range len(f.text) {
+			if f.text[at] >= 0x80 {
+				s.beyond = 0
+			}
 			s.escaped[f.text[at]] = append(s.escaped[f.text[at]], place{int32(i), int32(at)})
 		}
 	}
@@ -176,7 +181,8 @@ func (s *Set) text(text string, fitted bool) string {
 	if s.Empty() || len(text) < s.shorter {
 		return text
 	}
-	c := scan{set: s, data: []byte(text), final: true}
+	// Nothing writes to it.
+	c := scan{set: s, data: unsafe.Slice(unsafe.StringData(text), len(text)), final: true}
 	out := c.run(nil, 0, fitted)
 	if !c.changed {
 		return text

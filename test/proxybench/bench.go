@@ -44,6 +44,7 @@ const (
 	srtSpliced  = "srt's proxy, spliced"
 	srtOpened   = "srt's proxy, opened"
 	inspected   = "agentbox, inspected"
+	uncredited  = "agentbox, no credential"
 	spliced     = "agentbox, spliced"
 )
 
@@ -96,7 +97,7 @@ func (b *bench) header() {
 	cpus, _ := os.ReadFile("/proc/cpuinfo")
 	fmt.Fprintf(b.out, "agentbox's proxy: %d processors, load %s, %d rounds\n", bytes.Count(cpus, []byte("\nprocessor"))+1, machineLoad(), b.rounds)
 	fmt.Fprintf(b.out, "values are min / median / max of the rounds; ratios are taken round by round, and their median is judged\n")
-	fmt.Fprintf(b.out, "agentbox has %s in force, with its event log on the disk and a credential put into each inspected request\n", ruleCount())
+	fmt.Fprintf(b.out, "agentbox has %s in force, with its event log on the disk and a credential put into each inspected request and looked for in its answer\n", ruleCount())
 }
 
 func ruleCount() string {
@@ -136,6 +137,7 @@ func (b *bench) contenders(ctx context.Context) []*contender {
 		{squid, b.squid, looked, loopbackName},
 		{srtSpliced, b.srtProxy(false), looked, loopbackName},
 		{srtOpened, b.srtProxy(true), looked, loopbackName},
+		{uncredited, self("agentbox-bare"), known, inspectedName},
 		{inspected, self("agentbox"), known, inspectedName},
 	} {
 		child, err := c.start(ctx)

@@ -21,7 +21,7 @@ const proxyInside = "127.0.0.1:3128"
 // all of a run's path but the engine that makes containers. The jobs of its input go to that client.
 func contained(mode string) part {
 	return func(ctx context.Context, dir string, in io.Reader, out io.Writer) (err error) {
-		a, err := newArmed(ctx, dir, os.Getenv(serverEnv))
+		a, err := newArmed(ctx, dir, os.Getenv(serverEnv), true)
 		if err != nil {
 			return err
 		}

@@ -39,6 +39,7 @@ func aim(times float64) []target {
 	return []target{
 		{one: inspected, other: goproxyBest, ratio: 0.95}, {one: inspected, other: goproxyBare, ratio: 0.95},
 		{one: inspected, other: mitm, ratio: times}, {one: inspected, other: squid, ratio: 1, more: true},
+		{one: inspected, other: uncredited, ratio: 0.95}, // what a credential costs
 	}
 }
 
@@ -55,7 +56,7 @@ func raced() []figure {
 		{name: "small requests per second, 64 warm connections", format: "%.0f", job: job{Kind: "small", Conns: 64, For: second}, value: perSecond, targets: aim(timesSmall)},
 		{name: "small requests per second, 1 warm connection", format: "%.0f", job: job{Kind: "small", Conns: 1, For: second}, value: perSecond},
 		{name: "small requests per second over HTTP/2, 16 streams of one connection", format: "%.0f", job: job{Kind: "small2", Conns: 16, For: second}, value: perSecond,
-			leave: []string{direct, goproxyBare, goproxyBest, mitm, squid, srtSpliced, srtOpened, spliced}},
+			leave: []string{direct, goproxyBare, goproxyBest, mitm, squid, srtSpliced, srtOpened, spliced, uncredited}},
 		{name: "latency added to one small request, median", unit: " µs", format: "%.0f", job: job{Kind: "latency", Count: 1500}, value: micros, less: direct,
 			targets: []target{{one: inspected, other: goproxyBest, ratio: 1.15, atMost: true}, {one: inspected, other: goproxyBare, ratio: 1.15, atMost: true}}},
 		{name: "throughput of one 64 MB answer", unit: " MB/s", format: "%.0f", job: job{Kind: "big", Conns: 1}, value: megabytes,

@@ -32,7 +32,7 @@ type part func(ctx context.Context, dir string, in io.Reader, out io.Writer) err
 
 func parts() map[string]part {
 	return map[string]part{
-		"serve": serve, "load": load, "goproxy": bareGoproxy, "goproxy-tuned": tunedGoproxy, "agentbox": ours,
+		"serve": serve, "load": load, "goproxy": bareGoproxy, "goproxy-tuned": tunedGoproxy, "agentbox": ours(true), "agentbox-bare": ours(false),
 		"pass": contained("pass"), "relay": contained("relay"),
 	}
 }

@@ -24,7 +24,7 @@ func (b *bench) memoryOfStreams(all []*contender) {
 		if c.name == inspected { // first, since a process does not give back at once what it has had
 			b.memoryOf(c, "hold2", fmt.Sprintf(", HTTP/2, %d on each", perConnection))
 		}
-		if c.child != nil && c.name != spliced {
+		if c.child != nil && c.name != spliced && c.name != uncredited {
 			b.memoryOf(c, "hold", "")
 		}
 	}

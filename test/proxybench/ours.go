@@ -72,7 +72,7 @@ env = "BENCH_TOKEN"
 runtime = "container"
 `
 
-const realToken = "bench-real-0123456789abcdef0123456789abcdef"
+const realToken = "bench-real-0123456789abcdef0123456789abcdef0123" // as long as its placeholder, as tokens are that have a shape
 
 // rules reads the profile as a run does.
 func rules() (policy.Set, error) {
@@ -94,8 +94,9 @@ type armed struct {
 	place  place
 }
 
-// newArmed leads every name of the benchmark to the server at addr.
-func newArmed(ctx context.Context, dir, addr string) (*armed, error) {
+// newArmed leads every name of the benchmark to the server at addr. Without a credential nothing is put into requests, and
+// nothing looked for in answers.
+func newArmed(ctx context.Context, dir, addr string, credential bool) (*armed, error) {
 	set, err := rules()
 	if err != nil {
 		return nil, err
@@ -120,7 +121,11 @@ func newArmed(ctx context.Context, dir, addr string) (*armed, error) {
 		return nil, err
 	}
 	judge := gate.New(set, a.log)
-	a.proxy, err = proxy.New(proxy.Config{CA: ca, Gate: judge, Events: judge, Injector: a.broker, Scrubber: a.broker, ExtraRoots: trusted, Fixed: fixed.all})
+	config := proxy.Config{CA: ca, Gate: judge, Events: judge, ExtraRoots: trusted, Fixed: fixed.all}
+	if credential {
+		config.Injector, config.Scrubber = a.broker, a.broker
+	}
+	a.proxy, err = proxy.New(config)
 	a.place = place{CA: string(ca.PEM()), Header: "Authorization: Bearer " + a.broker.Placeholder("bench")}
 	return a, err
 }
@@ -177,8 +182,14 @@ func (a *armed) close() error {
 }
 
 // ours serves agentbox's proxy on loopback.
-func ours(ctx context.Context, dir string, in io.Reader, out io.Writer) (err error) {
-	a, err := newArmed(ctx, dir, os.Getenv(serverEnv))
+func ours(credential bool) part {
+	return func(ctx context.Context, dir string, in io.Reader, out io.Writer) error {
+		return serveOurs(ctx, dir, in, out, credential)
+	}
+}
+
+func serveOurs(ctx context.Context, dir string, in io.Reader, out io.Writer, credential bool) (err error) {
+	a, err := newArmed(ctx, dir, os.Getenv(serverEnv), credential)
 	if err != nil {
 		return err
 	}
