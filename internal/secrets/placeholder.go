@@ -122,6 +122,7 @@ func newJWT(claims string) (string, error) {
 type scanner struct {
 	plain *regexp.Regexp
 	forms []string // of the marker, in encodings that keep the case
+	sieve *sieve   // for bodies
 }
 
 func newScanner() scanner {
@@ -133,7 +134,7 @@ func newScanner() scanner {
 	}
 	slices.Sort(forms)
 	forms = slices.Compact(forms)
-	return scanner{plain: regexp.MustCompile(`(?i)` + marker + `[a-z0-9]{16}`), forms: forms}
+	return scanner{plain: regexp.MustCompile(`(?i)` + marker + `[a-z0-9]{16}`), forms: forms, sieve: newSieve(append(slices.Clone(forms), marker))}
 }
 
 // shifted is how the marker looks in base64 when shift bytes, modulo 3, stand before it: only those characters that

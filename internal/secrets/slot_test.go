@@ -28,7 +28,12 @@ func paths(t *testing.T, texts ...string) (out []policy.PathPattern) {
 // slotted is a broker with a credential of each kind, each for a host of its own, named after its slot.
 func slotted(t *testing.T) *Broker {
 	t.Helper()
-	source := storedIn(&counting{value: real}, nil)("", "x")
+	return slottedFrom(t, &counting{value: real})
+}
+
+func slottedFrom(t *testing.T, k Getter) *Broker {
+	t.Helper()
+	source := storedIn(k, nil)("", "x")
 	at := func(name string) []policy.Host { return []policy.Host{host(t, name+".test")} }
 	b, err := NewBroker(t.Context(), []Credential{
 		{Name: "basic", Source: source, Hosts: at("basic"), Basic: "x-access-token:{token}"},
@@ -107,7 +112,7 @@ func TestEachSlotIsFilled(t *testing.T) {
 // Outside of its own slot, method, path and port a placeholder is refused, and the value is not even read.
 func TestASlotIsNoOther(t *testing.T) {
 	k := &counting{value: real}
-	b := slotted(t)
+	b := slottedFrom(t, k)
 	for name, tc := range map[string]struct {
 		method, target string
 		fields         []string
@@ -277,6 +282,24 @@ func fieldOf(t *testing.T, req *http.Request) string {
 		t.Fatal(err)
 	}
 	return v.K
+}
+
+// On a host with a credential, keys of the agent's own are taken out of every request, whether or not it asks for the value.
+func TestOwnKeysOfEveryKindAreStripped(t *testing.T) {
+	b := slotted(t)
+	for _, name := range []string{"Authorization", "cOOkie", "Private-Token", "X-Auth-Token", "X-Goog-Api-Key", "X-Shopify-Access-Token", "Apikey", "X-Writer-Key"} {
+		req := request(t, "https://limited.test/v2/x?a=b&private_token=own&token=0123456789012345678901234&token=next", name, "own", "Accept", "*/*")
+		if _, err := b.Inject(t.Context(), req, host(t, "limited.test"), true); err != nil {
+			t.Fatal(err)
+		}
+		kept := "map[Accept:[*/*]]"
+		if name == "X-Writer-Key" { // no name for a key that anybody is known to use
+			kept = "map[Accept:[*/*] X-Writer-Key:[own]]"
+		}
+		if got := fmt.Sprint(req.Header); got != kept || req.URL.RawQuery != "a=b&token=next" {
+			t.Errorf("%s: %s, %s are left", name, got, req.URL.RawQuery)
+		}
+	}
 }
 
 func TestKeysAmongWebSocketProtocolsAreStripped(t *testing.T) {

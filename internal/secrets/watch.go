@@ -1,7 +1,6 @@
 package secrets
 
 import (
-	"bytes"
 	"strings"
 
 	"agentbox/internal/policy"
@@ -58,24 +57,83 @@ func (w *watcher) look(piece []byte) (credential string, seen bool) {
 	return credential, seen && w.broker.firstSight(sighting{w.host, credential})
 }
 
-// inBody finds a placeholder, and tells whose it is where all of it is there in plain.
+// inBody finds a placeholder, and tells whose it is where enough of it is there in plain.
 func (b *Broker) inBody(text []byte) (credential string, seen bool) {
-	for rest := text; ; {
-		i := bytes.Index(rest, []byte(marker))
-		if i < 0 {
-			break
+	for at := 0; ; at++ {
+		next, form := b.scan.sieve.next(text[at:])
+		if next < 0 {
+			return "", seen
 		}
-		if rest = rest[i:]; len(rest) >= idLength {
+		at += next
+		switch rest := text[at:]; {
+		case form != marker:
+			seen = true
+		case len(rest) >= idLength:
 			return b.owner(string(rest[:idLength])), true
 		}
-		rest = rest[len(marker):]
 	}
-	for _, form := range b.scan.forms {
-		if bytes.Contains(text, []byte(form)) {
-			return "", true
+}
+
+// sieve finds the marker and its encoded forms in one pass that looks at few of a text's bytes: for each pair of them it
+// knows how far the nearest end of a form can be.
+type sieve struct {
+	forms []string
+	width int         // of the window: the length of the shortest form
+	skip  [4096]uint8 // by the hash of two bytes
+}
+
+func newSieve(forms []string) *sieve {
+	s := &sieve{forms: forms, width: len(marker)}
+	for _, f := range forms {
+		s.width = min(s.width, len(f))
+	}
+	for i := range s.skip {
+		s.skip[i] = uint8(s.width - 1) //nolint:gosec // a few
+	}
+	for _, f := range forms {
+		for i := 1; i < s.width; i++ {
+			at := hashOf(f[i-1], f[i])
+			s.skip[at] = min(s.skip[at], uint8(s.width-1-i)) //nolint:gosec // a few
 		}
 	}
-	return "", false
+	return s
+}
+
+func hashOf(a, b byte) int { return (int(a)<<5 ^ int(b)) & 4095 }
+
+// strides gives how far a text can be passed in full strides. Four at a time, none of which waits for the one before.
+func (s *sieve) strides(text []byte) (passed int) {
+	full := s.width - 1
+	for ; len(text) >= 3*full+2; passed, text = passed+4*full, text[min(4*full, len(text)):] {
+		a, b := s.skip[hashOf(text[0], text[1])], s.skip[hashOf(text[full], text[full+1])]
+		c, d := s.skip[hashOf(text[2*full], text[2*full+1])], s.skip[hashOf(text[3*full], text[3*full+1])]
+		if min(a, b, c, d) != uint8(full) { //nolint:gosec // a few
+			break
+		}
+	}
+	return passed
+}
+
+// next gives the place of the first form in text, or -1.
+func (s *sieve) next(text []byte) (at int, form string) {
+	for end := s.width - 1; end < len(text); {
+		end += s.strides(text[end-1:])
+		if end >= len(text) {
+			break
+		}
+		if n := s.skip[hashOf(text[end-1], text[end])]; n > 0 {
+			end += int(n)
+			continue
+		}
+		at := end - s.width + 1
+		for _, f := range s.forms {
+			if len(text)-at >= len(f) && string(text[at:at+len(f)]) == f {
+				return at, f
+			}
+		}
+		end++
+	}
+	return -1, ""
 }
 
 func (b *Broker) owner(id string) string {

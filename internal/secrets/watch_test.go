@@ -1,10 +1,15 @@
 package secrets
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/hex"
+	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
+
+	"agentbox/internal/policy"
 )
 
 // Wherever the body is cut into pieces, a placeholder in it is seen, once, and it is known whose it is.
@@ -70,5 +75,55 @@ func TestABodyIsToldOfOnce(t *testing.T) {
 	}
 	if _, seen := b.Watch(host(t, "c.test"))([]byte(strings.Repeat("x", maxWatched) + one)); seen {
 		t.Error("more than the first MiB is looked at")
+	}
+}
+
+// The sieve, which skips most of a text, finds what a plain search finds.
+func TestTheSieveSkipsNothing(t *testing.T) {
+	c := newScanner()
+	r := rand.New(rand.NewPCG(3, 1)) //nolint:gosec // tests that can be run again
+	forms := append(slices.Clone(c.forms), marker)
+	for range 20_000 {
+		var text []byte
+		for range r.IntN(6) {
+			f := forms[r.IntN(len(forms))]
+			switch from := r.IntN(len(f)); r.IntN(3) {
+			case 0:
+				text = append(text, f...)
+			case 1:
+				text = append(text, f[:from]...)
+			default:
+				text = append(text, f[from:]...)
+			}
+		}
+		want := -1
+		for _, f := range forms {
+			if i := bytes.Index(text, []byte(f)); i >= 0 && (want < 0 || i < want) {
+				want = i
+			}
+		}
+		if got, _ := c.sieve.next(text); got != want {
+			t.Fatalf("in %q it is found at %d, and stands at %d", text, got, want)
+		}
+	}
+}
+
+// BenchmarkWatch is a body of 1 MiB, all of which is looked at.
+func BenchmarkWatch(b *testing.B) {
+	broker, err := NewBroker(b.Context(), nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(broker.Close)
+	body := make([]byte, maxWatched)
+	for i := range body {
+		body[i] = byte(' ' + rand.IntN(90)) //nolint:gosec // any text
+	}
+	b.SetBytes(maxWatched)
+	for b.Loop() {
+		look := broker.Watch(policy.Host{})
+		for i := 0; i < len(body); i += 16 << 10 {
+			look(body[i : i+16<<10])
+		}
 	}
 }
