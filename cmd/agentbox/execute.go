@@ -332,6 +332,10 @@ func (j *job) warnOfPlan() {
 	for _, w := range j.ground.survey.Warnings {
 		j.say("warning: %s", printable(w))
 	}
+	if problem := j.ground.signer.Problem; problem != nil {
+		j.say("warning: nothing can be signed: %s", printable(problem.Error()))
+		j.say("hint: %s", printable(hintOf(problem)))
+	}
 	var loose []string
 	limits := j.plan.Grants.Limits
 	for _, l := range []struct {

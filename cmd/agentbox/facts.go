@@ -62,7 +62,7 @@ func (a *app) survey(ctx context.Context, c call) (ground, error) {
 func (g *ground) findSigner() {
 	settings, err := workspace.Settings(g.repo, g.configs, signing.Settings())
 	if err == nil {
-		g.signer.Key, err = signing.Find(settings, signing.Place{Home: g.host.User.Home, Repo: g.repo.Root})
+		g.signer.Key, err = signing.Find(settings, signing.Place{Home: g.host.User.Home, Not: []string{g.repo.Root, g.repo.Git}})
 	}
 	if g.signer.Problem = err; err != nil {
 		g.signer.Key, g.host.Signs = signing.Key{}, plan.Signs{Problem: err.Error()}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,63 +24,68 @@ const (
 	maxComplaint = 4 << 10
 )
 
-// Sign signs payload. dir is a directory of this run alone, for what a program wants as a file. The error says what the
-// program said: it is for the person, not for the agent.
-func (k Key) Sign(ctx context.Context, dir string, payload []byte) ([]byte, error) {
+// Sign signs payload as git does: gpg by its standard streams, ssh-keygen and its kind by files. dir is a directory of
+// this run alone, for those. The error says what the program said: it is for the person, not for the agent.
+func (k Key) Sign(ctx context.Context, dir string, payload []byte) (signature []byte, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, signTime, fmt.Errorf("it took longer than %s", signTime))
 	defer cancel()
+	begin, out := "-----BEGIN PGP SIGNATURE-----", &bounded{most: maxSignature}
+	said := &bounded{most: maxComplaint, drop: true}
 	switch k.Format {
 	case OpenPGP:
-		return k.run(ctx, payload, "-----BEGIN PGP SIGNATURE-----", "--status-fd=2", "-bsau", k.ID)
+		err = k.run(ctx, bytes.NewReader(payload), out, said, "--status-fd=2", "-bsau", k.ID)
+		signature = []byte(out.String())
 	case SSH:
-		file, done, err := k.sshKey(dir)
-		if err != nil {
-			return nil, err
-		}
-		defer done()
-		return k.run(ctx, payload, "-----BEGIN SSH SIGNATURE-----", "-Y", "sign", "-n", "git", "-f", file)
+		begin = "-----BEGIN SSH SIGNATURE-----"
+		signature, err = k.signFile(ctx, dir, payload, said)
+	default:
+		err = errors.New("there is no key to sign with")
 	}
-	return nil, errors.New("there is no key to sign with")
+	switch {
+	case ctx.Err() != nil:
+		return nil, fmt.Errorf("%s: %w", filepath.Base(k.Program), context.Cause(ctx))
+	case err == nil && !bytes.HasPrefix(signature, []byte(begin)):
+		err = errNoSignature
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w%s", filepath.Base(k.Program), err, complaint(said.String()))
+	}
+	return signature, nil
 }
 
-// sshKey gives the file that names the key. A key that is written out in git's configuration gets one for the time being.
-func (k Key) sshKey(dir string) (file string, done func(), err error) {
-	if !k.Literal {
-		return k.ID, func() {}, nil
-	}
+// signFile has a file signed, in a directory for the time being. A key that is written out in git's configuration lies
+// beside it.
+func (k Key) signFile(ctx context.Context, dir string, payload []byte, said *bounded) ([]byte, error) {
 	tmp, err := os.MkdirTemp(dir, "sign-")
 	if err != nil {
-		return "", nil, err
+		return nil, err
 	}
-	done = func() { _ = os.RemoveAll(tmp) } // the run's directory goes as a whole
-	file = filepath.Join(tmp, "key.pub")
-	if err := os.WriteFile(file, []byte(k.Public+"\n"), 0o600); err != nil {
-		done()
-		return "", nil, err
+	defer func() { _ = os.RemoveAll(tmp) }() // the run's directory goes as a whole
+	key, file := k.ID, filepath.Join(tmp, "payload")
+	if k.Literal {
+		key = filepath.Join(tmp, "key.pub")
+		if err := os.WriteFile(key, []byte(k.Public+"\n"), 0o600); err != nil {
+			return nil, err
+		}
 	}
-	return file, done, nil
+	if err := os.WriteFile(file, payload, 0o600); err != nil {
+		return nil, err
+	}
+	if err := k.run(ctx, nil, io.Discard, said, "-Y", "sign", "-n", "git", "-f", key, file); err != nil {
+		return nil, err
+	}
+	return readSmall(file + ".sig")
 }
 
 // run runs the program without a shell, without a terminal, in a session of its own that ends with ctx as a whole.
-func (k Key) run(ctx context.Context, payload []byte, begin string, args ...string) ([]byte, error) {
+func (k Key) run(ctx context.Context, in io.Reader, out, said io.Writer, args ...string) error {
 	cmd := exec.CommandContext(ctx, k.Program, args...)
-	out, said := &bounded{most: maxSignature}, &bounded{most: maxComplaint, drop: true}
 	cmd.Dir, cmd.Env = "/", environ(os.Environ())
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(payload), out, said
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = in, out, said
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = killTime
-	err := cmd.Run()
-	switch signature := out.String(); {
-	case ctx.Err() != nil:
-		return nil, fmt.Errorf("%s: %w", filepath.Base(k.Program), context.Cause(ctx))
-	case err != nil:
-		return nil, fmt.Errorf("%s: %w%s", filepath.Base(k.Program), err, complaint(said.String()))
-	case !strings.HasPrefix(signature, begin):
-		return nil, fmt.Errorf("%s: %w%s", filepath.Base(k.Program), errNoSignature, complaint(said.String()))
-	default:
-		return []byte(signature), nil
-	}
+	return cmd.Run()
 }
 
 // environ is the person's own. The terminal is the agent's while a run lasts, so that no program may ask for a passphrase

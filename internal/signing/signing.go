@@ -19,6 +19,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -62,8 +63,8 @@ func (u *Unusable) Hint() string { return u.Tip }
 // Place is where Find looks.
 type Place struct {
 	Home string
-	Repo string // the top of the work tree: nothing below it is run or believed
-	Look func(file string) (string, error)
+	Not  []string                          // the repository, and its git directory: nothing below is run or believed
+	Look func(file string) (string, error) // nil: exec.LookPath
 }
 
 // Find gives the key that the person's own git would sign with, by the settings of their global configuration. The error
@@ -178,8 +179,10 @@ func (p Place) program(name string) (string, error) {
 // inside reports whether a path, or what it leads to, lies in the repository.
 func (p Place) inside(path string) bool {
 	below := func(path string) bool {
-		rel, err := filepath.Rel(p.Repo, path)
-		return err == nil && rel != ".." && !strings.HasPrefix(rel, "../")
+		return slices.ContainsFunc(p.Not, func(dir string) bool {
+			rel, err := filepath.Rel(dir, path)
+			return err == nil && rel != ".." && !strings.HasPrefix(rel, "../")
+		})
 	}
 	real, err := filepath.EvalSymlinks(path)
 	return below(filepath.Clean(path)) || err == nil && below(real)

@@ -91,7 +91,7 @@ func TestFind(t *testing.T) {
 			name, value, _ := strings.Cut(s, "=")
 			settings[name] = value
 		}
-		k, err := Find(settings, Place{Home: home, Repo: repo, Look: look})
+		k, err := Find(settings, Place{Home: home, Not: []string{"/nowhere", repo}, Look: look})
 		if c.program == "" {
 			var u *Unusable
 			if !errors.As(err, &u) || !strings.Contains(err.Error(), c.want) || u.Hint() == "" {

@@ -507,7 +507,7 @@ for d, dirs, names in os.walk("/"):
     for n in names:
         p = os.path.join(d, n)
         try:
-            if stat.S_ISSOCK(os.lstat(p).st_mode) and attempt(p) == "connected": open_ones.append(p)
+            if p != "/run/agentbox/sign.sock" and stat.S_ISSOCK(os.lstat(p).st_mode) and attempt(p) == "connected": open_ones.append(p)
         except OSError: pass
 print("sockets that answer", " ".join(open_ones), sep="\t")
 print("abstract", " ".join(w for l in open("/proc/net/unix") for w in l.split() if w[0] == "@" and len(w) > 1), sep="\t")

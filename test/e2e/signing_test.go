@@ -273,6 +273,17 @@ ls "`+filepath.Dir(f)+`" ~/.gnupg 2>/dev/null; ls -A /run/user/* 2>/dev/null; fi
 	}
 }
 
+// Without a key commits are made without a signature, and the person is told what to do.
+func TestNothingIsSignedWithoutAKey(t *testing.T) {
+	b := newSigningBox(t)
+	b.gitconfig("[gpg]\n\tformat = ssh\n")
+	r := b.agentbox("run", "sign-ask", "--", "sh", "-c", "git commit -q --allow-empty -m plain && echo made-$((1+1)); git commit -S --allow-empty -m signed").exits(128).
+		says("nothing can be signed: your own git configuration names no key", "git config --global user.signingkey", "nothing can be signed on this machine")
+	if r.out != "made-2\n" {
+		t.Errorf("%q", r.out)
+	}
+}
+
 // A repository may say that nothing is signed, and no more.
 func TestARepositoryCannotHaveItselfSigned(t *testing.T) {
 	b := newSigningBox(t)
