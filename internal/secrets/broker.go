@@ -7,9 +7,11 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/net/http/httpguts"
 
+	"agentbox/internal/event"
 	"agentbox/internal/policy"
 )
 
@@ -20,6 +22,10 @@ type Credential struct {
 	Hosts  []policy.Host
 	Header string // "Authorization: Bearer {token}"
 	Shape  string // what the placeholder begins with
+
+	TTL  time.Duration // how long a run may use it, from NewBroker on; 0: as long as it lasts
+	Rule string        // where it is asked for, and what kind its source is, for the log
+	From string
 }
 
 // Refused says why a request may not go on. It never holds a value.
@@ -42,8 +48,11 @@ type Broker struct {
 	held   []*held
 	values []*held // that have no placeholder
 	scan   scanner
+	began  time.Time
 	ctx    context.Context // ends with Close: readings outlast the request that began them
 	stop   context.CancelFunc
+	events event.Sink // may be nil
+	ledger Ledger     // may be nil
 
 	mu      sync.Mutex // orders the start of a reading and Close
 	closed  bool
@@ -51,21 +60,18 @@ type Broker struct {
 	reading sync.WaitGroup
 }
 
-// held is a credential with its placeholder and, once it has been read, its value.
+// held is a credential with its placeholder and, once it has been fetched, its value.
 type held struct {
 	Credential
 	header, before, after string // the header's name, and what stands around {token}
 	placeholder           string
 
-	once  sync.Once
-	done  chan struct{} // closed when lease and err are set
-	lease Lease
-	err   error
+	tenure
 }
 
 // NewBroker makes the placeholders. It reads nothing yet. The context ends all readings, as Close does.
 func NewBroker(ctx context.Context, creds []Credential) (*Broker, error) {
-	b := &Broker{scan: newScanner()}
+	b := &Broker{scan: newScanner(), began: time.Now().Round(0)}
 	for _, c := range creds {
 		h, err := hold(c)
 		if err != nil {
@@ -85,9 +91,12 @@ func hold(c Credential) (*held, error) {
 	}
 	placeholder, err := newPlaceholder(c.Shape)
 	h := &held{Credential: c, header: http.CanonicalHeaderKey(name), before: before, after: after, placeholder: placeholder}
-	h.done = make(chan struct{})
 	return h, err
 }
+
+// Record has the broker record what it does with credentials: an event each time that one is fetched or taken back, and
+// in the ledger what has to be taken back. What can't be recorded is not used. Call it before Preload.
+func (b *Broker) Record(events event.Sink, ledger Ledger) { b.events, b.ledger = events, ledger }
 
 // Placeholder is what the agent holds in place of the value, or "" for a name that is not a credential of this run.
 func (b *Broker) Placeholder(name string) string {
@@ -100,20 +109,22 @@ func (b *Broker) Placeholder(name string) string {
 }
 
 // Value is a secret of the person's own that no agent knows of: it has no placeholder, and no request gets it. It is read
-// as credentials are, once and when it is first wanted. Ask for it before Preload. Name is what messages call it.
+// as credentials are, when it is first wanted. Ask for it before Preload. Name is what messages call it.
 func (b *Broker) Value(name string, source Source) func(context.Context) (Secret, error) {
-	h := &held{Credential: Credential{Name: name, Source: source}, done: make(chan struct{})}
+	h := &held{Credential: Credential{Name: name, Source: source}}
 	b.values = append(b.values, h)
 	return func(ctx context.Context) (Secret, error) { return b.read(ctx, h) }
 }
 
-// Close calls off all readings and waits for them; the broker refuses from then on.
+// Close calls off all readings, waits for them and overwrites the values; the broker refuses from then on. What is to be
+// taken back has to be released before.
 func (b *Broker) Close() {
+	b.quiesce()
 	b.mu.Lock()
-	b.closed = true
-	b.mu.Unlock()
-	b.stop()
-	b.reading.Wait()
+	defer b.mu.Unlock()
+	for _, p := range b.pairs {
+		p.value.Destroy()
+	}
 }
 
 // Preload begins to read every value, so that the first request need not wait.
