@@ -30,6 +30,9 @@ const (
 	CredentialUse     Kind = "credential.use"     // a placeholder was swapped for the real value
 	CredentialRefused Kind = "credential.refused" // a placeholder was seen where it may not go, or its source failed
 	CredentialSeen    Kind = "credential.seen"    // a placeholder went out in the body of a request, as what it is; once for each host
+	CredentialMint    Kind = "credential.mint"    // a value was fetched for the first time, or that failed; detail: source, expires
+	CredentialRenew   Kind = "credential.renew"   // … was fetched again, near the end of the one before
+	CredentialRevoke  Kind = "credential.revoke"  // a value was taken back, or that failed; or it was cut off in this run
 )
 
 // Decision is the answer that was given.

@@ -113,6 +113,9 @@ type exchange struct {
 	scrubs bool // values are looked for in the answer
 	fitted bool // … and what stands in their place is as long as they are
 
+	credential string          // that it carries, or several, joined by ","
+	life       context.Context // of the request once it carries one; nil before
+
 	git  *gitExchange // what it does to a repository; nil where it is no request of git's
 	held *gitExchange // what was read ahead to find that out; nil where nothing was
 }
@@ -214,6 +217,9 @@ func (x *exchange) inject(req *http.Request) *refusal {
 		return nil
 	}
 	credential, err := x.proxy.injector.Inject(req.Context(), req, x.target.host, x.target.scheme == "https")
+	if credential != "" { // trailers, which come later, carry none
+		x.credential = credential
+	}
 	if err == nil && credential == "" {
 		return nil
 	}
@@ -281,6 +287,8 @@ func trailed(req *http.Request) *http.Request {
 
 // forward carries the request out. It gives the answer that says what went wrong, nil once the server has answered.
 func (x *exchange) forward(w http.ResponseWriter, req *http.Request) *refusal {
+	req, done := x.mortal(req)
+	defer done()
 	resp, err := x.roundTrip(req)
 	if err == nil {
 		err = x.checkAnswer(resp)
@@ -331,6 +339,10 @@ func (x *exchange) roundTrip(req *http.Request) (*http.Response, error) {
 }
 
 func (x *exchange) unreached(err error) *refusal {
+	if x.life != nil && errors.Is(context.Cause(x.life), errCut) {
+		no := denied(http.StatusForbidden, x.target.host.String(), errCut.Error())
+		return &no
+	}
 	err = &cleanError{err, x.proxy.values()}
 	no := failed(x.target.host.String(), reasonOf(err))
 	var private *addressError
@@ -441,6 +453,9 @@ func (x *exchange) webSocket(w http.ResponseWriter, resp *http.Response) {
 	}
 	stop := whenIdle(x.proxy.limits.stream, x.moved, func() { _ = conn.Close() })
 	defer stop()
+	if x.life != nil {
+		defer context.AfterFunc(x.life, func() { _, _ = conn.Close(), server.Close() })()
+	}
 	x.copyBoth(conn, server)
 }
 

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
+	"agentbox/internal/event"
 	"agentbox/internal/policy"
 )
 
@@ -26,6 +28,10 @@ type Credential struct {
 
 	Shape  string // what the placeholder begins with, or JWT
 	Claims string // of a JWT, as a JSON object
+
+	TTL  time.Duration // how long a run may use it, from NewBroker on; 0: as long as it lasts
+	Rule string        // where it is asked for, and what kind its source is, for the log
+	From string
 }
 
 // Refused says why a request may not go on. It never holds a value.
@@ -48,8 +54,11 @@ type Broker struct {
 	held   []*held
 	values []*held // that have no placeholder
 	scan   scanner
+	began  time.Time
 	ctx    context.Context // ends with Close: readings outlast the request that began them
 	stop   context.CancelFunc
+	events event.Sink // may be nil
+	ledger Ledger     // may be nil
 
 	learned values
 
@@ -59,21 +68,20 @@ type Broker struct {
 	seen    map[sighting]bool // placeholders in bodies that were told of
 }
 
-// held is a credential with its placeholder and, once it has been read, its value.
+// held is a credential with its placeholder and, once it has been fetched, its value.
 type held struct {
 	Credential
 	slots
 	placeholder string
 
-	once  sync.Once
-	done  chan struct{} // closed when lease and err are set
-	lease Lease
-	err   error
+	life context.Context // ends when it is cut off, or with the broker
+	end  context.CancelFunc
+	tenure
 }
 
 // NewBroker makes the placeholders. It reads nothing yet. The context ends all readings, as Close does.
 func NewBroker(ctx context.Context, creds []Credential) (*Broker, error) {
-	b := &Broker{scan: newScanner()}
+	b := &Broker{scan: newScanner(), began: time.Now().Round(0)}
 	for _, c := range creds {
 		h, err := hold(c)
 		if err != nil {
@@ -82,6 +90,12 @@ func NewBroker(ctx context.Context, creds []Credential) (*Broker, error) {
 		b.held = append(b.held, h)
 	}
 	b.ctx, b.stop = context.WithCancel(ctx)
+	for _, h := range b.held {
+		h.life, h.end = context.WithCancel(b.ctx)
+		if h.TTL > 0 {
+			time.AfterFunc(h.TTL, func() { _, _, _ = b.current(h) }) // which cuts it off
+		}
+	}
 	return b, nil
 }
 
@@ -91,8 +105,12 @@ func hold(c Credential) (*held, error) {
 		return nil, err
 	}
 	placeholder, err := newPlaceholder(c.Shape, c.Claims)
-	return &held{Credential: c, slots: slots, placeholder: placeholder, done: make(chan struct{})}, err
+	return &held{Credential: c, slots: slots, placeholder: placeholder}, err
 }
+
+// Record has the broker record what it does with credentials: an event each time that one is fetched or taken back, and
+// in the ledger what has to be taken back. What can't be recorded is not used. Call it before Preload.
+func (b *Broker) Record(events event.Sink, ledger Ledger) { b.events, b.ledger = events, ledger }
 
 // Placeholder is what the agent holds in place of the value, or "" for a name that is not a credential of this run.
 func (b *Broker) Placeholder(name string) string {
@@ -104,21 +122,30 @@ func (b *Broker) Placeholder(name string) string {
 	return ""
 }
 
+// Life ends when a credential is not to be used any more, also by requests that are on their way with it. Of a name that is
+// no credential of this run it is the broker's.
+func (b *Broker) Life(name string) context.Context {
+	for _, h := range b.held {
+		if h.Name == name {
+			return h.life
+		}
+	}
+	return b.ctx
+}
+
 // Value is a secret of the person's own that no agent knows of: it has no placeholder, and no request gets it. It is read
-// as credentials are, once and when it is first wanted. Ask for it before Preload. Name is what messages call it.
+// as credentials are, when it is first wanted. Ask for it before Preload. Name is what messages call it.
 func (b *Broker) Value(name string, source Source) func(context.Context) (Secret, error) {
-	h := &held{Credential: Credential{Name: name, Source: source}, done: make(chan struct{})}
+	h := &held{Credential: Credential{Name: name, Source: source}}
 	b.values = append(b.values, h)
 	return func(ctx context.Context) (Secret, error) { return b.read(ctx, h) }
 }
 
-// Close calls off all readings and waits for them; the broker refuses from then on.
+// Close calls off all readings, waits for them and overwrites the values; the broker refuses from then on. What is to be
+// taken back has to be released before.
 func (b *Broker) Close() {
-	b.mu.Lock()
-	b.closed = true
-	b.mu.Unlock()
-	b.stop()
-	b.reading.Wait()
+	b.quiesce()
+	b.learned.destroy()
 }
 
 // Preload begins to read every value, so that the first request need not wait.

@@ -11,9 +11,10 @@ import (
 
 // values are all that a run came to know, also those that are no longer in use: a server may still repeat them.
 type values struct {
-	mu    sync.Mutex // held while the set is replaced
-	pairs []scrub.Pair
-	set   atomic.Pointer[scrub.Set]
+	mu      sync.Mutex // held while the set is replaced
+	pairs   []scrub.Pair
+	secrets []Secret // what they were learned from
+	set     atomic.Pointer[scrub.Set]
 }
 
 // known is told of every value before anybody uses it. Placeholder stands for it; "" for one that has none.
@@ -21,6 +22,7 @@ func (b *Broker) known(placeholder string, value Secret) {
 	v := &b.learned
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	v.secrets = append(v.secrets, value)
 	pair := scrub.Pair{Value: value.Reveal(), Placeholder: placeholder}
 	for _, p := range v.pairs {
 		if p.Value == pair.Value {
@@ -29,6 +31,15 @@ func (b *Broker) known(placeholder string, value Secret) {
 	}
 	v.pairs = append(v.pairs, pair)
 	v.set.Store(scrub.New(v.pairs))
+}
+
+// destroy overwrites what the values were learned from. The set lasts as long as there are events to be looked through.
+func (v *values) destroy() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, s := range v.secrets {
+		s.Destroy()
+	}
 }
 
 // Values gives all values that the run knows by now, to be taken out of what reaches an agent, a log or a person. Nil is
