@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -84,9 +85,11 @@ func discard(s *session.Session, because error) error {
 // carryOut runs a decided run, with its log, its secrets and its control socket.
 func (a *app) carryOut(ctx context.Context, o runOptions, paths session.Paths, w work, s *session.Session, in *interrupts) (err error) {
 	began := time.Now()
-	j := &job{app: a, work: w, session: s, places: paths, quiet: o.quiet, stops: make(chan run.Stop, 4), began: began}
+	j := &job{app: a, work: w, session: s, places: paths, quiet: o.quiet, stops: make(chan run.Stop, 4), began: began, rooted: ctx}
 	j.tidied = make(chan error, 1)
 	go func() { j.tidied <- tidy(ctx, paths, w.engine) }()
+	j.unrevoked = make(chan error, 1)
+	go func() { j.unrevoked <- a.settleDead(ctx, paths) }()
 	if err := j.open(ctx, paths); err != nil {
 		j.shut()
 		return errors.Join(&run.Failure{Code: run.CodeFailed, Text: err.Error(), Hint: hintOf(err)}, discard(s, err))
@@ -161,6 +164,12 @@ type job struct {
 	closing  sync.Once
 	closed   <-chan struct{} // the engine is
 	tidied   chan error      // how tidying after other runs went, once
+	waits    started         // for the run's first event
+
+	unrevoked chan error      // how taking back what other runs left went, once
+	settled   sync.Once       // what this one was given is taken back
+	rooted    context.Context // of the run, for what other terminals ask of it
+
 	running  atomic.Bool
 	stopping atomic.Bool
 }
@@ -184,6 +193,7 @@ func (j *job) open(ctx context.Context, paths session.Paths) error {
 		return err
 	}
 	j.fanout = eventlog.NewFanout(j.log, &j.tally)
+	j.waits = started{j.fanout, make(chan struct{}), make(chan struct{})}
 	if err := podman.WriteSeccomp(j.seccomp()); err != nil {
 		return err
 	}
@@ -197,15 +207,27 @@ func (j *job) seccomp() string { return filepath.Join(j.session.RuntimeDir, "sec
 
 // openSecrets makes the placeholders and starts to read the real values, while the container is being made.
 func (j *job) openSecrets(ctx context.Context) error {
+	if err := keepToSelf(); err != nil {
+		return err
+	}
+	in := surroundings{repo: j.plan.Binding.Repo, home: j.ground.host.User.Home}
+	if slices.ContainsFunc(j.plan.Grants.Credentials, asksService) {
+		var err error
+		late := func(ctx context.Context) (string, error) { return j.password(ctx) } // the broker that reads it is still to be made
+		if in.client, err = run.NewClient(j.plan.Binding.Upstream, late, time.Now()); err != nil {
+			return err
+		}
+	}
 	var creds []secrets.Credential
 	for _, c := range j.plan.Grants.Credentials {
 		creds = append(creds, secrets.Credential{Name: c.Name, Hosts: c.Hosts, Header: c.Header, Shape: c.Shape,
-			Source: j.stored(c.Source.Env, c.Source.Keyring)})
+			Source: j.source(c.Source, in), TTL: c.TTL, Rule: c.Origin, From: kindOf(c.Source)})
 	}
 	var err error
 	if j.broker, err = secrets.NewBroker(ctx, creds); err != nil {
 		return err
 	}
+	j.broker.Record(j.waits, &secrets.Debts{Dir: j.session.Dir, Run: j.session.Meta.ID, Vault: secrets.Keyring{}})
 	j.password = j.proxyPassword(j.plan.Binding.Upstream.Proxy)
 	j.broker.Preload()
 	j.problems = make(chan []error, 1)
@@ -234,6 +256,8 @@ func (j *job) proxyPassword(p *plan.UpstreamProxy) run.Password {
 // shut closes what open opened, but for the session and its janitor.
 func (j *job) shut() {
 	if j.broker != nil {
+		close(j.waits.over)
+		j.settle()
 		j.broker.Close()
 	}
 	if j.term != nil {
@@ -260,15 +284,27 @@ func (j *job) endEngine() <-chan struct{} {
 		if err := <-j.tidied; err != nil && !j.quiet {
 			j.say("tidying after a run that was killed: %s", err)
 		}
+		j.tellUnrevoked(<-j.unrevoked)
 		j.engine.Close()
 	}()
 	return done
 }
 
-// runLog is the fan-out with the log's own alarm.
+// runLog is the fan-out with the log's own alarm. Its first event lets others follow.
 type runLog struct {
 	*eventlog.Fanout
-	log *eventlog.Writer
+	log   *eventlog.Writer
+	first *sync.Once
+	begun chan struct{}
+}
+
+// Emit records an event.
+func (l runLog) Emit(e event.Event) error {
+	err := l.Fanout.Emit(e)
+	if err == nil {
+		l.first.Do(func() { close(l.begun) })
+	}
+	return err
 }
 
 func (l runLog) Failed() <-chan struct{} { return l.log.Failed() }
@@ -282,9 +318,10 @@ func (j *job) params(in *interrupts) run.Params {
 	return run.Params{
 		ID: j.session.Meta.ID, Plan: j.plan, Repo: j.ground.repo, Survey: j.ground.survey, Configs: j.ground.configs,
 		Dir: j.session.RuntimeDir, Shim: j.shim, Seccomp: j.seccomp(), Sockets: j.ground.sockets,
-		Runtime: checked{j.engine}, Log: runLog{j.fanout, j.log}, Secrets: j.broker, Password: j.password,
+		Runtime: checked{j.engine}, Log: runLog{j.fanout, j.log, new(sync.Once), j.waits.begun}, Secrets: j.broker, Password: j.password,
 		In: agentIn, Out: agentOut, Err: agentErr, Terminal: j.term, Signals: in.forwarded, Stops: j.stops,
 		Warn:    func(text string) { j.say("warning: %s", printable(text)) },
+		Settle:  j.settle,
 		Removed: func() { j.closeEngine() },
 		Ready: func() {
 			j.warnOfPlan()
@@ -328,6 +365,9 @@ func (j *job) warnOfSecrets() {
 	case problems := <-j.problems:
 		for _, err := range problems {
 			j.say("warning: %s", err)
+			if said := (interface{ Said() string })(nil); errors.As(err, &said) && said.Said() != "" {
+				j.say("it said: %s", said.Said())
+			}
 			if hint := hintOf(err); hint != "" {
 				j.say("hint: %s", hint)
 			}
@@ -395,7 +435,7 @@ func (c checked) Create(ctx context.Context, s run.Spec) (run.Container, error) 
 
 // connect begins to reach Podman and says what it can do here.
 func (a *app) connect(ctx context.Context, o call, dir string) (*podman.Engine, plan.EngineFacts, error) {
-	opts := podman.Options{URI: o.connection, Dir: dir, Look: o.dryRun}
+	opts := podman.Options{URI: o.connection, Dir: dir, Look: o.dryRun, Without: ownVariables(o.grants, o.config)}
 	var gvisor, problem string
 	if o.grants.Isolation.Runtime == "gvisor" {
 		gvisor, problem = podman.FindGVisor(ctx)

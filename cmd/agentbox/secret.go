@@ -1,11 +1,13 @@
 package main
 
 import (
-	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
-	"strings"
+	"os"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -20,30 +22,32 @@ func newSecret(a *app) *cobra.Command {
 		Use: "secret", Short: "Keep credentials in your keyring, for the proxy to use",
 		Long: `Credentials live in the keyring of your session (Secret Service, Keychain). A profile names them; the proxy puts
 them into requests to the profile's hosts; no agent ever sees one.`,
-		Example: "  agentbox secret set anthropic\n  pass show anthropic | agentbox secret set anthropic\n  agentbox secret rm anthropic",
+		Example: "  agentbox secret set anthropic\n  pass show anthropic | agentbox secret set anthropic\n  agentbox secret list\n  agentbox secret test anthropic\n  agentbox secret rm anthropic",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return usage(cmd, errors.New("agentbox secret takes a verb"))
 		},
 	}
-	cmd.AddCommand(newSecretSet(a), newSecretRm(a))
+	cmd.AddCommand(newSecretSet(a), newSecretList(a), newSecretTest(a), newSecretRm(a))
 	return cmd
 }
 
 func newSecretSet(a *app) *cobra.Command {
-	return &cobra.Command{
+	var file string
+	cmd := &cobra.Command{
 		Use: "set NAME", Short: "Store a credential, read without echo or from stdin",
 		Long: `Reads a credential from the terminal without showing it, or from standard input when that is not a terminal, and
-stores it in the keyring under NAME, in place of one that was there.
+stores it in the keyring under NAME, in place of one that was there. A credential is one line; a private key (PEM) is taken
+whole, from standard input or with --file.
 
 Exit codes: 0 stored, 1 the keyring did not take it, 2 usage.`,
-		Example: "  agentbox secret set anthropic\n  pass show anthropic | agentbox secret set anthropic",
+		Example: "  agentbox secret set anthropic\n  pass show anthropic | agentbox secret set anthropic\n  agentbox secret set my-app --file ~/Downloads/my-app.private-key.pem",
 		Args:    exactly(1, "one name"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkName(cmd, args[0]); err != nil {
 				return err
 			}
-			value, err := a.readSecret(args[0])
+			value, err := a.readSecret(args[0], file)
 			if err != nil {
 				return err
 			}
@@ -51,9 +55,14 @@ Exit codes: 0 stored, 1 the keyring did not take it, 2 usage.`,
 				return err
 			}
 			a.say("stored %q in your keyring", args[0])
+			if file != "" {
+				a.say("hint: the file is not needed any more: rm %s", file)
+			}
 			return nil
 		},
 	}
+	cmd.Flags().StringVar(&file, "file", "", "read it from this file")
+	return cmd
 }
 
 func newSecretRm(a *app) *cobra.Command {
@@ -87,27 +96,45 @@ func checkName(cmd *cobra.Command, name string) error {
 	return nil
 }
 
-// readSecret takes one line. What a terminal or a file puts behind it is not part of the secret.
-func (a *app) readSecret(name string) (secrets.Secret, error) {
-	var line string
-	if fd := int(a.in.Fd()); term.IsTerminal(fd) {
-		fmt.Fprintf(a.err, "%s (not shown): ", name)
-		b, err := term.ReadPassword(fd)
-		fmt.Fprintln(a.err)
-		if err != nil {
-			return secrets.Secret{}, fmt.Errorf("reading the secret: %w", err)
-		}
-		line = string(b)
-	} else {
-		text, err := bufio.NewReader(io.LimitReader(a.in, 64<<10)).ReadString('\n')
-		if err != nil && !errors.Is(err, io.EOF) {
-			return secrets.Secret{}, fmt.Errorf("reading the secret: %w", err)
-		}
-		line = text
+// maxSecret is more than a token has, or a private key.
+const maxSecret = 64 << 10
+
+// readSecret takes one line, or a private key whole. What a terminal or a file puts behind it is not part of the secret.
+func (a *app) readSecret(name, file string) (secrets.Secret, error) {
+	text, err := a.secretText(name, file)
+	defer clear(text)
+	if err != nil {
+		return secrets.Secret{}, fmt.Errorf("reading the secret: %w", err)
 	}
-	line = strings.TrimSpace(line)
-	if line == "" {
+	if len(text) > maxSecret {
+		return secrets.Secret{}, &usageError{fmt.Errorf("the secret is longer than %d KiB", maxSecret>>10), "give the token alone"}
+	}
+	bare := bytes.TrimSpace(text)
+	key := bytes.HasPrefix(bare, []byte("-----BEGIN "))
+	switch {
+	case len(bare) == 0:
 		return secrets.Secret{}, &usageError{errors.New("the secret is empty"), "type or pipe it: pass show NAME | agentbox secret set NAME"}
+	case !key && bytes.ContainsFunc(bare, unicode.IsControl) || !utf8.Valid(bare):
+		return secrets.Secret{}, &usageError{errors.New("the secret is more than one line, or holds control characters"), "give the token alone; a private key begins with -----BEGIN"}
 	}
-	return secrets.New(line), nil
+	return secrets.New(string(bare)), nil
+}
+
+func (a *app) secretText(name, file string) ([]byte, error) {
+	if file != "" {
+		f, err := os.Open(file)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = f.Close() }() // only read
+		return io.ReadAll(io.LimitReader(f, maxSecret+1))
+	}
+	fd := int(a.in.Fd())
+	if !term.IsTerminal(fd) {
+		return io.ReadAll(io.LimitReader(a.in, maxSecret+1))
+	}
+	fmt.Fprintf(a.err, "%s (not shown): ", name)
+	text, err := term.ReadPassword(fd)
+	fmt.Fprintln(a.err)
+	return text, err
 }

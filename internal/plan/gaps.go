@@ -17,7 +17,6 @@ type Gap struct {
 func (g Grants) Unsupported() []Gap {
 	f := &gapFinder{g: g}
 	f.files()
-	f.credentials()
 	f.budget()
 	f.rest()
 	return f.gaps
@@ -67,25 +66,6 @@ func (f *gapFinder) files() {
 	f.value(a.Image != "", "agent.image", quoted(a.Image), `leave it out: rootfs = "host" takes the programs of this machine`)
 	f.value(a.Containerfile != "", "agent.containerfile", quoted(a.Containerfile), `leave it out: rootfs = "host" takes the programs of this machine`)
 	f.value(a.Rootfs != "host" && a.Image == "" && a.Containerfile == "", "agent.rootfs", quoted(a.Rootfs), `write rootfs = "host"`)
-}
-
-func (f *gapFinder) credentials() {
-	for _, c := range f.g.Credentials {
-		for kind, asked := range map[string]bool{"command": len(c.Source.Command) > 0, "file": c.Source.File != "", "github_app": c.Source.GitHubApp != nil} {
-			if asked {
-				f.entry(fmt.Sprintf("source = { %s } of credential %q", kind, c.Name), c.Origin, "write source = { keyring } or { env }")
-			}
-		}
-		path := "credential." + c.Name + ".ttl"
-		if c.TTL > 0 && (f.g.Budget.Time == 0 || f.g.Budget.Time > c.TTL) {
-			instead := fmt.Sprintf("write budget.time = %q or less: the run is over by then", short(c.TTL))
-			origin := c.Origin
-			if by, ok := f.g.Origins[path]; ok {
-				origin = by
-			}
-			f.entry(fmt.Sprintf("ttl = %q of credential %q, which ends before the run", short(c.TTL), c.Name), origin, instead)
-		}
-	}
 }
 
 func (f *gapFinder) budget() {

@@ -174,15 +174,9 @@ func errorOf(_ Plan, err error) error { return err }
 
 // gapless takes out each thing that this version cannot do.
 func gapless() map[string]func(*profiles.Profile) {
-	credentialless := func(name profiles.Name) func(*profiles.Profile) {
-		return func(p *profiles.Profile) {
-			p.Credentials = slices.DeleteFunc(slices.Clone(p.Credentials), func(c profiles.Credential) bool { return c.Name == name })
-		}
-	}
 	return map[string]func(*profiles.Profile){
 		"review": func(p *profiles.Profile) { p.Workspace.Mode = "" }, "backend": func(p *profiles.Profile) { p.Workspace.Backend = "" },
 		"caches": func(p *profiles.Profile) { p.Workspace.Caches = nil }, "image": func(p *profiles.Profile) { p.Agent.Image = "" },
-		"command": credentialless("command"), "file": credentialless("file"), "app": credentialless("app"),
 		"usd": func(p *profiles.Profile) { p.Budget.USD = 0 }, "tokens": func(p *profiles.Profile) { p.Budget.Tokens = 0 }, "requests": func(p *profiles.Profile) { p.Budget.Requests = 0 },
 		"tool calls": func(p *profiles.Profile) { p.Budget.ToolCalls = 0 }, "denials": func(p *profiles.Profile) { p.Budget.Denials = 0 },
 		"on limit": func(p *profiles.Profile) { p.Budget.OnLimit = "" }, "microvm": func(p *profiles.Profile) { p.Isolation.Runtime = "" },

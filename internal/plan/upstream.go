@@ -10,9 +10,11 @@ import (
 	"agentbox/internal/profiles"
 )
 
-// upstream is what the person's configuration says, made absolute.
-func upstream(in Inputs) Upstream {
-	config, home := in.Config.Upstream, in.Host.User.Home
+func upstream(in Inputs) Upstream { return UpstreamOf(in.Config, in.Host.User.Home) }
+
+// UpstreamOf is what the person's configuration says, made absolute.
+func UpstreamOf(person profiles.Config, home string) Upstream {
+	config := person.Upstream
 	u := Upstream{Proxy: upstreamProxy(config)}
 	for _, ca := range config.CA {
 		u.CA = append(u.CA, ca.Under(home))

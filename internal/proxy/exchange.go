@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"errors"
 	"io"
 	"maps"
@@ -107,6 +108,9 @@ type exchange struct {
 	down     atomic.Int64
 	over     atomic.Pointer[refusal] // the limit at which the request was cut off
 
+	credential string          // that it carries, or several, joined by ","
+	life       context.Context // of the request once it carries one; nil before
+
 	git  *gitExchange // what it does to a repository; nil where it is no request of git's
 	held *gitExchange // what was read ahead to find that out; nil where nothing was
 }
@@ -189,6 +193,7 @@ func (x *exchange) inject(req *http.Request) *refusal {
 		return nil
 	}
 	credential, err := x.proxy.injector.Inject(req.Context(), req, x.target.host, x.target.scheme == "https")
+	x.credential = credential
 	if err == nil && credential == "" {
 		return nil
 	}
@@ -252,6 +257,8 @@ func trailed(req *http.Request) *http.Request {
 
 // forward carries the request out. It gives the answer that says what went wrong, nil once the server has answered.
 func (x *exchange) forward(w http.ResponseWriter, req *http.Request) *refusal {
+	req, done := x.mortal(req)
+	defer done()
 	resp, err := x.roundTrip(req)
 	if err == nil {
 		err = x.checkAnswer(resp)
@@ -299,6 +306,10 @@ func (x *exchange) roundTrip(req *http.Request) (*http.Response, error) {
 }
 
 func (x *exchange) unreached(err error) *refusal {
+	if x.life != nil && errors.Is(context.Cause(x.life), errCut) {
+		no := denied(http.StatusForbidden, x.target.host.String(), errCut.Error())
+		return &no
+	}
 	no := failed(x.target.host.String(), reasonOf(err))
 	var private *addressError
 	if errors.As(err, &private) {
@@ -400,5 +411,8 @@ func (x *exchange) webSocket(w http.ResponseWriter, resp *http.Response) {
 	}
 	stop := whenIdle(x.proxy.limits.stream, x.moved, func() { _ = conn.Close() })
 	defer stop()
+	if x.life != nil {
+		defer context.AfterFunc(x.life, func() { _, _ = conn.Close(), server.Close() })()
+	}
 	x.copyBoth(conn, server)
 }

@@ -47,6 +47,7 @@ type Params struct {
 	Terminal *Terminal // nil without one
 	Signals  <-chan os.Signal
 	Stops    <-chan Stop
+	Settle   func()            // called once, when the agent is gone and events can still be recorded; may be nil
 	Removed  func()            // called once, when the engine is not needed any more; may be nil
 	Warn     func(text string) // tells the person something before the agent has the terminal
 	Ready    func()            // called once, before the agent starts and has the terminal; may be nil
@@ -250,6 +251,13 @@ func (x *execution) close(ctx context.Context) error {
 	if x.link != nil {
 		errs = append(errs, x.link.Close())
 	}
+	settled := make(chan struct{})
+	go func() { // beside the removal: it may have to ask somebody far away
+		defer close(settled)
+		if x.Settle != nil {
+			x.Settle()
+		}
+	}()
 	watched := make(chan error, 1)
 	go func() { watched <- x.unwatch() }() // the kernel takes its time to give up a watch
 	if x.container != nil {
@@ -264,6 +272,7 @@ func (x *execution) close(ctx context.Context) error {
 	if x.endpoint != nil {
 		errs = append(errs, x.endpoint.Close())
 	}
+	<-settled
 	if errs = append(errs, <-watched); x.watcher != nil {
 		x.planted()
 	}

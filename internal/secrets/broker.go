@@ -66,6 +66,8 @@ type held struct {
 	header, before, after string // the header's name, and what stands around {token}
 	placeholder           string
 
+	life context.Context // ends when it is cut off, or with the broker
+	end  context.CancelFunc
 	tenure
 }
 
@@ -80,6 +82,12 @@ func NewBroker(ctx context.Context, creds []Credential) (*Broker, error) {
 		b.held = append(b.held, h)
 	}
 	b.ctx, b.stop = context.WithCancel(ctx)
+	for _, h := range b.held {
+		h.life, h.end = context.WithCancel(b.ctx)
+		if h.TTL > 0 {
+			time.AfterFunc(h.TTL, func() { _, _, _ = b.current(h) }) // which cuts it off
+		}
+	}
 	return b, nil
 }
 
@@ -106,6 +114,17 @@ func (b *Broker) Placeholder(name string) string {
 		}
 	}
 	return ""
+}
+
+// Life ends when a credential is not to be used any more, also by requests that are on their way with it. Of a name that is
+// no credential of this run it is the broker's.
+func (b *Broker) Life(name string) context.Context {
+	for _, h := range b.held {
+		if h.Name == name {
+			return h.life
+		}
+	}
+	return b.ctx
 }
 
 // Value is a secret of the person's own that no agent knows of: it has no placeholder, and no request gets it. It is read

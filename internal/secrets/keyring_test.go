@@ -63,7 +63,15 @@ func TestRealKeyring(t *testing.T) {
 			t.Fatalf("got %v, %v", got, err)
 		}
 	}
+	for _, name := range []string{"zeta", "lease/run/app/1"} {
+		if err := k.Set(ctx, name, New("x")); err != nil {
+			t.Fatal(err)
+		}
+	}
 	lock(t, bus)
+	if names, err := k.List(ctx); err != nil || !slices.Equal(names, []string{"anthropic", "zeta"}) {
+		t.Errorf("listed: %q, %v", names, err)
+	}
 	_, err := Keyring{Timeout: time.Second}.Get(ctx, "anthropic")
 	var said *KeyringError
 	if !errors.As(err, &said) || !strings.Contains(said.Error(), "locked") || said.Hint() == "" {

@@ -99,6 +99,7 @@ func (b *Broker) current(h *held) (value Secret, wait <-chan struct{}, err error
 	defer h.mu.Unlock()
 	if h.cut == nil && h.TTL > 0 && now.Sub(b.began) >= h.TTL {
 		h.cut = b.outlived(h)
+		h.end()
 	}
 	if h.cut != nil {
 		return Secret{}, nil, h.cut
@@ -117,7 +118,7 @@ func (b *Broker) current(h *held) (value Secret, wait <-chan struct{}, err error
 
 // outlived ends a credential whose time in this run is over.
 func (b *Broker) outlived(h *held) *Refused {
-	b.aside(func() { b.takeBack(b.ctx, h, fmt.Sprintf("its ttl of %s in this run is over", h.TTL)) })
+	b.aside(func() { _ = b.stopped(b.ctx, h, fmt.Sprintf("its ttl of %s in this run is over", h.TTL)) }) // the event says how it went
 	return &Refused{Credential: h.Name, Reason: fmt.Sprintf("credential %q may be used for %s of a run, and that is over", h.Name, h.TTL),
 		Tip: "start another run, or give the credential a longer ttl in the profile"}
 }
@@ -158,7 +159,7 @@ func (b *Broker) fetched(h *held, done chan struct{}) {
 	}
 	h.mu.Unlock()
 	if late {
-		b.takeBack(b.ctx, h, "it was stopped while it was fetched")
+		_ = b.takeBack(b.ctx, h, "it was stopped while it was fetched") // the event says how it went
 	}
 }
 

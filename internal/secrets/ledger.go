@@ -18,6 +18,10 @@ import (
 // DebtsFile is the name of a session's file of what has to be taken back. It holds no value.
 const DebtsFile = "revoke.json"
 
+// leaseAccounts begins the accounts in which runs keep what has to be taken back. The slash keeps them apart from those that
+// a profile can name.
+const leaseAccounts = "lease/"
+
 // Claim says how a value is taken back. The zero Claim is none.
 type Claim struct {
 	Kind string `json:"kind"` // "github_app"
@@ -58,8 +62,7 @@ func (d *Debts) Owe(ctx context.Context, credential string, lease Lease) (func(c
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.next++
-	// A slash keeps these accounts apart from those that a profile can name.
-	one := Debt{credential, lease.Claim, fmt.Sprintf("lease/%s/%s/%d", d.Run, credential, d.next), lease.Expires}
+	one := Debt{credential, lease.Claim, fmt.Sprintf("%s%s/%s/%d", leaseAccounts, d.Run, credential, d.next), lease.Expires}
 	d.all = append(d.all, one)
 	err := writeDebts(d.Dir, d.all)
 	if err == nil {

@@ -132,16 +132,27 @@ func (b *Broker) Cut(ctx context.Context, name, reason string) (bool, error) {
 		again := h.cut != nil
 		if !again {
 			h.cut = &Refused{Credential: name, Reason: fmt.Sprintf("credential %q was stopped in this run: %s", name, reason), Tip: "start another run to use it again"}
+			h.end()
 		}
-		owed := len(h.debts) > 0
 		h.mu.Unlock()
-		if again || owed {
+		if again {
 			return true, b.takeBack(ctx, h, reason)
 		}
-		return true, b.note(h, event.Event{Kind: event.CredentialRevoke, Decision: event.Allow, Credential: name, Rule: h.Rule,
-			Reason: reason, Detail: map[string]string{"issuer": "not told: this kind is not revoked there"}})
+		return true, b.stopped(ctx, h, reason)
 	}
 	return false, nil
+}
+
+// stopped takes back what can be, and records in any case that the credential is not used any more.
+func (b *Broker) stopped(ctx context.Context, h *held, why string) error {
+	h.mu.Lock()
+	owed := len(h.debts) > 0
+	h.mu.Unlock()
+	if owed {
+		return b.takeBack(ctx, h, why)
+	}
+	return b.note(h, event.Event{Kind: event.CredentialRevoke, Decision: event.Allow, Credential: h.Name, Rule: h.Rule,
+		Reason: why, Detail: map[string]string{"issuer": "not told: there is nothing to revoke"}})
 }
 
 // Release ends the use of all credentials and takes back what can be taken back. The errors are *Unrevoked. It may be

@@ -66,7 +66,7 @@ func TestACommandThatGivesNoValue(t *testing.T) {
 // What a command says on standard error is for the person. The agent, who sees the error, gets none of it.
 func TestWhatACommandSays(t *testing.T) {
 	for script, want := range map[string]string{
-		"printf 'log in \\033[31mfirst\\n' >&2; exit 1":         "log in [31mfirst",
+		"printf 'log in \\033[31mfirst\\n' >&2; exit 1":   "log in [31mfirst",
 		"echo " + hidden + " | tee /dev/stderr; exit 1":   "[not shown: it repeats what was printed]",
 		"head -c 3000 /dev/zero | tr '\\0' y >&2; exit 1": strings.Repeat("y", 200) + "…",
 	} {

@@ -34,24 +34,27 @@ type Status struct {
 	Waiting  int        `json:"waiting"` // questions for a person
 }
 
-// Handler is the run behind a control socket. Stop asks for the end and does not wait for it.
+// Handler is the run behind a control socket. Stop asks for the end and does not wait for it. Cut ends the use of a
+// credential, reports whether the run has it, and waits until it is taken back where that can be done.
 type Handler interface {
 	Status() Status
 	Stop(reason string, force bool)
+	Cut(credential, reason string) (found bool, err error)
 	Approvals
 }
 
 type request struct {
-	Op     string         `json:"op"` // "status", "stop", "approvals", "watch", "answer" or "outcome"
+	Op     string         `json:"op"` // "status", "stop", "approvals", "watch", "answer", "outcome" or "cut"
 	Reason string         `json:"reason,omitempty"`
 	Force  bool           `json:"force,omitempty"`
-	ID     string         `json:"id,omitempty"`    // of a question
+	ID     string         `json:"id,omitempty"`    // of a question; the name of a credential
 	Scope  approval.Scope `json:"scope,omitempty"` // of an answer
 }
 
 type response struct {
 	OK      bool              `json:"ok"`
 	Error   string            `json:"error,omitempty"`
+	Found   bool              `json:"found,omitempty"` // a credential that was to be cut
 	Status  *Status           `json:"status,omitempty"`
 	Lines   int               `json:"lines,omitempty"`   // that follow, a question each
 	Outcome *approval.Outcome `json:"outcome,omitempty"` // of a question that is settled
@@ -225,6 +228,12 @@ func (v *server) do(req request) response {
 		return v.answered(req.ID, v.handler.Answer(req.ID, approval.Answer{Scope: req.Scope, Reason: req.Reason, By: approval.BySocket}))
 	case "outcome":
 		return v.outcome(req.ID)
+	case "cut":
+		found, err := v.handler.Cut(req.ID, req.Reason)
+		if err != nil {
+			return response{Error: err.Error()}
+		}
+		return response{OK: true, Found: found}
 	default:
 		return response{Error: "unknown operation"}
 	}
@@ -311,6 +320,12 @@ func (c *Client) Stop(ctx context.Context, reason string, force bool) error {
 		}
 	}
 	return c.ended(ctx)
+}
+
+// Cut ends the use of a credential in the session, and reports whether it has one of that name.
+func (c *Client) Cut(ctx context.Context, credential, reason string) (found bool, err error) {
+	r, err := c.ask(ctx, request{Op: "cut", ID: credential, Reason: reason})
+	return r.Found, err
 }
 
 // ended waits for the lock, which a killed process gives up an instant after its connections.

@@ -97,6 +97,13 @@ type fake struct {
 }
 
 func (f *fake) Status() Status { return Status{State: "running", Allowed: 3} }
+func (f *fake) Cut(credential, reason string) (bool, error) {
+	if credential == "stuck" {
+		return true, errors.New("not revoked: " + reason)
+	}
+	return credential == "mine", nil
+}
+
 func (f *fake) Stop(reason string, force bool) {
 	f.mu.Lock()
 	f.forced = force

@@ -40,11 +40,12 @@ var _ run.Runtime = (*Engine)(nil)
 
 // Options of Connect.
 type Options struct {
-	URI        string // "" uses, in this order, $CONTAINER_HOST, the user's socket, a service of our own
-	Podman     string // the program for a service of our own; "" finds it on PATH
-	OCIRuntime string // path of an OCI runtime for a service of our own, which is then always started; "" for the default
-	Dir        string // where the socket of a service of our own lives; 0700
-	Look       bool   // start no service: only find out which Podman it would be. Such an Engine makes no container
+	URI        string   // "" uses, in this order, $CONTAINER_HOST, the user's socket, a service of our own
+	Podman     string   // the program for a service of our own; "" finds it on PATH
+	OCIRuntime string   // path of an OCI runtime for a service of our own, which is then always started; "" for the default
+	Dir        string   // where the socket of a service of our own lives; 0700
+	Without    []string // variables of our own that a service gets nothing of: they hold secrets
+	Look       bool     // start no service: only find out which Podman it would be. Such an Engine makes no container
 }
 
 // Connect begins to connect to Podman, and returns at once: a service takes its time to start, in which the caller

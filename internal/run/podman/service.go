@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -57,7 +58,7 @@ func startService(o Options) (*service, error) {
 		_ = listener.Close()
 		return nil, fmt.Errorf("opening a socket for Podman: %w", err)
 	}
-	err = s.spawn(program, o.OCIRuntime, file)
+	err = s.spawn(program, o, file)
 	_ = file.Close()
 	_ = listener.Close() // the service holds it now: should it die, connections are refused instead of waiting
 	if err != nil {
@@ -68,16 +69,20 @@ func startService(o Options) (*service, error) {
 }
 
 // spawn starts podman through a shell, because LISTEN_PID must name a process that does not exist before.
-func (s *service) spawn(program, ociRuntime string, socket *os.File) error {
+func (s *service) spawn(program string, o Options, socket *os.File) error {
 	// Podman makes a container in less time than its garbage would take to collect, and does little else for us: it
 	// collects when it has some, and not before.
 	args := []string{"-c", `[ "${GOGC+set}" ] || export GOGC=off GOMEMLIMIT=96MiB; LISTEN_FDS=1 LISTEN_PID=$$ exec "$@"`, "sh", program}
-	if ociRuntime != "" {
-		args = append(args, "--runtime", ociRuntime)
+	if o.OCIRuntime != "" {
+		args = append(args, "--runtime", o.OCIRuntime)
 	}
 	args = append(args, "system", "service", "--time", idleSeconds)
 	s.cmd = exec.Command("/bin/sh", args...)
 	s.cmd.Dir = "/"
+	s.cmd.Env = slices.DeleteFunc(os.Environ(), func(e string) bool {
+		name, _, _ := strings.Cut(e, "=")
+		return slices.Contains(o.Without, name)
+	})
 	s.cmd.WaitDelay = time.Second // a conmon may hold the pipe longer than the service lives
 	s.cmd.ExtraFiles = []*os.File{socket}
 	s.cmd.Stderr = s.out

@@ -1,0 +1,36 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+)
+
+// Ender is an Injector whose credentials may end while requests with them are on their way: what Life gives for the name of
+// one is done then, and the requests are cut off.
+type Ender interface {
+	Life(credential string) context.Context
+}
+
+var errCut = errors.New("its credential was stopped while it was on its way")
+
+// mortal has a request that carries a credential end with it. Done gives up watching.
+func (x *exchange) mortal(req *http.Request) (_ *http.Request, done func()) {
+	ender, ok := x.proxy.injector.(Ender)
+	if !ok || x.credential == "" {
+		return req, func() {}
+	}
+	ctx, cancel := context.WithCancelCause(req.Context())
+	x.life = ctx
+	var stops []func() bool
+	for name := range strings.SplitSeq(x.credential, ",") {
+		stops = append(stops, context.AfterFunc(ender.Life(name), func() { cancel(errCut) }))
+	}
+	return req.WithContext(ctx), func() {
+		for _, stop := range stops {
+			stop()
+		}
+		cancel(nil)
+	}
+}
