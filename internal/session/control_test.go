@@ -156,3 +156,20 @@ func TestEndClosesIdleConnections(t *testing.T) {
 		}
 	}
 }
+
+func TestACredentialIsCut(t *testing.T) {
+	_, _, info := serve(t, os.Getuid())
+	c, err := Dial(info)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	for name, want := range map[string]bool{"mine": true, "other": false} {
+		if found, err := c.Cut(t.Context(), name, "it leaked"); err != nil || found != want {
+			t.Errorf("%s: %v, %v", name, found, err)
+		}
+	}
+	if _, err := c.Cut(t.Context(), "stuck", "it leaked"); err == nil || !strings.Contains(err.Error(), "not revoked: it leaked") {
+		t.Errorf("stuck: %v", err)
+	}
+}

@@ -371,3 +371,90 @@ func holds(pid int, value string) (found, ok bool) {
 	}
 	return false, ok
 }
+
+// list shows names and uses, of a locked keyring too, and test what a service says. Neither shows a value.
+func TestListingAndTestingSecrets(t *testing.T) {
+	h := newHub()
+	answers := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/user" {
+			h.ServeHTTP(w, r)
+			return
+		}
+		if r.Header.Get("Authorization") != "Bearer ghp_R3alOfThePerson" {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		w.Header().Set("X-Oauth-Scopes", "repo, read:org")
+		_, _ = io.WriteString(w, `{"login":"ann"}`)
+	})
+	w := newTown(t, map[string]http.Handler{"api.github.com": answers})
+	lock := w.keyring()
+	w.lets(allow("api.github.com") + "[[credential]]\nname = \"hub\"\nsource = { keyring = \"hub-token\" }\nhosts = [\"api.github.com\"]\nheader = \"Authorization: Bearer {token}\"\nenv = \"GH_TOKEN\"\n")
+	set := func(name, value string, code int) {
+		t.Helper()
+		cmd := w.command("secret", "set", name)
+		cmd.Stdin = strings.NewReader(value)
+		finish(t, cmd).exits(code)
+	}
+	w.agentbox("secret", "test", "hub").exits(1).says(`the keyring has no secret "hub-token"`, "agentbox secret set hub-token")
+	set("hub-token", "ghp_R3alOfThePerson\n", 0)
+	set("unused", "R3alUnused", 0)
+	set("two", "R3al\nlines", 2)
+
+	r := w.agentbox("secret", "test", "hub").exits(0)
+	if !strings.Contains(r.out, "hub: keyring hub-token answered in ") || !strings.Contains(r.out, "api.github.com takes it: it is ann's, with scopes: repo, read:org") {
+		t.Errorf("said: %s", r.out)
+	}
+	if got := visited(w.visits()); !slices.Equal(got, []string{"GET api.github.com/user"}) {
+		t.Errorf("asked: %q", got)
+	}
+	w.agentbox("secret", "test", "hub-token").exits(0)
+	w.agentbox("secret", "test", "unused").exits(0)
+	w.agentbox("secret", "test", "none").exits(1).says(`the keyring has no secret "none"`)
+	set("hub-token", "ghp_R3alOther", 0)
+	refused := w.agentbox("secret", "test", "hub").exits(1)
+	if !strings.Contains(refused.out, "does NOT take it: GET /user was answered with 401") {
+		t.Errorf("said: %s", refused.out)
+	}
+	lock()
+	listed := w.agentbox("secret", "list").exits(0)
+	for _, want := range []string{"keyring hub-token yes town api.github.com", "keyring unused yes - -", "keyring openai no codex", "env ANTHROPIC_API_KEY", "api.github.com"} {
+		if !strings.Contains(strings.Join(strings.Fields(listed.out), " "), want) {
+			t.Errorf("%q is not in\n%s", want, listed.out)
+		}
+	}
+	var rows []struct {
+		From   string `json:"from"`
+		Stored *bool  `json:"stored"`
+	}
+	asJSON := w.agentbox("secret", "list", "--json").exits(0)
+	must(t, json.Unmarshal([]byte(asJSON.out), &rows))
+	if !slices.ContainsFunc(rows, func(r struct {
+		From   string `json:"from"`
+		Stored *bool  `json:"stored"`
+	}) bool {
+		return r.From == "keyring unused" && r.Stored != nil && *r.Stored
+	}) {
+		t.Errorf("listed: %+v", rows)
+	}
+	locked := w.agentbox("secret", "test", "hub").exits(1).says("locked")
+	for _, r := range []result{r, refused, listed, asJSON, locked} {
+		if strings.Contains(r.out+r.err, "R3al") {
+			t.Errorf("a value is shown: %s %s", r.out, r.err)
+		}
+	}
+}
+
+// What a repository's own profile names is not run for a test, and not before it is trusted.
+func TestACommandOfARepositoryIsNotRun(t *testing.T) {
+	b := newBox(t)
+	ran := filepath.Join(filepath.Dir(b.repo), "ran")
+	b.write(".agentbox/evil.toml", "version = 1\nextends = \"shell\"\n[[network.rule]]\naction = \"allow\"\nhost = \"a.test\"\n[[credential]]\nname = \"evil\"\nsource = { command = [\"touch\", \""+ran+"\"] }\nhosts = [\"a.test\"]\nheader = \"Authorization: Bearer {token}\"\nenv = \"EVIL\"\n")
+	b.keyring()
+	b.alone("secret", "test", "evil").exits(1)
+	b.alone("run", "evil", "--", "true").exits(126)
+	b.alone("secret", "list").exits(0)
+	if _, err := os.Stat(ran); err == nil {
+		t.Error("it was run")
+	}
+}
