@@ -193,7 +193,9 @@ func (x *exchange) inject(req *http.Request) *refusal {
 		return nil
 	}
 	credential, err := x.proxy.injector.Inject(req.Context(), req, x.target.host, x.target.scheme == "https")
-	x.credential = credential
+	if credential != "" { // trailers, which come later, carry none
+		x.credential = credential
+	}
 	if err == nil && credential == "" {
 		return nil
 	}
