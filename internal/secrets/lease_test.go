@@ -316,6 +316,9 @@ func TestARevocationThatFailsIsToldLoudly(t *testing.T) {
 		if got := l.said(); got[len(got)-1] != "revoke deny" || len(s.taken) != 0 {
 			t.Errorf("recorded: %q", got)
 		}
+		if err := b.Release(t.Context()); err != nil || !slices.Equal(s.taken, []string{"value-1"}) {
+			t.Errorf("once more: %v; taken back: %q", err, s.taken)
+		}
 	})
 }
 
