@@ -88,7 +88,7 @@ func (a *app) carryOut(ctx context.Context, o runOptions, paths session.Paths, w
 	j := &job{app: a, work: w, session: s, places: paths, quiet: o.quiet, stops: make(chan run.Stop, 4), began: began, rooted: ctx}
 	j.tidied = make(chan error, 1)
 	go func() { j.tidied <- tidy(ctx, paths, w.engine) }()
-	j.unrevoked = make(chan error, 1)
+	j.unrevoked = make(chan takenBack, 1)
 	go func() { j.unrevoked <- a.settleDead(ctx, paths) }()
 	if err := j.open(ctx, paths); err != nil {
 		j.shut()
@@ -166,7 +166,7 @@ type job struct {
 	tidied   chan error      // how tidying after other runs went, once
 	waits    started         // for the run's first event
 
-	unrevoked chan error      // how taking back what other runs left went, once
+	unrevoked chan takenBack  // how taking back what other runs left went, once
 	settled   sync.Once       // what this one was given is taken back
 	rooted    context.Context // of the run, for what other terminals ask of it
 
@@ -284,7 +284,7 @@ func (j *job) endEngine() <-chan struct{} {
 		if err := <-j.tidied; err != nil && !j.quiet {
 			j.say("tidying after a run that was killed: %s", err)
 		}
-		j.tellUnrevoked(<-j.unrevoked)
+		j.tellTaken(<-j.unrevoked)
 		j.engine.Close()
 	}()
 	return done

@@ -56,7 +56,7 @@ func (a *app) rows(ctx context.Context, all bool) ([]row, error) {
 	if err := a.tidyDead(ctx, paths); err != nil {
 		a.say("tidying after a run that was killed: %s", err)
 	}
-	a.tellUnrevoked(a.settleDead(ctx, paths))
+	a.tellTaken(a.settleDead(ctx, paths))
 	infos, err := session.List(paths)
 	rows := []row{}
 	for _, i := range infos {

@@ -147,11 +147,25 @@ func (a *app) tellUnrevoked(err error) {
 	}
 }
 
+// takenBack is what was taken back of what other runs left, in words, and what was not.
+type takenBack struct {
+	told []string
+	err  error
+}
+
+// tellTaken says so; not while an agent has the terminal.
+func (a *app) tellTaken(t takenBack) {
+	for _, text := range t.told {
+		a.say("%s", text)
+	}
+	a.tellUnrevoked(t.err)
+}
+
 // settleDead takes back what runs left that were killed, or that could not do it themselves.
-func (a *app) settleDead(ctx context.Context, paths session.Paths) error {
+func (a *app) settleDead(ctx context.Context, paths session.Paths) (out takenBack) {
 	left, err := filepath.Glob(filepath.Join(paths.State, "sessions", "*", secrets.DebtsFile))
 	if err != nil || len(left) == 0 {
-		return err
+		return takenBack{err: err}
 	}
 	client := sync.OnceValues(func() (*http.Client, error) { return a.ownClient(ctx) })
 	revoke := func(ctx context.Context, claim secrets.Claim, value secrets.Secret) error {
@@ -161,7 +175,6 @@ func (a *app) settleDead(ctx context.Context, paths session.Paths) error {
 		}
 		return secrets.RevokeClaim(ctx, c, claim, value)
 	}
-	var errs []error
 	for _, file := range left {
 		info, err := session.Find(paths, filepath.Base(filepath.Dir(file)))
 		if err != nil || info.Live {
@@ -169,13 +182,13 @@ func (a *app) settleDead(ctx context.Context, paths session.Paths) error {
 		}
 		done, err := secrets.Settle(ctx, info.Dir, secrets.Keyring{}, revoke)
 		for _, name := range done {
-			a.say("revoked credential %q, which run %s had left", name, info.ID)
+			out.told = append(out.told, fmt.Sprintf("revoked credential %q, which run %s had left", name, info.ID))
 		}
 		if err != nil {
-			errs = append(errs, fmt.Errorf("run %s: %w", info.ID, err))
+			out.err = errors.Join(out.err, fmt.Errorf("run %s: %w", info.ID, err))
 		}
 	}
-	return errors.Join(errs...)
+	return out
 }
 
 // ownClient goes the way that the person's configuration says.

@@ -80,7 +80,7 @@ func (a *app) stop(ctx context.Context, o stopOptions) error {
 	}
 	if !info.Live {
 		if paths, err := a.paths(); err == nil {
-			a.tellUnrevoked(a.settleDead(ctx, paths))
+			a.tellTaken(a.settleDead(ctx, paths))
 		}
 		return fmt.Errorf("run %s has ended already", info.ID)
 	}
