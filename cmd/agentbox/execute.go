@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -154,6 +155,7 @@ type job struct {
 	tally    event.Tally
 	broker   *secrets.Broker
 	password run.Password // of the upstream proxy, or nil
+	client   *http.Client // for what agentbox itself asks; nil: nothing yet
 	problems chan []error
 	term     *run.Terminal
 	shim     string
@@ -198,11 +200,16 @@ func (j *job) seccomp() string { return filepath.Join(j.session.RuntimeDir, "sec
 // openSecrets makes the placeholders and starts to read the real values, while the container is being made.
 func (j *job) openSecrets(ctx context.Context) error {
 	var creds []secrets.Credential
-	for _, c := range j.plan.Grants.Credentials {
-		creds = append(creds, secrets.Credential{Name: c.Name, Hosts: c.Hosts, Header: c.Header, Shape: c.Shape,
-			Source: j.stored(c.Source.Env, c.Source.Keyring)})
-	}
 	var err error
+	for _, c := range j.plan.Grants.Credentials {
+		source := j.stored(c.Source.Env, c.Source.Keyring)
+		if c.Source.OAuth != nil {
+			if source, err = j.login(*c.Source.OAuth); err != nil {
+				return err
+			}
+		}
+		creds = append(creds, secrets.Credential{Name: c.Name, Hosts: c.Hosts, Header: c.Header, Shape: c.Shape, Source: source})
+	}
 	if j.broker, err = secrets.NewBroker(ctx, creds); err != nil {
 		return err
 	}
@@ -235,6 +242,9 @@ func (j *job) proxyPassword(p *plan.UpstreamProxy) run.Password {
 func (j *job) shut() {
 	if j.broker != nil {
 		j.broker.Close()
+	}
+	if j.client != nil {
+		j.client.CloseIdleConnections()
 	}
 	if j.term != nil {
 		j.term.Close()

@@ -10,6 +10,7 @@ import (
 	"time"
 	"unicode"
 
+	"agentbox/internal/logins"
 	"agentbox/internal/policy"
 )
 
@@ -165,10 +166,25 @@ func source(s Source) string {
 	if s.File != "" {
 		from = append(from, "the file "+clean(s.File))
 	}
+	if o := s.OAuth; o != nil {
+		from = append(from, loginText(*o))
+	}
 	if a := s.GitHubApp; a != nil {
 		from = append(from, fmt.Sprintf("GitHub App %d (key %q) for %s with %s", a.ID, a.Key, words(a.Repos), words(pairs(a.Permissions))))
 	}
 	return strings.Join(from, " or ")
+}
+
+// loginText names whose login it is, where it is, and who refreshes it.
+func loginText(o OAuth) string {
+	at := "in " + clean(o.File)
+	if o.Keyring != "" {
+		at = "in keyring " + strconv.Quote(o.Keyring)
+	}
+	if l, ok := logins.Find(o.Login); ok {
+		at += ", refreshed on this machine at " + l.Host
+	}
+	return "your login of " + clean(o.Login) + " " + at
 }
 
 func pairs(m map[string]string) []string {

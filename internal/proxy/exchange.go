@@ -107,6 +107,8 @@ type exchange struct {
 	down     atomic.Int64
 	over     atomic.Pointer[refusal] // the limit at which the request was cut off
 
+	own Answerer // that answers it in the place of its host; nil where the host does
+
 	git  *gitExchange // what it does to a repository; nil where it is no request of git's
 	held *gitExchange // what was read ahead to find that out; nil where nothing was
 }
@@ -126,7 +128,11 @@ func (p *Proxy) exchange(w http.ResponseWriter, r *http.Request, t target) {
 		defer stop()
 	}
 	no := x.judge(r)
-	if no == nil {
+	switch {
+	case no != nil:
+	case x.own != nil:
+		no = x.instead(w, r)
+	default:
 		no = x.forward(w, r)
 	}
 	if no != nil {
@@ -177,6 +183,9 @@ func (x *exchange) judge(req *http.Request) *refusal {
 	}
 	x.allowed, x.decision = true, d
 	x.prepare(req)
+	if x.own = x.answerer(req); x.own != nil {
+		return x.withinLimits(req)
+	}
 	if no := x.inject(req); no != nil {
 		return no
 	}
@@ -192,11 +201,13 @@ func (x *exchange) inject(req *http.Request) *refusal {
 	if err == nil && credential == "" {
 		return nil
 	}
-	e := event.Event{
-		Kind: event.CredentialUse, Decision: event.Allow, Host: x.target.host.String(), Port: x.target.port,
-		Method: x.method, Path: x.path, Via: x.target.via, Credential: credential,
-	}
-	var no *refusal
+	return x.noteUse(credential, err, event.Event{})
+}
+
+// noteUse records that a credential was used, as e says, or why it was not: then it gives the answer that says so.
+func (x *exchange) noteUse(credential string, err error, e event.Event) (no *refusal) {
+	e.Kind, e.Decision, e.Host, e.Port = event.CredentialUse, event.Allow, x.target.host.String(), x.target.port
+	e.Method, e.Path, e.Via, e.Credential = x.method, x.path, x.target.via, credential
 	if err != nil {
 		e.Kind, e.Decision, e.Reason = event.CredentialRefused, event.Deny, shorten(err.Error())
 		refused := denied(http.StatusForbidden, x.target.host.String(), shorten(err.Error()))

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"net/netip"
 	"os"
 	"time"
@@ -54,6 +55,15 @@ func readRouting(u plan.Upstream, password Password, now time.Time) (out routing
 	}
 	out.parent, err = parentOf(u.Proxy, password)
 	return out, err
+}
+
+// NewClient makes a client for agentbox's own requests, that goes the person's way out. A *Failure is for the person to mend.
+func NewClient(u plan.Upstream, password Password, now time.Time) (*http.Client, error) {
+	out, err := readRouting(u, password, now)
+	if err != nil {
+		return nil, err
+	}
+	return proxy.NewClient(proxy.Config{ExtraRoots: out.roots, Fixed: out.fixed, Parent: out.parent, ClientCertificates: out.certificates})
 }
 
 func parentOf(p *plan.UpstreamProxy, password Password) (*proxy.Parent, error) {

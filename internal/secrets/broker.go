@@ -89,23 +89,32 @@ func hold(c Credential) (*held, error) {
 	if !ok || !httpguts.ValidHeaderFieldName(name) {
 		return nil, fmt.Errorf("header %q is not of the form \"Name: {token}\"", c.Header)
 	}
-	placeholder, err := newPlaceholder(c.Shape)
+	placeholder, err := placeholderOf(c)
 	h := &held{Credential: c, header: http.CanonicalHeaderKey(name), before: before, after: after, placeholder: placeholder}
 	return h, err
+}
+
+// placeholderOf makes one that looks like what the source gives, or as the credential says.
+func placeholderOf(c Credential) (string, error) {
+	if o, ok := c.Source.(*OAuth); ok && c.Shape == "" {
+		return o.standIn()
+	}
+	return newPlaceholder(c.Shape)
 }
 
 // Record has the broker record what it does with credentials: an event each time that one is fetched or taken back, and
 // in the ledger what has to be taken back. What can't be recorded is not used. Call it before Preload.
 func (b *Broker) Record(events event.Sink, ledger Ledger) { b.events, b.ledger = events, ledger }
 
-// Placeholder is what the agent holds in place of the value, or "" for a name that is not a credential of this run.
+// Placeholder is what the agent holds in place of the value, or "" for a name that is not a credential of this run. Of a
+// login there is more: "NAME.refresh", and what it is told of it.
 func (b *Broker) Placeholder(name string) string {
 	for _, h := range b.held {
 		if h.Name == name {
 			return h.placeholder
 		}
 	}
-	return ""
+	return b.partOf(name)
 }
 
 // Value is a secret of the person's own that no agent knows of: it has no placeholder, and no request gets it. It is read
