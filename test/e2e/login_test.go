@@ -20,12 +20,12 @@ var tokenCore = strings.Repeat("t0k3n", 12)
 // loginAgent is a pinned agent with a subscription login.
 type loginAgent struct {
 	realAgent
-	login    string // in the table of logins
-	endpoint string // host of its token endpoint
+	login    string   // in the table of logins
+	endpoint string   // host of its token endpoint
 	known    []string // hosts where it asks for more than it is allowed, and does without
-	path     string // of its host, that is allowed
-	file     string // its login file inside, below the home
-	doc      string // a login, with %s for access and refresh token, twice for one that names its expiry
+	path     string   // of its host, that is allowed
+	file     string   // its login file inside, below the home
+	doc      string   // a login, with %s for access and refresh token, twice for one that names its expiry
 }
 
 func loginAgents() []loginAgent {
