@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -158,6 +159,7 @@ type job struct {
 	tally    event.Tally
 	broker   *secrets.Broker
 	password run.Password // of the upstream proxy, or nil
+	client   *http.Client // for what agentbox itself asks; nil: nothing yet
 	problems chan []error
 	term     *run.Terminal
 	shim     string
@@ -212,21 +214,26 @@ func (j *job) openSecrets(ctx context.Context) error {
 	if err := keepToSelf(); err != nil {
 		return err
 	}
-	in := surroundings{repo: j.plan.Binding.Repo, home: j.ground.host.User.Home}
+	in := surroundings{repo: j.plan.Binding.Repo, home: j.ground.host.User.Home, state: j.places.State}
 	if slices.ContainsFunc(j.plan.Grants.Credentials, asksService) {
 		var err error
 		late := func(ctx context.Context) (string, error) { return j.password(ctx) } // the broker that reads it is still to be made
-		if in.client, err = run.NewClient(j.plan.Binding.Upstream, late, time.Now()); err != nil {
+		if j.client, err = run.NewClient(j.plan.Binding.Upstream, late, time.Now()); err != nil {
 			return err
 		}
+		in.client = j.client
 	}
 	var creds []secrets.Credential
+	var err error
 	for _, c := range j.plan.Grants.Credentials {
+		source, err := j.source(c.Source, in)
+		if err != nil {
+			return err
+		}
 		creds = append(creds, secrets.Credential{Name: c.Name, Hosts: c.Hosts, Ports: c.Ports, Methods: c.Methods, Paths: c.Paths,
 			Header: c.Header, Basic: c.Basic, Query: c.Query, Body: c.Body, Shape: c.Shape, Claims: c.Claims,
-			Source: j.source(c.Source, in), TTL: c.TTL, Rule: c.Origin, From: kindOf(c.Source)})
+			Source: source, TTL: c.TTL, Rule: c.Origin, From: kindOf(c.Source)})
 	}
-	var err error
 	if j.broker, err = secrets.NewBroker(ctx, creds); err != nil {
 		return err
 	}
@@ -285,6 +292,9 @@ func (j *job) shut() {
 		close(j.waits.over)
 		j.settle()
 		j.broker.Close()
+	}
+	if j.client != nil {
+		j.client.CloseIdleConnections()
 	}
 	if j.term != nil {
 		j.term.Close()

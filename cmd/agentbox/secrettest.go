@@ -86,9 +86,13 @@ func (a *app) testSecret(ctx context.Context, name string, asJSON bool) error {
 	if err != nil {
 		return err
 	}
+	paths, err := a.paths()
+	if err != nil {
+		return err
+	}
 	fine := true
 	for i := range tests {
-		a.tryOut(ctx, &tests[i], surroundings{repo: root, home: p.Home, client: client})
+		a.tryOut(ctx, &tests[i], surroundings{repo: root, home: p.Home, state: paths.State, client: client})
 		fine = fine && tests[i].fine()
 	}
 	if asJSON {
@@ -137,7 +141,11 @@ func (a *app) secretTests(name string) ([]secretTest, error) {
 // tryOut fetches a value and shows it to the services that it is for.
 func (a *app) tryOut(ctx context.Context, t *secretTest, in surroundings) {
 	began := time.Now()
-	source := a.source(t.credential.Source, in)
+	source, err := a.source(t.credential.Source, in)
+	if err != nil {
+		t.Problem = err.Error()
+		return
+	}
 	lease, err := source.Fetch(ctx)
 	t.Millis = time.Since(began).Milliseconds()
 	defer lease.Value.Destroy()

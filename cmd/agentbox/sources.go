@@ -26,21 +26,24 @@ import (
 type surroundings struct {
 	repo   string // where agents write; "" is none
 	home   string
+	state  string       // agentbox's own directory
 	client *http.Client // for those that ask a service
 }
 
 // source is where the plan says that a value comes from.
-func (a *app) source(s plan.Source, in surroundings) secrets.Source {
+func (a *app) source(s plan.Source, in surroundings) (secrets.Source, error) {
 	switch app := s.GitHubApp; {
 	case len(s.Command) > 0:
-		return secrets.Command{Argv: s.Command, Dir: "/", Outside: in.repo}
+		return secrets.Command{Argv: s.Command, Dir: "/", Outside: in.repo}, nil
 	case s.File != "":
-		return secrets.File{Path: profiles.HostPath(s.File).Under(in.home), Outside: in.repo}
+		return secrets.File{Path: profiles.HostPath(s.File).Under(in.home), Outside: in.repo}, nil
 	case app != nil:
 		return secrets.NewGitHubApp(secrets.GitHubApp{ID: app.ID, Account: app.Key, Repos: app.Repos, Permissions: app.Permissions,
-			Keyring: secrets.Keyring{}, Client: in.client})
+			Keyring: secrets.Keyring{}, Client: in.client}), nil
+	case s.OAuth != nil:
+		return login(*s.OAuth, in)
 	}
-	return a.stored(s.Env, s.Keyring)
+	return a.stored(s.Env, s.Keyring), nil
 }
 
 // kindOf names a source for the log.
@@ -52,6 +55,8 @@ func kindOf(s plan.Source) string {
 		return "file " + s.File
 	case s.GitHubApp != nil:
 		return fmt.Sprintf("github_app %d", s.GitHubApp.ID)
+	case s.OAuth != nil:
+		return "login " + s.OAuth.Login
 	}
 	var parts []string
 	if s.Env != "" {
@@ -64,7 +69,7 @@ func kindOf(s plan.Source) string {
 }
 
 // asksService reports whether a source asks somebody on the network.
-func asksService(c plan.Credential) bool { return c.Source.GitHubApp != nil }
+func asksService(c plan.Credential) bool { return c.Source.GitHubApp != nil || c.Source.OAuth != nil }
 
 // ownVariables names the variables that hold real values: they are for agentbox alone.
 func ownVariables(p plan.Grants, config profiles.Config) []string {

@@ -35,6 +35,7 @@ var levels = map[string]int{
 	"internal/findings":        0,
 	"internal/gitwire":         0,
 	"internal/hostinfo":        0,
+	"internal/logins":          0,
 	"internal/policy":          0,
 	"internal/scrub":           0,
 	"internal/shim":            0,

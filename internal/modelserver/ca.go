@@ -16,7 +16,8 @@ import (
 // DefaultHosts are the names of the model APIs that the server's certificate covers.
 func DefaultHosts() []string {
 	return []string{
-		"api.anthropic.com", "api.openai.com", "generativelanguage.googleapis.com", "localhost", "127.0.0.1",
+		"api.anthropic.com", "api.openai.com", "generativelanguage.googleapis.com", "platform.claude.com", "auth.openai.com", "chatgpt.com",
+		"localhost", "127.0.0.1",
 	}
 }
 

@@ -41,6 +41,7 @@ type Config struct {
 	Key   string        // the API key that model calls must carry, else 401; empty accepts any
 	Task  Task          // zero means DefaultTask
 	Hosts []string      // names for the certificate, besides DefaultHosts
+	Login *Login        // model calls with an access token of it are answered too; nil: there are no logins
 	OnAsk func(Request) // called before a request is answered; may block; its Status is not known yet
 }
 
@@ -194,8 +195,8 @@ func (x *exchange) id(prefix string) string {
 
 // allowed answers 401 and says false unless the request carries the key that the server wants.
 func (x *exchange) allowed() bool {
-	want := x.server.cfg.Key
-	if want == "" || x.req.Key() == want {
+	want, login := x.server.cfg.Key, x.server.cfg.Login
+	if want == "" && login == nil || want != "" && x.req.Key() == want || login != nil && login.holds(x.req) {
 		return true
 	}
 	x.fail(http.StatusUnauthorized, "authentication_error", "invalid x-api-key")
@@ -209,10 +210,14 @@ func (x *exchange) route(path string, sse bool) {
 		x.model(func() { x.anthropicMessages() })
 	case path == "/v1/messages/count_tokens":
 		x.model(func() { x.json(map[string]any{"input_tokens": tokens(x.req.Body)}) })
-	case path == "/v1/responses":
+	case path == "/v1/responses", path == "/backend-api/codex/responses":
 		x.model(func() { x.openaiResponses() })
 	case path == "/v1/chat/completions":
 		x.model(func() { x.openaiChat() })
+	case path == "/backend-api/wham/accounts/check":
+		x.model(func() { x.json(accounts()) })
+	case path == "/backend-api/codex/models":
+		x.model(func() { x.json(obj{"models": []obj{}}) })
 	case strings.HasSuffix(path, "/models"):
 		x.model(func() { x.json(modelList(x.req)) })
 	case strings.HasSuffix(path, ":generateContent"):
@@ -223,6 +228,8 @@ func (x *exchange) route(path string, sse bool) {
 		x.model(func() { x.geminiGenerate(array) })
 	case strings.HasSuffix(path, ":countTokens"):
 		x.model(func() { x.json(map[string]any{"totalTokens": tokens(x.req.Body)}) })
+	case x.server.cfg.Login != nil && (path == "/v1/oauth/token" || path == "/oauth/token"):
+		x.refresh()
 	case path == "/api/hello":
 		x.json(map[string]any{"message": "hello"})
 	default:

@@ -209,6 +209,12 @@ func (p Plan) variables(placeholder func(name string) string) map[string]string 
 	vars := variables(p.Binding.Repo, p.Binding.User)
 	for _, c := range p.Grants.Credentials {
 		vars["placeholder."+c.Name] = placeholder(c.Name)
+		if c.Source.OAuth == nil {
+			continue
+		}
+		for _, part := range profiles.LoginParts() {
+			vars["placeholder."+c.Name+"."+part] = placeholder(c.Name + "." + part)
+		}
 	}
 	return vars
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"agentbox/internal/logins"
 	"agentbox/internal/policy"
 	"agentbox/internal/profiles"
 )
@@ -220,6 +221,12 @@ func credentials(cs []profiles.Credential) []Credential {
 
 func sourceOf(s profiles.Source) Source {
 	out := Source{Keyring: string(s.Keyring), Env: string(s.Env), Command: s.Command, File: string(s.File)}
+	if o := s.OAuth; o != nil {
+		out.OAuth = &OAuth{Login: string(o.Login), File: string(o.File), Keyring: string(o.Keyring)}
+		if l, ok := logins.Find(string(o.Login)); ok && o.File == "" && o.Keyring == "" {
+			out.OAuth.File = l.File
+		}
+	}
 	if a := s.GitHubApp; a != nil {
 		out.GitHubApp = &GitHubApp{ID: a.ID, Key: string(a.Key), Repos: texts(a.Repos), Permissions: map[string]string{}}
 		for name, access := range a.Permissions {

@@ -120,6 +120,14 @@ type Source struct {
 	Command   []string   `json:"command,omitempty"` // run on the host
 	File      string     `json:"file,omitempty"`    // absolute, or "~/…"
 	GitHubApp *GitHubApp `json:"github_app,omitempty"`
+	OAuth     *OAuth     `json:"oauth,omitempty"`
+}
+
+// OAuth is the login of an agent: in a file, or in the keyring.
+type OAuth struct {
+	Login   string `json:"login"`
+	File    string `json:"file,omitempty"` // absolute, or "~/…"
+	Keyring string `json:"keyring,omitempty"`
 }
 
 // GitHubApp mints tokens for the repositories and permissions named.

@@ -10,6 +10,7 @@ import (
 	"time"
 	"unicode"
 
+	"agentbox/internal/logins"
 	"agentbox/internal/policy"
 )
 
@@ -147,12 +148,11 @@ func (t *page) credentials(p Plan) {
 		}
 		host := len(c.Source.Command) > 0 // it is run on this machine
 		t.line(host, label, "%s from %s, only to %s as %s%s (%s)", clean(c.Name), source(c.Source), hosts(c.Hosts), clean(c.slot()), ttl(c.TTL), clean(c.Origin))
-		which := "any request that the rules allow"
+		which := "in any request"
 		if only := c.only(); only != "" {
-			which = "requests for " + only + ", and no others"
+			which = "in requests for " + only + ", and no others"
 		}
-		t.line(false, "", "into the agent's requests: %s", which)
-		t.line(false, "", "the agent holds a placeholder%s, never the value", after(" in $", clean(c.Env)))
+		t.line(false, "", "%s; the agent holds a placeholder%s, never the value", which, after(" in $", clean(c.Env)))
 	}
 }
 
@@ -184,10 +184,25 @@ func source(s Source) string {
 	if s.File != "" {
 		from = append(from, "the file "+clean(s.File))
 	}
+	if o := s.OAuth; o != nil {
+		from = append(from, loginText(*o))
+	}
 	if a := s.GitHubApp; a != nil {
 		from = append(from, fmt.Sprintf("GitHub App %d (key %q) for %s with %s", a.ID, a.Key, words(a.Repos), words(pairs(a.Permissions))))
 	}
 	return strings.Join(from, " or ")
+}
+
+// loginText names whose login it is, where it is, and who refreshes it.
+func loginText(o OAuth) string {
+	at := "in " + clean(o.File)
+	if o.Keyring != "" {
+		at = "in keyring " + strconv.Quote(o.Keyring)
+	}
+	if l, ok := logins.Find(o.Login); ok {
+		at += ", refreshed on this machine at " + l.Host
+	}
+	return "your login of " + clean(o.Login) + " " + at
 }
 
 func pairs(m map[string]string) []string {

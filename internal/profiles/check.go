@@ -106,9 +106,14 @@ func (d *document) checkTemplates(p *Profile, s string, at []string) {
 		}
 		seen[t] = true
 		name, _, placeholder := PlaceholderName(t)
+		owner, part := LoginPart(t)
 		known := func(c Credential) bool { return string(c.Name) == name }
+		login := func(c Credential) bool { return string(c.Name) == owner && c.Source.OAuth != nil }
 		switch {
 		case t == "repo" || t == "home" || t == "user":
+		case part != "" && slices.ContainsFunc(p.Credentials, login):
+		case part != "":
+			d.value(at, "unknown-template", `only a [[credential]] with source = { oauth } has it`, "template {%s} is of no login", t)
 		case placeholder && slices.ContainsFunc(p.Credentials, known):
 		case placeholder:
 			d.value(at, "unknown-template", "add a [[credential]] with name = "+strconv.Quote(name), "template {%s} names no [[credential]]", t)
@@ -258,7 +263,7 @@ func (d *document) checkSource(c Credential, at []string) {
 	kinds := []struct {
 		key  string
 		said bool
-	}{{"env", s.Env != ""}, {"keyring", s.Keyring != ""}, {"command", s.Command != nil}, {"file", s.File != ""}, {"github_app", s.GitHubApp != nil}}
+	}{{"env", s.Env != ""}, {"keyring", s.Keyring != ""}, {"command", s.Command != nil}, {"file", s.File != ""}, {"github_app", s.GitHubApp != nil}, {"oauth", s.OAuth != nil}}
 	var said []string
 	for _, k := range kinds {
 		if k.said {
@@ -273,6 +278,9 @@ func (d *document) checkSource(c Credential, at []string) {
 	}
 	if s.Command != nil {
 		d.checkCommand(s.Command, join(at, "command"), `write the program first, such as ["gh", "auth", "token"]`)
+	}
+	if s.OAuth != nil && s.OAuth.File != "" && s.OAuth.Keyring != "" {
+		d.value(join(at, "oauth"), "source-conflict", "keep one of file and keyring", "the login of credential %q is in two places", c.Name)
 	}
 	if s.GitHubApp != nil && s.GitHubApp.ID < 1 && d.has(join(join(at, "github_app"), "id")...) {
 		d.value(join(join(at, "github_app"), "id"), "bad-value", "it stands on the app's page, and is a positive number", "%d is not the number of a GitHub App", s.GitHubApp.ID)

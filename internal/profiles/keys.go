@@ -168,6 +168,7 @@ func scalarForms() map[reflect.Type]scalarForm {
 		reflect.TypeFor[Access]():             choice("read", "write"),
 		reflect.TypeFor[OnLimit]():            choice("ask", "stop"),
 		reflect.TypeFor[Runtime]():            choice("auto", "container", "gvisor", "microvm"),
+		reflect.TypeFor[LoginName]():          choice(loginNames()...),
 		reflect.TypeFor[Scope]():              choice("none", "session", "profile", "repo", "user"),
 		reflect.TypeFor[Cache]():              choice(Caches()...),
 		reflect.TypeFor[Name]():               pattern(nameForm()),

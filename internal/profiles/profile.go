@@ -147,6 +147,14 @@ type Source struct {
 	Command   []string   `toml:"command"`
 	File      HostPath   `toml:"file"` // absolute, or "~/…"
 	GitHubApp *GitHubApp `toml:"github_app"`
+	OAuth     *OAuth     `toml:"oauth"`
+}
+
+// OAuth is the subscription login of an agent on this machine, where that agent keeps it or in one of the other two.
+type OAuth struct {
+	Login   LoginName `toml:"login,required"`
+	File    HostPath  `toml:"file"`
+	Keyring Name      `toml:"keyring"` // an account that holds what the agent's file would
 }
 
 // GitHubApp mints tokens of one hour for the repositories and permissions named.

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/net/http/httpguts"
 
+	"agentbox/internal/logins"
 	"agentbox/internal/policy"
 )
 
@@ -153,6 +154,19 @@ type Runtime string
 // UnmarshalText takes "auto", "container", "gvisor" and "microvm".
 func (r *Runtime) UnmarshalText(text []byte) error {
 	return oneOf(r, text, []string{"auto", "container", "gvisor", "microvm"})
+}
+
+// LoginName is an agent whose login is known: package logins has the table.
+type LoginName string
+
+// UnmarshalText takes the name of one.
+func (l *LoginName) UnmarshalText(text []byte) error { return oneOf(l, text, loginNames()) }
+
+func loginNames() (names []string) {
+	for _, l := range logins.All() {
+		names = append(names, l.Name)
+	}
+	return names
 }
 
 // oneOf sets dst to a word of words.

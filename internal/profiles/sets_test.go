@@ -135,6 +135,7 @@ func request(t *testing.T, line string) policy.Request {
 func TestBuiltInProfilesReachTheirModelAlone(t *testing.T) {
 	want := map[string][]string{
 		"claude": {"api.anthropic.com"}, "opencode": {"api.anthropic.com"}, "codex": {"api.openai.com"},
+		"claude-login": {"api.anthropic.com", "platform.claude.com"}, "codex-login": {"chatgpt.com", "auth.openai.com"},
 		"gemini": {"generativelanguage.googleapis.com"}, "demo": {"api.example.com"}, "shell": nil,
 	}
 	files := Files{BuiltIn: builtin.Files()}
@@ -149,9 +150,13 @@ func TestBuiltInProfilesReachTheirModelAlone(t *testing.T) {
 			t.Errorf("nothing is said here about %s", name)
 		}
 		var got []string
+		login := strings.HasSuffix(name, "-login") // by paths: a login opens more at these hosts than models
 		for _, r := range l.Profile.Network.Rules {
+			if login && len(r.Paths) == 0 {
+				t.Errorf("%s opens all of %s", name, r.Host)
+			}
 			got = append(got, r.Host.String())
-			if slices.Compare(r.Ports, []Port{443}) != 0 || r.Action != "allow" || !r.Inspect || r.Model != (name != "demo") {
+			if slices.Compare(r.Ports, []Port{443}) != 0 || r.Action != "allow" || !r.Inspect || r.Model != (name != "demo" && !login) {
 				t.Errorf("%s: %+v", name, r)
 			}
 		}

@@ -2,6 +2,7 @@ package profiles
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 )
 
@@ -34,6 +35,20 @@ func PlaceholderName(template string) (name string, last20, ok bool) {
 	name, last20 = strings.CutSuffix(rest, ".last20")
 	return name, last20, ok && nameForm().MatchString(name)
 }
+
+// LoginPart splits "placeholder.NAME.PART", of what a login has beside its access token: the placeholders of its "refresh"
+// token and of its "id" token, and which "account" and "plan" it is. Part is "" for other templates.
+func LoginPart(template string) (name, part string) {
+	rest, ok := strings.CutPrefix(template, "placeholder.")
+	name, part, _ = strings.Cut(rest, ".")
+	if !ok || !slices.Contains(LoginParts(), part) {
+		return "", ""
+	}
+	return name, part
+}
+
+// LoginParts are the parts that LoginPart knows.
+func LoginParts() []string { return []string{"account", "id", "plan", "refresh"} }
 
 // validJSON reports whether s is JSON when its templates stand for plain text.
 func validJSON(s string) bool {

@@ -116,6 +116,8 @@ type exchange struct {
 	credential string          // that it carries, or several, joined by ","
 	life       context.Context // of the request once it carries one; nil before
 
+	own Answerer // that answers it in the place of its host; nil where the host does
+
 	git  *gitExchange // what it does to a repository; nil where it is no request of git's
 	held *gitExchange // what was read ahead to find that out; nil where nothing was
 }
@@ -135,7 +137,11 @@ func (p *Proxy) exchange(w http.ResponseWriter, r *http.Request, t target) {
 		defer stop()
 	}
 	no := x.judge(w, r)
-	if no == nil {
+	switch {
+	case no != nil:
+	case x.own != nil:
+		no = x.instead(w, r)
+	default:
 		no = x.forward(w, r)
 	}
 	if no != nil {
@@ -192,6 +198,9 @@ func (x *exchange) judge(w http.ResponseWriter, req *http.Request) *refusal {
 	}
 	x.allowed, x.decision = true, d
 	x.prepare(req)
+	if x.own = x.answerer(req); x.own != nil {
+		return x.withinLimits(req)
+	}
 	if no := x.inject(req); no != nil {
 		return no
 	}
@@ -223,14 +232,16 @@ func (x *exchange) inject(req *http.Request) *refusal {
 	if err == nil && credential == "" {
 		return nil
 	}
-	e := event.Event{
-		Kind: event.CredentialUse, Decision: event.Allow, Host: x.target.host.String(), Port: x.target.port,
-		Method: x.method, Path: x.path, Via: x.target.via, Credential: credential,
-	}
-	var no *refusal
 	if over := x.over.Load(); err != nil && over != nil {
 		return over // it was reading the body, which came to a limit
 	}
+	return x.noteUse(credential, err, event.Event{})
+}
+
+// noteUse records that a credential was used, as e says, or why it was not: then it gives the answer that says so.
+func (x *exchange) noteUse(credential string, err error, e event.Event) (no *refusal) {
+	e.Kind, e.Decision, e.Host, e.Port = event.CredentialUse, event.Allow, x.target.host.String(), x.target.port
+	e.Method, e.Path, e.Via, e.Credential = x.method, x.path, x.target.via, credential
 	if err != nil {
 		e.Kind, e.Decision, e.Reason = event.CredentialRefused, event.Deny, x.proxy.shown(err.Error())
 		refused := denied(http.StatusForbidden, x.target.host.String(), e.Reason)

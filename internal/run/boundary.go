@@ -20,7 +20,7 @@ import (
 
 // Secrets is a run's credentials: placeholders for the agent, real values for the proxy.
 type Secrets interface {
-	proxy.Injector
+	proxy.Injector // and proxy.Answerer, where there are logins
 	proxy.Scrubber
 	Placeholder(name string) string
 }

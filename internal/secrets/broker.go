@@ -104,22 +104,31 @@ func hold(c Credential) (*held, error) {
 	if err != nil {
 		return nil, err
 	}
-	placeholder, err := newPlaceholder(c.Shape, c.Claims)
+	placeholder, err := placeholderOf(c)
 	return &held{Credential: c, slots: slots, placeholder: placeholder}, err
+}
+
+// placeholderOf makes one that looks like what the source gives, or as the credential says.
+func placeholderOf(c Credential) (string, error) {
+	if o, ok := c.Source.(*OAuth); ok && c.Shape == "" {
+		return o.standIn()
+	}
+	return newPlaceholder(c.Shape, c.Claims)
 }
 
 // Record has the broker record what it does with credentials: an event each time that one is fetched or taken back, and
 // in the ledger what has to be taken back. What can't be recorded is not used. Call it before Preload.
 func (b *Broker) Record(events event.Sink, ledger Ledger) { b.events, b.ledger = events, ledger }
 
-// Placeholder is what the agent holds in place of the value, or "" for a name that is not a credential of this run.
+// Placeholder is what the agent holds in place of the value, or "" for a name that is not a credential of this run. Of a
+// login there is more: "NAME.refresh", and what it is told of it.
 func (b *Broker) Placeholder(name string) string {
 	for _, h := range b.held {
 		if h.Name == name {
 			return h.placeholder
 		}
 	}
-	return ""
+	return b.partOf(name)
 }
 
 // Life ends when a credential is not to be used any more, also by requests that are on their way with it. Of a name that is

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/big"
 	"net/url"
 	"regexp"
@@ -28,7 +29,11 @@ const (
 // no room for 128 bits of randomness. Claims are for the shape JWT alone: a JSON object, or "".
 func newPlaceholder(shape, claims string) (string, error) {
 	if shape == JWT {
-		return newJWT(claims)
+		said, err := readClaims(claims)
+		if err != nil {
+			return "", err
+		}
+		return newJWT(said)
 	}
 	k := kindOf(shape)
 	n := minRandom
@@ -92,22 +97,16 @@ const JWT = "jwt"
 // lasts is how long a placeholder says that it lasts, for programs that look: longer than any run.
 const lasts = 10 * 365 * 24 * time.Hour
 
-// newJWT is a token that programs can take apart. Nothing signed it: what stands in the place of the signature is the
-// randomness.
-func newJWT(claims string) (string, error) {
-	now := time.Now()
-	payload := map[string]any{"iat": now.Unix(), "exp": now.Add(lasts).Unix()}
-	if claims != "" {
-		dec := json.NewDecoder(strings.NewReader(claims))
-		dec.UseNumber()
-		if err := dec.Decode(&payload); err != nil {
-			return "", fmt.Errorf("claims are not a JSON object: %w", err)
-		}
-	}
+// newJWT is a token that programs can take apart, with these claims beside the usual ones. Nothing signed it: what stands
+// in the place of the signature is the randomness.
+func newJWT(claims map[string]any) (string, error) {
 	random, err := randomOf(alphabet, 85-len(marker))
 	if err != nil {
 		return "", err
 	}
+	now := time.Now()
+	payload := map[string]any{"iat": now.Unix(), "exp": now.Add(lasts).Unix()}
+	maps.Copy(payload, claims)
 	payload["agentbox"] = marker + random[:16]
 	body, err := json.Marshal(payload)
 	if err != nil {
@@ -116,6 +115,19 @@ func newJWT(claims string) (string, error) {
 	enc := base64.RawURLEncoding.EncodeToString
 	// A signature of ES256 is 64 bytes, so that two bits of its last character are for the byte's end and are not set.
 	return enc([]byte(`{"alg":"ES256","typ":"JWT"}`)) + "." + enc(body) + "." + marker + random + "A", nil
+}
+
+// readClaims reads a JSON object, or "" as none.
+func readClaims(text string) (claims map[string]any, err error) {
+	if text == "" {
+		return nil, nil
+	}
+	dec := json.NewDecoder(strings.NewReader(text))
+	dec.UseNumber()
+	if err := dec.Decode(&claims); err != nil {
+		return nil, fmt.Errorf("claims are not a JSON object: %w", err)
+	}
+	return claims, nil
 }
 
 // scanner finds placeholders of any run, in the forms in which they travel.
