@@ -187,7 +187,7 @@ func (x *exchange) judge(w http.ResponseWriter, req *http.Request) *refusal {
 	request.MethodBy, request.PathBy = overrides(req)
 	request.Git = x.gitRequest(req) // first: it may unpack the body
 	request.WebSocket, request.Size = x.upgrade, req.ContentLength
-	d, err := x.check(w, req.Context(), request)
+	d, err := x.check(req.Context(), w, request)
 	if err != nil {
 		no := unrecorded(x.target.host.String())
 		return &no
@@ -210,7 +210,7 @@ func (x *exchange) judge(w http.ResponseWriter, req *http.Request) *refusal {
 
 // check asks the gate. Where that asks a person, it is the gate that bounds the wait: the limit on what stands still may
 // be shorter.
-func (x *exchange) check(w http.ResponseWriter, ctx context.Context, r policy.Request) (policy.Decision, error) {
+func (x *exchange) check(ctx context.Context, w http.ResponseWriter, r policy.Request) (policy.Decision, error) {
 	x.asking.Store(true)
 	defer x.asking.Store(false)
 	if a, ok := w.(*answer1); ok {
