@@ -382,11 +382,30 @@ func halfMade(paths Paths) error {
 		if !exists(filepath.Join(dir, metaFile)) {
 			continue
 		}
-		if live, err := held(dir); err == nil && !live {
-			errs = append(errs, os.RemoveAll(dir))
-		}
+		errs = append(errs, removeHalfMade(dir))
 	}
 	return errors.Join(errs...)
+}
+
+// removeHalfMade removes dir if nobody holds its lock. It holds the lock meanwhile: a maker that fails removes what it made
+// by itself, and the next one may take the same name as soon as that is gone.
+func removeHalfMade(dir string) error {
+	lock, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_RDONLY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return ignoreMissing(err) // its maker is removing it
+	}
+	defer func() { _ = lock.Close() }()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nil // it is being made
+	}
+	mine, err := lock.Stat()
+	if err != nil {
+		return err
+	}
+	if there, err := os.Lstat(filepath.Join(dir, lockFile)); err != nil || !os.SameFile(mine, there) {
+		return ignoreMissing(err) // another stands there by now
+	}
+	return os.RemoveAll(dir)
 }
 
 func ignoreMissing(err error) error {
