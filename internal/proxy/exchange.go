@@ -320,7 +320,11 @@ func (x *exchange) forward(w http.ResponseWriter, req *http.Request) *refusal {
 		x.webSocket(w, resp)
 		return nil
 	}
-	if err := x.answer(w, req, resp); err != nil {
+	err = x.answer(w, req, resp)
+	if err == nil && x.cut() {
+		err = errCut // the server may have ended its answer well because we hung up
+	}
+	if err != nil {
 		if over := x.over.Load(); over != nil {
 			x.reason = over.Reason
 		}
@@ -350,7 +354,7 @@ func (x *exchange) roundTrip(req *http.Request) (*http.Response, error) {
 }
 
 func (x *exchange) unreached(err error) *refusal {
-	if x.life != nil && errors.Is(context.Cause(x.life), errCut) {
+	if x.cut() {
 		no := denied(http.StatusForbidden, x.target.host.String(), errCut.Error())
 		return &no
 	}

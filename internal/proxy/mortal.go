@@ -34,3 +34,6 @@ func (x *exchange) mortal(req *http.Request) (_ *http.Request, done func()) {
 		cancel(nil)
 	}
 }
+
+// cut reports whether the request was cut off.
+func (x *exchange) cut() bool { return x.life != nil && errors.Is(context.Cause(x.life), errCut) }
