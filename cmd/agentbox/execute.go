@@ -25,6 +25,7 @@ import (
 	"agentbox/internal/eventlog"
 	"agentbox/internal/hostinfo"
 	"agentbox/internal/plan"
+	"agentbox/internal/profiles"
 	"agentbox/internal/run"
 	"agentbox/internal/run/podman"
 	"agentbox/internal/secrets"
@@ -81,7 +82,11 @@ func tidy(ctx context.Context, paths session.Paths, e *podman.Engine) error {
 // discard ends a session that never came to anything.
 func discard(s *session.Session, because error) error {
 	code, _ := classify(because)
-	return errors.Join(s.End(session.End{Time: time.Now().UTC(), ExitCode: code, Reason: because.Error()}), os.RemoveAll(s.Dir))
+	err := s.End(session.End{Time: time.Now().UTC(), ExitCode: code, Reason: because.Error()})
+	if secrets.Owes(s.Dir) { // the next command takes back what this one could not
+		return err
+	}
+	return errors.Join(err, os.RemoveAll(s.Dir))
 }
 
 // carryOut runs a decided run, with its log, its secrets and its control socket.
@@ -211,10 +216,8 @@ func (j *job) seccomp() string { return filepath.Join(j.session.RuntimeDir, "sec
 
 // openSecrets makes the placeholders and starts to read the real values, while the container is being made.
 func (j *job) openSecrets(ctx context.Context) error {
-	if err := keepToSelf(); err != nil {
-		return err
-	}
-	in := surroundings{repo: j.plan.Binding.Repo, home: j.ground.host.User.Home, state: j.places.State}
+	in := surroundings{repo: j.plan.Binding.Repo, home: j.ground.host.User.Home, state: j.places.State,
+		lookup: j.takeOver(ownVariables(j.plan.Grants, profiles.Config{})), keyring: secrets.Once(secrets.Keyring{})}
 	if slices.ContainsFunc(j.plan.Grants.Credentials, asksService) {
 		var err error
 		late := func(ctx context.Context) (string, error) { return j.password(ctx) } // the broker that reads it is still to be made
@@ -226,7 +229,7 @@ func (j *job) openSecrets(ctx context.Context) error {
 	var creds []secrets.Credential
 	var err error
 	for _, c := range j.plan.Grants.Credentials {
-		source, err := j.source(c.Source, in)
+		source, err := source(c.Source, in)
 		if err != nil {
 			return err
 		}
@@ -238,7 +241,8 @@ func (j *job) openSecrets(ctx context.Context) error {
 		return err
 	}
 	j.broker.Record(j.waits, &secrets.Debts{Dir: j.session.Dir, Run: j.session.Meta.ID, Vault: secrets.Keyring{}})
-	j.password = j.proxyPassword(j.plan.Binding.Upstream.Proxy)
+	in.lookup = j.variable // the proxy's password is read for other runs at the same time
+	j.password = j.proxyPassword(j.plan.Binding.Upstream.Proxy, in)
 	j.broker.Preload()
 	j.problems = make(chan []error, 1)
 	go func() { j.problems <- j.broker.Problems(ctx) }()
@@ -269,17 +273,16 @@ func (j *job) Pending() []approval.Question {
 }
 
 // stored is a value in a variable, or an account of the keyring.
-func (a *app) stored(env, account string) secrets.Source {
-	lookup := func(name string) (string, bool) { v := a.getenv(name); return v, v != "" }
-	return secrets.Stored{Env: env, Account: account, Lookup: lookup, Keyring: secrets.Keyring{}}
+func stored(env, account string, in surroundings) secrets.Source {
+	return secrets.Stored{Env: env, Account: account, Lookup: in.lookup, Keyring: in.keyring}
 }
 
 // proxyPassword is nil for a proxy that nobody logs in to.
-func (j *job) proxyPassword(p *plan.UpstreamProxy) run.Password {
+func (j *job) proxyPassword(p *plan.UpstreamProxy, in surroundings) run.Password {
 	if p == nil || p.User == "" {
 		return nil
 	}
-	value := j.broker.Value("upstream.proxy_password", j.stored(p.Password.Env, p.Password.Keyring))
+	value := j.broker.Value("upstream.proxy_password", stored(p.Password.Env, p.Password.Keyring, in))
 	return func(ctx context.Context) (string, error) {
 		secret, err := value(ctx)
 		return secret.Reveal(), err

@@ -39,6 +39,9 @@ func Main(args []string) int {
 	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, getenv: os.Getenv, uid: os.Getuid()}
 	root := newRoot(a)
 	root.SetArgs(args)
+	if err := keepToSelf(); err != nil {
+		return a.report(root, err)
+	}
 	verb, err := root.ExecuteContextC(context.Background())
 	if err == nil {
 		return exitFine

@@ -55,6 +55,9 @@ Exit codes: 0 stored, 1 the keyring did not take it, 2 usage.`,
 				return err
 			}
 			a.say("stored %q in your keyring", args[0])
+			if err := secrets.Carries(value); err != nil && !isPrivateKey([]byte(value.Reveal())) {
+				a.say("warning: no credential can use it, only what stays on this machine, such as the password of an upstream proxy: %s", err)
+			}
 			if file != "" {
 				a.say("hint: the file is not needed any more: rm %s", file)
 			}
@@ -110,7 +113,7 @@ func (a *app) readSecret(name, file string) (secrets.Secret, error) {
 		return secrets.Secret{}, &usageError{fmt.Errorf("the secret is longer than %d KiB", maxSecret>>10), "give the token alone"}
 	}
 	bare := bytes.TrimSpace(text)
-	key := bytes.HasPrefix(bare, []byte("-----BEGIN "))
+	key := isPrivateKey(bare)
 	switch {
 	case len(bare) == 0:
 		return secrets.Secret{}, &usageError{errors.New("the secret is empty"), "type or pipe it: pass show NAME | agentbox secret set NAME"}
@@ -119,6 +122,8 @@ func (a *app) readSecret(name, file string) (secrets.Secret, error) {
 	}
 	return secrets.New(string(bare)), nil
 }
+
+func isPrivateKey(text []byte) bool { return bytes.HasPrefix(text, []byte("-----BEGIN ")) }
 
 func (a *app) secretText(name, file string) ([]byte, error) {
 	if file != "" {

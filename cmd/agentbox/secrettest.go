@@ -66,9 +66,6 @@ type serviceReply struct {
 }
 
 func (a *app) testSecret(ctx context.Context, name string, asJSON bool) error {
-	if err := keepToSelf(); err != nil {
-		return err
-	}
 	tests, err := a.secretTests(name)
 	if err != nil {
 		return err
@@ -92,7 +89,8 @@ func (a *app) testSecret(ctx context.Context, name string, asJSON bool) error {
 	}
 	fine := true
 	for i := range tests {
-		a.tryOut(ctx, &tests[i], surroundings{repo: root, home: p.Home, state: paths.State, client: client})
+		a.tryOut(ctx, &tests[i], surroundings{repo: root, home: p.Home, state: paths.State, client: client,
+			lookup: a.variable, keyring: secrets.Keyring{}})
 		fine = fine && tests[i].fine()
 	}
 	if asJSON {
@@ -141,7 +139,7 @@ func (a *app) secretTests(name string) ([]secretTest, error) {
 // tryOut fetches a value and shows it to the services that it is for.
 func (a *app) tryOut(ctx context.Context, t *secretTest, in surroundings) {
 	began := time.Now()
-	source, err := a.source(t.credential.Source, in)
+	source, err := source(t.credential.Source, in)
 	if err != nil {
 		t.Problem = err.Error()
 		return
@@ -151,6 +149,9 @@ func (a *app) tryOut(ctx context.Context, t *secretTest, in surroundings) {
 	defer lease.Value.Destroy()
 	if err == nil && lease.Value.IsZero() {
 		err = errors.New("it is empty where it comes from")
+	}
+	if err == nil && len(hostNamesOf(t.credential)) > 0 {
+		err = secrets.Carries(secrets.New(strings.TrimSpace(lease.Value.Reveal())))
 	}
 	if err != nil {
 		t.Problem, t.Hint = err.Error(), hintOf(err)
@@ -168,6 +169,8 @@ func (a *app) tryOut(ctx context.Context, t *secretTest, in surroundings) {
 		t.Services = append(t.Services, askService(ctx, in.client, host, t.credential.Header, lease.Value))
 	}
 	if lease.Revoke != nil {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cutTime) // also of who does not wait for the end
+		defer cancel()
 		if err := lease.Revoke(ctx); err != nil {
 			t.Problem, t.Hint = "what was minted for the test is NOT revoked: "+err.Error(), "it is good for an hour at most; revoke it where it was issued"
 		}

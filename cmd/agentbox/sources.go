@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -28,10 +29,26 @@ type surroundings struct {
 	home   string
 	state  string       // agentbox's own directory
 	client *http.Client // for those that ask a service
+
+	lookup  func(name string) (string, bool) // of a variable
+	keyring secrets.Getter
+}
+
+// variable looks one of agentbox's own environment up.
+func (a *app) variable(name string) (string, bool) { v := a.getenv(name); return v, v != "" }
+
+// takeOver keeps the variables that hold real values in this process alone: what it starts from now on does not inherit them.
+func (a *app) takeOver(names []string) (lookup func(name string) (string, bool)) {
+	kept := map[string]string{}
+	for _, name := range names {
+		kept[name] = a.getenv(name)
+		_ = os.Unsetenv(name) // the name of a variable that is there
+	}
+	return func(name string) (string, bool) { v := kept[name]; return v, v != "" }
 }
 
 // source is where the plan says that a value comes from.
-func (a *app) source(s plan.Source, in surroundings) (secrets.Source, error) {
+func source(s plan.Source, in surroundings) (secrets.Source, error) {
 	switch app := s.GitHubApp; {
 	case len(s.Command) > 0:
 		return secrets.Command{Argv: s.Command, Dir: "/", Outside: in.repo}, nil
@@ -39,11 +56,11 @@ func (a *app) source(s plan.Source, in surroundings) (secrets.Source, error) {
 		return secrets.File{Path: profiles.HostPath(s.File).Under(in.home), Outside: in.repo}, nil
 	case app != nil:
 		return secrets.NewGitHubApp(secrets.GitHubApp{ID: app.ID, Account: app.Key, Repos: app.Repos, Permissions: app.Permissions,
-			Keyring: secrets.Keyring{}, Client: in.client}), nil
+			Keyring: in.keyring, Client: in.client}), nil
 	case s.OAuth != nil:
 		return login(*s.OAuth, in)
 	}
-	return a.stored(s.Env, s.Keyring), nil
+	return stored(s.Env, s.Keyring, in), nil
 }
 
 // kindOf names a source for the log.
@@ -209,7 +226,7 @@ func (a *app) ownClient(ctx context.Context) (*http.Client, error) {
 	u := plan.UpstreamOf(config, p.Home)
 	var password run.Password
 	if u.Proxy != nil && u.Proxy.User != "" {
-		from := a.stored(u.Proxy.Password.Env, u.Proxy.Password.Keyring)
+		from := stored(u.Proxy.Password.Env, u.Proxy.Password.Keyring, surroundings{lookup: a.variable, keyring: secrets.Keyring{}})
 		password = func(context.Context) (string, error) {
 			lease, err := from.Fetch(ctx)
 			return lease.Value.Reveal(), err

@@ -242,6 +242,9 @@ func (x *exchange) inject(req *http.Request) *refusal {
 func (x *exchange) noteUse(credential string, err error, e event.Event) (no *refusal) {
 	e.Kind, e.Decision, e.Host, e.Port = event.CredentialUse, event.Allow, x.target.host.String(), x.target.port
 	e.Method, e.Path, e.Via, e.Credential = x.method, x.path, x.target.via, credential
+	if r, ok := x.proxy.injector.(Ruler); ok {
+		e.Rule = r.Rule(credential)
+	}
 	if err != nil {
 		e.Kind, e.Decision, e.Reason = event.CredentialRefused, event.Deny, x.proxy.shown(err.Error())
 		refused := denied(http.StatusForbidden, x.target.host.String(), e.Reason)

@@ -13,6 +13,11 @@ type Ender interface {
 	Life(credential string) context.Context
 }
 
+// Ruler is an Injector that knows by which rule a credential is used, for the log.
+type Ruler interface {
+	Rule(credential string) string
+}
+
 var errCut = errors.New("its credential was stopped while it was on its way")
 
 // mortal has a request that carries a credential end with it. Done gives up watching.
@@ -25,7 +30,11 @@ func (x *exchange) mortal(req *http.Request) (_ *http.Request, done func()) {
 	x.life = ctx
 	var stops []func() bool
 	for name := range strings.SplitSeq(x.credential, ",") {
-		stops = append(stops, context.AfterFunc(ender.Life(name), func() { cancel(errCut) }))
+		life := ender.Life(name)
+		stops = append(stops, context.AfterFunc(life, func() { cancel(errCut) }))
+		if life.Err() != nil { // by now: the other takes a moment
+			cancel(errCut)
+		}
 	}
 	return req.WithContext(ctx), func() {
 		for _, stop := range stops {

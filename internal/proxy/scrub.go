@@ -45,20 +45,23 @@ func (x *exchange) askReadable(h http.Header) {
 	if !x.strict() {
 		return
 	}
-	accepted := readable(h["Accept-Encoding"])
-	if _, part := h["Range"]; part { // of a compressed body, a part cannot be read
-		accepted = identity
+	h["Accept-Encoding"] = []string{readable(h["Accept-Encoding"])}
+	for _, name := range unreadableWhenGranted {
+		delete(h, name)
 	}
-	h["Accept-Encoding"] = []string{accepted}
-	delete(h, "Grpc-Accept-Encoding")
-	delete(h, "Sec-Websocket-Extensions")
+}
+
+// unreadableWhenGranted are the fields by which a program would have a server compress pieces of its answer, or cut it where
+// the program likes: a value that is cut in two is in neither part.
+var unreadableWhenGranted = []string{
+	"Grpc-Accept-Encoding", "Connect-Accept-Encoding", "Sec-Websocket-Extensions", "A-Im", "Range", "If-Range",
 }
 
 // clean takes values out of an answer's head and has its body read in a way in which they are found. It gives the answer
 // that refuses one that cannot be read.
 func (x *exchange) clean(resp *http.Response) *refusal {
 	set := x.proxy.values()
-	if set.Empty() {
+	if set.Empty() && !x.strict() { // where a credential is used, one may be learned while the answer comes
 		return nil
 	}
 	x.scrubs = true
@@ -90,17 +93,20 @@ func (x *exchange) unreadable(resp *http.Response) string {
 	switch coding := strings.Join(h["Content-Encoding"], ", "); {
 	case !known:
 		return "it is coded as " + coding
-	case resp.StatusCode == http.StatusPartialContent && len(codings) > 0:
-		return "it is a part of something coded as " + coding
+	case resp.StatusCode == http.StatusPartialContent && (len(codings) > 0 || x.strict()): // nobody asked for one there
+		return "it is a part of something"
 	}
-	if coding := strings.ToLower(h.Get("Grpc-Encoding")); coding != "" && coding != identity {
-		return "its messages are coded as " + coding
+	for _, name := range []string{"Grpc-Encoding", "Connect-Content-Encoding", "Im"} {
+		if coding := strings.ToLower(h.Get(name)); coding != "" && coding != identity {
+			return "its messages are coded as " + coding
+		}
 	}
 	return ""
 }
 
 func isGRPC(h http.Header) bool {
-	return strings.HasPrefix(strings.ToLower(h.Get("Content-Type")), "application/grpc")
+	kind := strings.ToLower(h.Get("Content-Type"))
+	return strings.HasPrefix(kind, "application/grpc") || strings.HasPrefix(kind, "application/connect+")
 }
 
 // scrubFields takes values out of a header or trailer. A field whose name is one is taken out itself.

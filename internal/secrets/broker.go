@@ -93,7 +93,8 @@ func NewBroker(ctx context.Context, creds []Credential) (*Broker, error) {
 	for _, h := range b.held {
 		h.life, h.end = context.WithCancel(b.ctx)
 		if h.TTL > 0 {
-			time.AfterFunc(h.TTL, func() { _, _, _ = b.current(h) }) // which cuts it off
+			timer := time.AfterFunc(h.TTL, func() { b.outlive(h) })
+			context.AfterFunc(b.ctx, func() { timer.Stop() })
 		}
 	}
 	return b, nil
@@ -129,6 +130,16 @@ func (b *Broker) Placeholder(name string) string {
 		}
 	}
 	return b.partOf(name)
+}
+
+// Rule says where a credential is asked for; "" for what is none of this run.
+func (b *Broker) Rule(name string) string {
+	for _, h := range b.held {
+		if h.Name == name {
+			return h.Credential.Rule
+		}
+	}
+	return ""
 }
 
 // Life ends when a credential is not to be used any more, also by requests that are on their way with it. Of a name that is

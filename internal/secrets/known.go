@@ -1,9 +1,12 @@
 package secrets
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
+
+	"golang.org/x/net/http/httpguts"
 
 	"agentbox/internal/policy"
 	"agentbox/internal/scrub"
@@ -48,6 +51,19 @@ func (b *Broker) Values() *scrub.Set { return b.learned.set.Load() }
 
 // Uses reports whether a host is one that a credential is for.
 func (b *Broker) Uses(host policy.Host) bool { return len(b.of(host)) > 0 }
+
+// Carries says why a value could not be that of a credential, as an error in words for a person; nil if it could. What no
+// request carries, such as a proxy's password, may be anything.
+func Carries(value Secret) error {
+	text := value.Reveal()
+	switch {
+	case len(text) < scrub.MinLength:
+		return fmt.Errorf("it has %d characters, and a credential needs %d: a shorter one cannot be told from ordinary text, so it could not be kept out of what a server answers", len(text), scrub.MinLength)
+	case !httpguts.ValidHeaderFieldValue(text):
+		return errors.New("it holds characters that no header can")
+	}
+	return nil
+}
 
 // tooShort refuses a value that could not be kept out of answers.
 func tooShort(c Credential, value Secret) error {

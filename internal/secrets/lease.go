@@ -97,7 +97,7 @@ func (b *Broker) current(h *held) (value Secret, wait <-chan struct{}, err error
 	now := time.Now()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.cut == nil && h.TTL > 0 && now.Sub(b.began) >= h.TTL {
+	if h.cut == nil && h.TTL > 0 && now.Sub(b.began) >= h.TTL { // by the wall clock, which goes on while a machine sleeps
 		h.cut = b.outlived(h)
 		h.end()
 	}
@@ -114,6 +114,16 @@ func (b *Broker) current(h *held) (value Secret, wait <-chan struct{}, err error
 		return Secret{}, h.fetching, nil
 	}
 	return Secret{}, nil, h.err
+}
+
+// outlive ends a credential whose time is over by the clock that nobody sets.
+func (b *Broker) outlive(h *held) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.cut == nil {
+		h.cut = b.outlived(h)
+		h.end()
+	}
 }
 
 // outlived ends a credential whose time in this run is over.
@@ -187,14 +197,18 @@ func (t *tenure) failed(err error) {
 // fetch asks the source, checks what it gives, and has it recorded before anybody uses it.
 func (b *Broker) fetch(h *held) (Lease, error) {
 	lease, err := h.Source.Fetch(b.ctx)
-	for _, also := range lease.Also {
+	if err == nil {
+		lease.Value = trimmed(lease.Value)
+		b.known(h.placeholder, lease.Value)
+	}
+	for _, also := range lease.Also { // after the value, which may be among them, and has a placeholder
 		b.known("", also)
 	}
 	lease.Expires = lease.Expires.Round(0) // by the wall: a machine that slept is not younger for it
 	if err == nil {
-		lease.Value = trimmed(lease.Value)
-		b.known(h.placeholder, lease.Value)
-		err = check(h, lease)
+		if err = check(h, lease); err != nil {
+			err = errors.Join(err, b.unused(h, lease))
+		}
 	} else {
 		err = unfetched(h.Credential, err)
 	}

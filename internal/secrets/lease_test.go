@@ -44,7 +44,7 @@ func (s *issuer) Fetch(ctx context.Context) (Lease, error) {
 	}
 	value := fmt.Sprintf("the-value-no-%d", n)
 	lease := Lease{Value: New(value), Claim: Claim{claimGitHub, GitHubAPI}, Revoke: func(context.Context) error { return s.revoke(value) }}
-	if s.life > 0 {
+	if s.life != 0 {
 		lease.Expires = time.Now().Add(s.life)
 	}
 	s.values = append(s.values, lease.Value)
@@ -355,4 +355,74 @@ type learning struct{}
 
 func (learning) Fetch(context.Context) (Lease, error) {
 	return Lease{Also: []Secret{New("an app's key")}}, errors.New("no token")
+}
+
+// counted is a keyring that counts who asks for what.
+type counted struct {
+	mu    sync.Mutex
+	asked map[string]int
+}
+
+func (c *counted) Get(_ context.Context, name string) (Secret, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.asked[name]++
+	return New("of the account " + name), nil
+}
+
+// TestAKeyringIsAskedOnceForAnAccount: two credentials of one account had it asked twice.
+func TestAKeyringIsAskedOnceForAnAccount(t *testing.T) {
+	c := &counted{asked: map[string]int{}}
+	ring := Once(c)
+	var all sync.WaitGroup
+	for i := range 8 {
+		all.Go(func() {
+			name := []string{"a", "b"}[i%2]
+			value, err := ring.Get(t.Context(), name)
+			if err != nil || value.Reveal() != "of the account "+name {
+				t.Errorf("got %q, %v", value.Reveal(), err)
+			}
+			value.Destroy() // which is the caller's alone
+		})
+	}
+	all.Wait()
+	if c.asked["a"] != 1 || c.asked["b"] != 1 {
+		t.Errorf("it was asked %v", c.asked)
+	}
+}
+
+// TestWhatIsMintedInVainIsTakenBack: a token that failed the checks was left as it was, good for an hour.
+func TestWhatIsMintedInVainIsTakenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &issuer{life: -time.Minute}
+		b, _ := leasing(t, s, 0)
+		refuses(t, b, "had expired when it came")
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if len(s.taken) != 1 {
+			t.Errorf("taken back: %q", s.taken)
+		}
+	})
+}
+
+// endingLedger is a ledger that is written to while the run ends.
+type endingLedger struct{ end func() }
+
+func (l endingLedger) Owe(ctx context.Context, _ string, _ Lease) (func(context.Context) error, error) {
+	l.end()
+	return nil, errors.Join(errors.New("no"), ctx.Err())
+}
+
+// TestTheEndOfARunLeavesNoToken: a token that came as the run ended was neither recorded nor taken back.
+func TestTheEndOfARunLeavesNoToken(t *testing.T) {
+	s := &issuer{life: time.Hour}
+	b, l := leasing(t, s, 0)
+	b.Record(l, endingLedger{b.stop})
+	b.Preload()
+	b.reading.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.taken) != 1 {
+		t.Errorf("taken back: %q", s.taken)
+	}
 }

@@ -69,6 +69,9 @@ func (d *Debts) Owe(ctx context.Context, credential string, lease Lease) (func(c
 		err = d.Vault.Set(ctx, one.Account, lease.Value)
 	}
 	if err != nil {
+		if gone := deleteKept(ctx, d.Vault, one.Account); gone != nil { // it may have been stored all the same: keep its name
+			return nil, errors.Join(err, gone)
+		}
 		return nil, errors.Join(err, d.forget(one))
 	}
 	return func(ctx context.Context) error {

@@ -33,10 +33,13 @@ const (
 func (b *Broker) owe(h *held, lease Lease) error {
 	d := debt{lease: lease, settled: func(context.Context) error { return nil }}
 	if b.ledger != nil {
-		settled, err := b.ledger.Owe(b.ctx, h.Name, lease)
+		// The end of the run calls neither off: what was minted is recorded, or taken back.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(b.ctx), revokeTime)
+		defer cancel()
+		settled, err := b.ledger.Owe(ctx, h.Name, lease)
 		if err != nil {
 			e := unfetched(h.Credential, fmt.Errorf("what must be revoked later could not be recorded: %w", err))
-			return errors.Join(e, b.settle(b.ctx, d))
+			return errors.Join(e, b.unused(h, lease))
 		}
 		d.settled = settled
 	}
@@ -44,6 +47,20 @@ func (b *Broker) owe(h *held, lease Lease) error {
 	defer h.mu.Unlock()
 	h.debts = append(h.debts, d)
 	return nil
+}
+
+// unused takes back what was minted and is not going to be used. What fails is tried again, and told, at the end of the run.
+func (b *Broker) unused(h *held, lease Lease) error {
+	if lease.Revoke == nil {
+		return nil
+	}
+	err := revoke(context.WithoutCancel(b.ctx), lease.Revoke)
+	if err != nil {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.debts = append(h.debts, debt{lease: lease, settled: func(context.Context) error { return nil }})
+	}
+	return err
 }
 
 // settle takes one lease back. What has expired by itself needs no taking back.

@@ -138,7 +138,7 @@ func (g *GitHubApp) mint(ctx context.Context, key *rsa.PrivateKey, installation 
 	if got.Token == "" || got.Expires.IsZero() {
 		return Lease{}, &GitHubError{Text: "GitHub answered without a token", Tip: "look at https://www.githubstatus.com", Passing: true}
 	}
-	token := New(got.Token)
+	token := New(strings.TrimSpace(got.Token))
 	claim := Claim{Kind: claimGitHub, URL: g.API}
 	// How long it lasts is the same by any clock; when it ends is not.
 	return Lease{Value: token, Expires: time.Now().Add(got.Expires.Sub(date)), Claim: claim,
@@ -311,6 +311,9 @@ func bare(err error) string {
 func RevokeClaim(ctx context.Context, client *http.Client, claim Claim, value Secret) error {
 	if claim.Kind != claimGitHub || !strings.HasPrefix(claim.URL, "https://") {
 		return fmt.Errorf("this version of agentbox does not know how to revoke %q", claim.Kind)
+	}
+	if value.IsZero() { // GitHub would not know it, which looks like a token that is revoked
+		return errors.New("its value is lost")
 	}
 	_, err := call(ctx, client, http.MethodDelete, claim.URL+"/installation/token", value.Reveal(), nil, nil)
 	var status *statusError

@@ -3,11 +3,57 @@ package secrets
 import (
 	"context"
 	"errors"
+	"sync"
 )
 
 // Getter reads a secret from a keyring. Keyring is one.
 type Getter interface {
 	Get(ctx context.Context, name string) (Secret, error)
+}
+
+// Once asks a keyring once for each account, whoever asks: a person is not to unlock it again and again. An error that may
+// be over (of a context, say) is not kept.
+func Once(of Getter) Getter { return &once{of: of, asked: map[string]*answer{}} }
+
+type once struct {
+	of    Getter
+	mu    sync.Mutex
+	asked map[string]*answer
+}
+
+type answer struct {
+	done  chan struct{} // closed when it is there
+	value Secret
+	err   error
+}
+
+// Get gives what the keyring said first. Copies share a value, so each caller gets one of its own to destroy.
+func (o *once) Get(ctx context.Context, name string) (Secret, error) {
+	o.mu.Lock()
+	a, asked := o.asked[name]
+	if !asked {
+		a = &answer{done: make(chan struct{})}
+		o.asked[name] = a
+	}
+	o.mu.Unlock()
+	if !asked {
+		a.value, a.err = o.of.Get(ctx, name)
+		if ctx.Err() != nil {
+			o.mu.Lock()
+			delete(o.asked, name)
+			o.mu.Unlock()
+		}
+		close(a.done)
+	}
+	select {
+	case <-a.done:
+	case <-ctx.Done():
+		return Secret{}, ctx.Err()
+	}
+	if a.err != nil {
+		return Secret{}, a.err
+	}
+	return New(a.value.Reveal()), nil
 }
 
 // Stored is a value that the person keeps: in the variable Env of agentbox's own environment if that is set, then in the

@@ -79,6 +79,9 @@ type outside struct {
 	inspect []byte
 	problem error
 	files   []string // below dir and the runtime directory, that hold the key
+
+	memory   []string // processes whose memory holds it
+	searched int
 }
 
 // look is called by the model server when the agent asks for the first time.
@@ -93,6 +96,7 @@ func (o *outside) look(key string) {
 			return
 		}
 		o.files, o.problem = holding(key, o.dir, filepath.Join(os.Getenv("XDG_RUNTIME_DIR"), "agentbox"))
+		o.memory, o.searched = inMemory(key)
 		commands, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 		for _, name := range commands {
 			if text, err := os.ReadFile(name); err == nil && bytes.Contains(text, []byte(key)) {
@@ -259,6 +263,9 @@ func (b *box) checkKey(a realAgent, s *modelserver.Server, seen *outside) {
 	must(b.t, err)
 	if all := append(left, seen.files...); len(all) > 0 {
 		b.t.Errorf("the real key is in %q", all)
+	}
+	if len(seen.memory) > 0 || seen.searched < 2 { // conmon and the agent at least
+		b.t.Errorf("the real key is in the memory of %q; %d processes were searched", seen.memory, seen.searched)
 	}
 }
 

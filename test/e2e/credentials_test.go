@@ -95,7 +95,7 @@ func newSlots(t *testing.T) (w *town, at *registrar, values map[string]string) {
 	handlers, rules := map[string]http.Handler{"http://plain.example.com": at}, allow("plain.example.com", "ports = [80]")
 	for _, h := range hosts {
 		handlers[h] = at
-		rules += allow(h)
+		rules += allow(h, "ports = [80, 443]")
 	}
 	w, values = newTown(t, handlers), map[string]string{}
 	for _, name := range []string{"API", "WRITER", "LOGIN", "MAPS", "REFRESH"} {
@@ -135,6 +135,8 @@ func TestPlaceholdersHaveOnePlaceEach(t *testing.T) {
 			ask("user-agent", `-A "$API_KEY" `+api+`/v1/x`) +
 			ask("cookie", `-b "a=$API_KEY" `+api+`/v1/x`) +
 			ask("plain", `-H "X-Api-Key: $API_KEY" http://plain.example.com/`) +
+			ask("plain-at-its-own-host", `-H "X-Api-Key: $API_KEY" http://api.example.com/v1/x`) +
+			ask("protocol", `-H "Connection: Upgrade" -H "Upgrade: websocket" -H "Sec-WebSocket-Version: 13" -H "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==" -H "Sec-WebSocket-Protocol: $API_KEY" --http1.1 `+api+`/v1/x`) +
 			ask("other-field", `-d "grant=1&token=$REFRESH_KEY" `+auth+`/token`) +
 			ask("field-twice", `-H "Content-Type: application/json" -d "{\"refresh_token\":\"$REFRESH_KEY\",\"refresh_token\":\"x\"}" `+auth+`/token`) +
 			ask("encoded", `-H "X-Note: $(printf %s "$API_KEY" | base64 -w0)" `+other) +
@@ -168,6 +170,8 @@ referer 403
 user-agent 403
 cookie 403
 plain 403
+plain-at-its-own-host 403
+protocol 403
 other-field 403
 field-twice 403
 encoded 403

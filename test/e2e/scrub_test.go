@@ -15,7 +15,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -57,12 +56,6 @@ var echoWays = map[string]func(w http.ResponseWriter, sent string){
 	},
 	"error": func(w http.ResponseWriter, sent string) {
 		http.Error(w, "no such token: "+sent, http.StatusUnauthorized)
-	},
-	"range": func(w http.ResponseWriter, sent string) {
-		w.Header().Set("Content-Range", fmt.Sprintf("bytes 0-%d/1000", len(sent)-1))
-		w.Header().Set("Content-Length", strconv.Itoa(len(sent)))
-		w.WriteHeader(http.StatusPartialContent)
-		_, _ = io.WriteString(w, sent)
 	},
 	"encoded": func(w http.ResponseWriter, sent string) {
 		_, _ = fmt.Fprintf(w, "%s %x %s %s %s", sent, sent, url.QueryEscape(sent), strings.ReplaceAll(sent, "/", `\/`), base64.StdEncoding.EncodeToString([]byte("user:"+sent)))

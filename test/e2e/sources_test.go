@@ -343,6 +343,32 @@ func others(t *testing.T, agentbox int) (pids []int) {
 	return pids
 }
 
+// inMemory searches the memory of everything that works for a run beside agentbox: what is in the container, and Podman's
+// own programs. It names those that hold value.
+func inMemory(value string) (found []string, searched int) {
+	mine, _ := os.Readlink("/proc/self/ns/pid")
+	entries, _ := os.ReadDir("/proc") // where there are none, none is searched
+	for _, e := range entries {
+		var pid int
+		if _, err := fmt.Sscanf(e.Name(), "%d", &pid); err != nil {
+			continue
+		}
+		theirs, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", pid))
+		name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+		if err != nil || theirs == mine && !slices.Contains([]string{"conmon", "podman", "catatonit"}, strings.TrimSpace(string(name))) {
+			continue
+		}
+		holding, ok := holds(pid, value)
+		if holding {
+			found = append(found, fmt.Sprintf("%d %s", pid, name))
+		}
+		if ok {
+			searched++
+		}
+	}
+	return found, searched
+}
+
 // holds looks through everything that a process can write or was given. ok says that it could be read.
 func holds(pid int, value string) (found, ok bool) {
 	maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
