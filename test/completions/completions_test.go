@@ -201,7 +201,7 @@ func TestBash(t *testing.T) {
 	s := w.bash()
 	s.tab("agentbox ver", "agentbox version ")
 	s.tab("agentbox run bil", "agentbox run billing ")
-	s.tab("agentbox run cla", "agentbox run claude ")
+	s.tab("agentbox run ope", "agentbox run opencode ")
 	s.tab("agentbox run claude --work", "--workspace")
 	s.tab("agentbox run claude --workspace=read", "--workspace=readonly ")
 	s.tab("agentbox secret set ant", "agentbox secret set anthropic ")
