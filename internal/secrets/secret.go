@@ -1,5 +1,5 @@
-// Package secrets holds real values on the host's side of the boundary and lets them out in one place only: the
-// header of a request that a credential is for.
+// Package secrets holds real values on the host's side of the boundary and lets them out in one place only: the slot (a
+// header, Basic authentication, a query parameter, a field of a body) of a request that a credential is for.
 //
 // Secret is a value that cannot print itself. A Source is where values come from: a file source_*.go, or stored.go, for
 // each kind. Broker owns a run's placeholders and the leases of its values: it fetches each when it is first wanted and
