@@ -76,6 +76,8 @@ func (h *hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // valid is how many tokens are good.
 func (h *hub) valid() int { h.mu.Lock(); defer h.mu.Unlock(); return len(h.good) }
 
+func (h *hub) admit(token string) { h.mu.Lock(); h.good[token] = true; h.mu.Unlock() }
+
 func (h *hub) fail(broken bool) { h.mu.Lock(); h.broken = broken; h.mu.Unlock() }
 
 // credentialed is a town in which a credential is for api.github.com, with an unlocked keyring that has the key of an app.
@@ -147,7 +149,7 @@ func TestACredentialOfACommand(t *testing.T) {
 	script := "#!/bin/sh\npwd >> " + bin + "/asked\necho $1 >> " + bin + "/asked\necho talk >&2\necho ghs_R3alOfACommand\n"
 	must(t, os.WriteFile(filepath.Join(bin, "cat-token"), []byte(script), 0o755))
 	w.setenv("PATH", bin+":"+os.Getenv("PATH"))
-	h.good["ghs_R3alOfACommand"] = true
+	h.admit("ghs_R3alOfACommand")
 	w.run(useIt + useIt + `env | grep -c R3al`).prints("yours\n200\nyours\n200\n0\n")
 	if text, err := os.ReadFile(filepath.Join(bin, "asked")); err != nil || string(text) != "/\n--now\n" {
 		t.Errorf("it was run so: %q, %v", text, err)
@@ -279,7 +281,7 @@ func TestStoppingACredential(t *testing.T) {
 func TestTheTimeOfACredentialIsOver(t *testing.T) {
 	w, h := credentialed(t, `{ env = "REAL" }`, "ttl = \"1s\"\n")
 	w.setenv("REAL", "ghs_R3alOfAVariable")
-	h.good["ghs_R3alOfAVariable"] = true
+	h.admit("ghs_R3alOfAVariable")
 	r := w.run(`while : ; do said=$(` + strings.TrimSuffix(useIt, "; ") + `); case $said in *'that is over'*) echo "$said"; break;; esac; done`).exits(0)
 	if !strings.Contains(r.out, "may be used for 1s of a run, and that is over") {
 		t.Errorf("the agent saw:\n%s", r.out)
@@ -295,7 +297,7 @@ func TestNobodyReadsTheMemoryOfAgentbox(t *testing.T) {
 	w, h := credentialed(t, `{ env = "REAL" }`, "")
 	const value = "ghs_R3alOfAVariableInMemory"
 	w.setenv("REAL", value)
-	h.good[value] = true
+	h.admit(value)
 	r := w.begin(useIt + "sleep 1000")
 	pid := r.Process.Pid
 	for _, name := range []string{"mem", "environ", "maps"} {
