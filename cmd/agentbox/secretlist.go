@@ -91,13 +91,16 @@ func origins(s plan.Source) (out []string) {
 	if s.GitHubApp != nil {
 		return []string{"keyring " + s.GitHubApp.Key}
 	}
-	if s.Keyring != "" || s.Env != "" {
-		if s.Env != "" {
-			out = append(out, "env "+s.Env)
-		}
-		if s.Keyring != "" {
-			out = append(out, "keyring "+s.Keyring)
-		}
+	if s.OAuth != nil && s.OAuth.Keyring != "" {
+		return []string{"keyring " + s.OAuth.Keyring}
+	}
+	if s.Env != "" {
+		out = append(out, "env "+s.Env)
+	}
+	if s.Keyring != "" {
+		out = append(out, "keyring "+s.Keyring)
+	}
+	if len(out) > 0 {
 		return out
 	}
 	return []string{kindOf(s)}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -116,9 +117,8 @@ func (a *app) secretTests(name string) ([]secretTest, error) {
 			if c.Name != name && !slices.Contains(origins(c.Source), "keyring "+name) {
 				continue
 			}
-			key := kindOf(c.Source) + " " + fmt.Sprint(c.Source.Command, c.Source.GitHubApp)
 			i := slices.IndexFunc(tests, func(t secretTest) bool {
-				return kindOf(t.credential.Source)+" "+fmt.Sprint(t.credential.Source.Command, t.credential.Source.GitHubApp) == key && slices.Equal(hostNamesOf(t.credential), hostNamesOf(c))
+				return reflect.DeepEqual(t.credential.Source, c.Source) && slices.Equal(t.credential.Hosts, c.Hosts)
 			})
 			if i < 0 {
 				tests = append(tests, secretTest{From: kindOf(c.Source), credential: c})
