@@ -8,11 +8,7 @@ import (
 // routing and certificates count, addresses are checked, and no environment is obeyed. It follows no redirect, so that what
 // it sends goes to the host that was named. Close its idle connections.
 func NewClient(config Config) (*http.Client, error) {
-	roots, err := rootPool(config.ExtraRoots)
-	if err != nil {
-		return nil, err
-	}
-	dial, err := newDialer(config, roots)
+	dial, err := dialerOf(config)
 	if err != nil {
 		return nil, err
 	}

@@ -113,7 +113,7 @@ type exchange struct {
 	scrubs bool // values are looked for in the answer
 	fitted bool // … and what stands in their place is as long as they are
 
-	credential string          // that it carries, or several, joined by ","
+	credential string          // that it carries, or ""
 	life       context.Context // of the request once it carries one; nil before
 
 	own Answerer // that answers it in the place of its host; nil where the host does

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"strings"
 )
 
 // Ender is an Injector whose credentials may end while requests with them are on their way: what Life gives for the name of
@@ -28,18 +27,13 @@ func (x *exchange) mortal(req *http.Request) (_ *http.Request, done func()) {
 	}
 	ctx, cancel := context.WithCancelCause(req.Context())
 	x.life = ctx
-	var stops []func() bool
-	for name := range strings.SplitSeq(x.credential, ",") {
-		life := ender.Life(name)
-		stops = append(stops, context.AfterFunc(life, func() { cancel(errCut) }))
-		if life.Err() != nil { // by now: the other takes a moment
-			cancel(errCut)
-		}
+	life := ender.Life(x.credential)
+	stop := context.AfterFunc(life, func() { cancel(errCut) })
+	if life.Err() != nil { // by now: the other takes a moment
+		cancel(errCut)
 	}
 	return req.WithContext(ctx), func() {
-		for _, stop := range stops {
-			stop()
-		}
+		stop()
 		cancel(nil)
 	}
 }

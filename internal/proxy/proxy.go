@@ -156,11 +156,7 @@ func New(config Config) (*Proxy, error) {
 	if config.CA == nil || config.Gate == nil || config.Events == nil {
 		return nil, errors.New("making the proxy: CA, Gate and Events must be set")
 	}
-	roots, err := rootPool(config.ExtraRoots)
-	if err != nil {
-		return nil, err
-	}
-	dial, err := newDialer(config, roots)
+	dial, err := dialerOf(config)
 	if err != nil {
 		return nil, err
 	}
@@ -343,6 +339,15 @@ func upstreamHTTP2() *http.HTTP2Config {
 		SendPingTimeout:               30 * time.Second,
 		PingTimeout:                   15 * time.Second,
 	}
+}
+
+// dialerOf makes the dialer that config's routing and certificates ask for.
+func dialerOf(config Config) (*dialer, error) {
+	roots, err := rootPool(config.ExtraRoots)
+	if err != nil {
+		return nil, err
+	}
+	return newDialer(config, roots)
 }
 
 // rootPool is nil, which means the system's certificates, read when the first one is needed, unless there are more.
