@@ -92,6 +92,7 @@ func NewBroker(ctx context.Context, creds []Credential) (*Broker, error) {
 	b.ctx, b.stop = context.WithCancel(ctx)
 	for _, h := range b.held {
 		h.life, h.end = context.WithCancel(b.ctx)
+		h.taking = make(chan struct{}, 1)
 		if h.TTL > 0 {
 			timer := time.AfterFunc(h.TTL, func() { b.outlive(h) })
 			context.AfterFunc(b.ctx, func() { timer.Stop() })
@@ -121,23 +122,29 @@ func placeholderOf(c Credential) (string, error) {
 // in the ledger what has to be taken back. What can't be recorded is not used. Call it before Preload.
 func (b *Broker) Record(events event.Sink, ledger Ledger) { b.events, b.ledger = events, ledger }
 
+// named finds a credential of this run; nil is none.
+func (b *Broker) named(name string) *held {
+	for _, h := range b.held {
+		if h.Name == name {
+			return h
+		}
+	}
+	return nil
+}
+
 // Placeholder is what the agent holds in place of the value, or "" for a name that is not a credential of this run. Of a
 // login there is more: "NAME.refresh", and what it is told of it.
 func (b *Broker) Placeholder(name string) string {
-	for _, h := range b.held {
-		if h.Name == name {
-			return h.placeholder
-		}
+	if h := b.named(name); h != nil {
+		return h.placeholder
 	}
 	return b.partOf(name)
 }
 
 // Rule says where a credential is asked for; "" for what is none of this run.
 func (b *Broker) Rule(name string) string {
-	for _, h := range b.held {
-		if h.Name == name {
-			return h.Credential.Rule
-		}
+	if h := b.named(name); h != nil {
+		return h.Credential.Rule
 	}
 	return ""
 }
@@ -145,10 +152,8 @@ func (b *Broker) Rule(name string) string {
 // Life ends when a credential is not to be used any more, also by requests that are on their way with it. Of a name that is
 // no credential of this run it is the broker's.
 func (b *Broker) Life(name string) context.Context {
-	for _, h := range b.held {
-		if h.Name == name {
-			return h.life
-		}
+	if h := b.named(name); h != nil {
+		return h.life
 	}
 	return b.ctx
 }

@@ -64,13 +64,3 @@ func Carries(value Secret) error {
 	}
 	return nil
 }
-
-// tooShort refuses a value that could not be kept out of answers.
-func tooShort(c Credential, value Secret) error {
-	n := len(value.Reveal())
-	if n >= scrub.MinLength {
-		return nil
-	}
-	return &Refused{Credential: c.Name, Tip: tipOf(c.Source), Reason: fmt.Sprintf("credential %q has %d characters and needs %d: "+
-		"a shorter one cannot be told from ordinary text, so it could not be kept out of what a server answers", c.Name, n, scrub.MinLength)}
-}

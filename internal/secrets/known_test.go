@@ -47,7 +47,7 @@ func TestShortValuesAreRefused(t *testing.T) {
 		switch {
 		case !refused && (err != nil || req.Header.Get("Authorization") != "Bearer "+value):
 			t.Errorf("%s: %v, %v", value, req.Header, err)
-		case refused && (!errors.As(err, &said) || said.Credential != "git" || !strings.Contains(said.Reason, "has 11 characters and needs 12") || said.Tip == ""):
+		case refused && (!errors.As(err, &said) || said.Credential != "git" || !strings.Contains(said.Reason, "can't be used: it has 11 characters, and a credential needs 12") || said.Tip == ""):
 			t.Errorf("%s: %v", value, err)
 		case refused && (strings.Contains(err.Error(), value) || !b.Values().Empty()):
 			t.Errorf("%s is said or known: %v", value, err)

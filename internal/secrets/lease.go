@@ -8,8 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/net/http/httpguts"
-
 	"agentbox/internal/event"
 )
 
@@ -49,6 +47,7 @@ type tenure struct {
 	again    time.Time     // when it may be tried again after err; zero: never
 	cut      *Refused      // it is not used any more
 	debts    []debt        // leases that are to be taken back
+	taking   chan struct{} // holds one while they are
 }
 
 // usable reports whether the lease can be used at now.
@@ -97,9 +96,8 @@ func (b *Broker) current(h *held) (value Secret, wait <-chan struct{}, err error
 	now := time.Now()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.cut == nil && h.TTL > 0 && now.Sub(b.began) >= h.TTL { // by the wall clock, which goes on while a machine sleeps
-		h.cut = b.outlived(h)
-		h.end()
+	if h.TTL > 0 && now.Sub(b.began) >= h.TTL { // by the wall clock, which goes on while a machine sleeps
+		b.expire(h)
 	}
 	if h.cut != nil {
 		return Secret{}, nil, h.cut
@@ -120,6 +118,11 @@ func (b *Broker) current(h *held) (value Secret, wait <-chan struct{}, err error
 func (b *Broker) outlive(h *held) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	b.expire(h)
+}
+
+// expire cuts it off, once. h.mu is held.
+func (b *Broker) expire(h *held) {
 	if h.cut == nil {
 		h.cut = b.outlived(h)
 		h.end()
@@ -248,13 +251,13 @@ func check(h *held, lease Lease) error {
 	switch {
 	case lease.Value.IsZero():
 		return &Refused{Credential: c.Name, Reason: fmt.Sprintf("credential %q is empty where it comes from", c.Name), Tip: tipOf(c.Source)}
-	case !httpguts.ValidHeaderFieldValue(lease.Value.Reveal()):
-		return &Refused{Credential: c.Name, Reason: fmt.Sprintf("credential %q holds characters that no header can", c.Name), Tip: tipOf(c.Source)}
 	case !lease.Expires.IsZero() && !time.Now().Before(lease.Expires):
 		return &Refused{Credential: c.Name, Reason: fmt.Sprintf("credential %q had expired when it came, at %s", c.Name, lease.Expires.UTC().Format(time.RFC3339)),
 			Tip: "see whether this machine's clock is right: timedatectl"}
-	case h.placeholder != "": // what no request gets may be short
-		return tooShort(c, lease.Value)
+	case h.placeholder != "": // what no request gets may be anything
+		if err := Carries(lease.Value); err != nil {
+			return &Refused{Credential: c.Name, Reason: fmt.Sprintf("credential %q can't be used: %s", c.Name, err), Tip: tipOf(c.Source)}
+		}
 	}
 	return nil
 }

@@ -43,7 +43,7 @@ func (s *issuer) Fetch(ctx context.Context) (Lease, error) {
 		return Lease{}, s.fails
 	}
 	value := fmt.Sprintf("the-value-no-%d", n)
-	lease := Lease{Value: New(value), Claim: Claim{claimGitHub, GitHubAPI}, Revoke: func(context.Context) error { return s.revoke(value) }}
+	lease := Lease{Value: New(value), Claim: Claim{claimGitHub, GitHubAPI}, Revoke: func(ctx context.Context) error { return s.revoke(ctx, value) }}
 	if s.life != 0 {
 		lease.Expires = time.Now().Add(s.life)
 	}
@@ -51,9 +51,12 @@ func (s *issuer) Fetch(ctx context.Context) (Lease, error) {
 	return lease, nil
 }
 
-func (s *issuer) revoke(value string) error {
+func (s *issuer) revoke(ctx context.Context, value string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
 	if s.stuck > 0 {
 		s.stuck--
 		return errors.New("no answer")
@@ -200,7 +203,12 @@ func TestWhatExpiredIsNotUsed(t *testing.T) {
 }
 
 func TestOnlyWhatMayBeOverIsTriedAgain(t *testing.T) {
-	for again, err := range map[bool]error{false: errors.New("it is away"), true: brief{errors.New("it is away")}} {
+	for err, again := range map[error]bool{
+		errors.New("it is away"):                                         false,
+		brief{errors.New("it is away")}:                                  true,
+		&commandError{text: "it is away", err: context.DeadlineExceeded}: false, // a person saw the question, or did not
+		&missingError{"it is away", "", &KeyringError{"it is locked", "", context.DeadlineExceeded}}: false,
+	} {
 		synctest.Test(t, func(t *testing.T) {
 			s := &issuer{}
 			b, _ := leasing(t, s, 0)
@@ -233,6 +241,10 @@ func TestTheTimeOfACredentialInARunEnds(t *testing.T) {
 		pass(time.Hour - 1)
 		uses(t, b, "the-value-no-1")
 		pass(1)
+		synctest.Wait()
+		if b.Life("app").Err() == nil { // before anybody asks for it: requests on their way end too
+			t.Error("what is on its way with it goes on")
+		}
 		refuses(t, b, "may be used for 1h0m0s of a run")
 		synctest.Wait()
 		if !slices.Equal(s.taken, []string{"the-value-no-1"}) || !slices.Equal(l.said(), []string{"mint allow", "revoke allow"}) {
@@ -391,6 +403,44 @@ func TestAKeyringIsAskedOnceForAnAccount(t *testing.T) {
 	}
 }
 
+// calledOff is a keyring that answers once its caller has given up, or at once.
+type calledOff struct{ give func() }
+
+func (c calledOff) Get(ctx context.Context, _ string) (Secret, error) {
+	c.give()
+	return New("a value of it"), ctx.Err()
+}
+
+// Who gives up waiting for a keyring is no answer for who asks later.
+func TestACallThatWasCalledOffIsNoAnswer(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	ring := Once(calledOff{cancel})
+	if _, err := ring.Get(ctx, "a"); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	if value, err := ring.Get(t.Context(), "a"); err != nil || value.Reveal() != "a value of it" {
+		t.Errorf("got %q, %v", value.Reveal(), err)
+	}
+}
+
+// TestTheEndWaitsForWhatIsBeingTakenBack: the end of a run overwrote a token while it was being revoked.
+func TestTheEndWaitsForWhatIsBeingTakenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &issuer{life: time.Hour, stuck: 1}
+		b, _ := leasing(t, s, 0)
+		uses(t, b, "the-value-no-1")
+		go func() { _, _ = b.Cut(t.Context(), "app", "why") }()
+		synctest.Wait() // it failed once, and is to be tried again
+		if err := b.Release(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if s.mu.Lock(); len(s.taken) != 1 {
+			t.Errorf("taken back: %q", s.taken)
+		}
+		s.mu.Unlock()
+	})
+}
+
 // TestWhatIsMintedInVainIsTakenBack: a token that failed the checks was left as it was, good for an hour.
 func TestWhatIsMintedInVainIsTakenBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -406,23 +456,34 @@ func TestWhatIsMintedInVainIsTakenBack(t *testing.T) {
 }
 
 // endingLedger is a ledger that is written to while the run ends.
-type endingLedger struct{ end func() }
+type endingLedger struct {
+	end  func()
+	full bool
+}
 
 func (l endingLedger) Owe(ctx context.Context, _ string, _ Lease) (func(context.Context) error, error) {
 	l.end()
-	return nil, errors.Join(errors.New("no"), ctx.Err())
+	if l.full {
+		return nil, errors.New("no space left")
+	}
+	return func(context.Context) error { return nil }, ctx.Err()
 }
 
 // TestTheEndOfARunLeavesNoToken: a token that came as the run ended was neither recorded nor taken back.
 func TestTheEndOfARunLeavesNoToken(t *testing.T) {
-	s := &issuer{life: time.Hour}
-	b, l := leasing(t, s, 0)
-	b.Record(l, endingLedger{b.stop})
-	b.Preload()
-	b.reading.Wait()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.taken) != 1 {
-		t.Errorf("taken back: %q", s.taken)
+	for _, full := range []bool{false, true} {
+		s := &issuer{life: time.Hour}
+		b, l := leasing(t, s, 0)
+		b.Record(l, endingLedger{b.stop, full})
+		b.Preload()
+		b.reading.Wait()
+		s.mu.Lock()
+		if taken := len(s.taken); full != (taken == 1) {
+			t.Errorf("with a ledger that is full (%v) %d were taken back before the end", full, taken)
+		}
+		s.mu.Unlock()
+		if err := b.Release(t.Context()); err != nil || len(s.taken) != 1 {
+			t.Errorf("with a ledger that is full (%v) %d were taken back at the end, %v", full, len(s.taken), err)
+		}
 	}
 }

@@ -102,8 +102,8 @@ func (o *OAuth) part(ctx context.Context, part string) string {
 // partOf finds what a name of the form "NAME.PART" stands for.
 func (b *Broker) partOf(name string) string {
 	name, part, _ := strings.Cut(name, ".")
-	for _, h := range b.held {
-		if o, ok := h.Source.(*OAuth); ok && h.Name == name {
+	if h := b.named(name); h != nil {
+		if o, ok := h.Source.(*OAuth); ok {
 			return o.part(b.ctx, part)
 		}
 	}

@@ -205,6 +205,21 @@ func (f *fills) Save(ctx context.Context, text []byte) error {
 	return f.LoginStore.Save(ctx, text)
 }
 
+// TestARefreshOutlastsItsRun: the issuer has forgotten the old token by the time that a run is called off.
+func TestARefreshOutlastsItsRun(t *testing.T) {
+	e := newEndpoint(t, "refresh-0")
+	o, path := loginAt(t, e, claudeLogin("access-token-0", "refresh-0", earlier))
+	ctx, cancel := context.WithCancel(t.Context())
+	e.answer = func(w http.ResponseWriter) {
+		cancel()
+		_, _ = io.WriteString(w, `{"access_token":"access-token-1","refresh_token":"refresh-1","expires_in":3600}`)
+	}
+	_, _ = o.Fetch(ctx) // whoever asked is gone
+	if text := contents(t, path); !strings.Contains(text, `"refresh-1"`) {
+		t.Errorf("the login is lost: %s", text)
+	}
+}
+
 // TestTheAgentOnTheHostRefreshesToo: whoever comes second finds what the first one got.
 func TestTheAgentOnTheHostRefreshesToo(t *testing.T) {
 	e := newEndpoint(t, "refresh-0")

@@ -95,6 +95,8 @@ func revoke(ctx context.Context, do func(context.Context) error) (err error) {
 
 // takeBack revokes all leases of a credential and records how that went. What failed stays recorded for a later command.
 func (b *Broker) takeBack(ctx context.Context, h *held, why string) error {
+	h.taking <- struct{}{} // whoever comes second waits: what is being taken back is not forgotten meanwhile
+	defer func() { <-h.taking }()
 	h.mu.Lock()
 	debts := h.debts
 	h.debts = nil
@@ -141,23 +143,21 @@ func (e *Unrevoked) Unwrap() error { return e.Err }
 // Cut ends the use of a credential in this run at once: it is refused from then on, and taken back where that can be done.
 // It reports whether the run has such a credential.
 func (b *Broker) Cut(ctx context.Context, name, reason string) (bool, error) {
-	for _, h := range b.held {
-		if h.Name != name {
-			continue
-		}
-		h.mu.Lock()
-		again := h.cut != nil
-		if !again {
-			h.cut = &Refused{Credential: name, Reason: fmt.Sprintf("credential %q was stopped in this run: %s", name, reason), Tip: "start another run to use it again"}
-			h.end()
-		}
-		h.mu.Unlock()
-		if again {
-			return true, b.takeBack(ctx, h, reason)
-		}
-		return true, b.stopped(ctx, h, reason)
+	h := b.named(name)
+	if h == nil {
+		return false, nil
 	}
-	return false, nil
+	h.mu.Lock()
+	again := h.cut != nil
+	if !again {
+		h.cut = &Refused{Credential: name, Reason: fmt.Sprintf("credential %q was stopped in this run: %s", name, reason), Tip: "start another run to use it again"}
+		h.end()
+	}
+	h.mu.Unlock()
+	if again {
+		return true, b.takeBack(ctx, h, reason)
+	}
+	return true, b.stopped(ctx, h, reason)
 }
 
 // stopped takes back what can be, and records in any case that the credential is not used any more.

@@ -45,6 +45,9 @@ func (e *commandError) Error() string { return e.text }
 // Hint says what to do.
 func (e *commandError) Hint() string { return e.tip }
 
+// Temporary is false, whatever ended it: nobody is asked the same again and again.
+func (e *commandError) Temporary() bool { return false }
+
 func (e *commandError) Unwrap() error { return e.err }
 
 // Fetch runs the command once. It and all that it started end with ctx, or when its time is over.

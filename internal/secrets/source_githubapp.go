@@ -46,20 +46,10 @@ type GitHubApp struct {
 // NewGitHubApp gives a source that reads the key of app at the first Fetch.
 func NewGitHubApp(app GitHubApp) *GitHubApp {
 	app.API = cmp.Or(app.API, GitHubAPI)
-	var mu sync.Mutex
-	var read bool
-	var key Secret
-	var err error
-	app.once = func() (Secret, error) {
-		mu.Lock()
-		defer mu.Unlock()
-		if !read {
-			read = true
-			//nolint:forbidigo // another Fetch must not find that the first was called off; Get has its own time limit
-			key, err = app.Keyring.Get(context.Background(), app.Account)
-		}
-		return key, err
-	}
+	app.once = sync.OnceValues(func() (Secret, error) {
+		//nolint:forbidigo // another Fetch must not find that the first was called off; Get has its own time limit
+		return app.Keyring.Get(context.Background(), app.Account)
+	})
 	return &app
 }
 

@@ -108,7 +108,8 @@ func (o *OAuth) Fetch(ctx context.Context) (Lease, error) {
 // load reads the login, or what of it could not be written back.
 func (o *OAuth) load(ctx context.Context) (document, error) {
 	if o.pending != nil {
-		return o.pending, o.writeBack(ctx)
+		d := o.pending
+		return d, o.writeBack(ctx)
 	}
 	text, err := o.Store.Load(ctx)
 	defer clear(text)

@@ -25,35 +25,46 @@ type answer struct {
 	done  chan struct{} // closed when it is there
 	value Secret
 	err   error
+	over  bool // whoever asked was called off
 }
 
 // Get gives what the keyring said first. Copies share a value, so each caller gets one of its own to destroy.
 func (o *once) Get(ctx context.Context, name string) (Secret, error) {
+	for {
+		a, mine := o.answer(name)
+		if mine {
+			a.value, a.err = o.of.Get(ctx, name)
+			if a.over = ctx.Err() != nil; a.over {
+				o.mu.Lock()
+				delete(o.asked, name)
+				o.mu.Unlock()
+			}
+			close(a.done)
+		}
+		select {
+		case <-a.done:
+		case <-ctx.Done():
+			return Secret{}, ctx.Err()
+		}
+		switch {
+		case a.over && !mine: // whoever asked was called off: that is no answer for others
+		case a.err != nil:
+			return Secret{}, a.err
+		default:
+			return New(a.value.Reveal()), nil
+		}
+	}
+}
+
+// answer gives what there is, or is to come, for a name; mine says that the caller has to ask.
+func (o *once) answer(name string) (a *answer, mine bool) {
 	o.mu.Lock()
-	a, asked := o.asked[name]
-	if !asked {
+	defer o.mu.Unlock()
+	if a, mine = o.asked[name], o.asked[name] == nil; mine {
 		a = &answer{done: make(chan struct{})}
 		o.asked[name] = a
 	}
-	o.mu.Unlock()
-	if !asked {
-		a.value, a.err = o.of.Get(ctx, name)
-		if ctx.Err() != nil {
-			o.mu.Lock()
-			delete(o.asked, name)
-			o.mu.Unlock()
-		}
-		close(a.done)
-	}
-	select {
-	case <-a.done:
-	case <-ctx.Done():
-		return Secret{}, ctx.Err()
-	}
-	if a.err != nil {
-		return Secret{}, a.err
-	}
-	return New(a.value.Reveal()), nil
+	return a, mine
 }
 
 // Stored is a value that the person keeps: in the variable Env of agentbox's own environment if that is set, then in the
@@ -118,5 +129,8 @@ func (e *missingError) Error() string { return e.text }
 
 // Hint says what to do.
 func (e *missingError) Hint() string { return e.tip }
+
+// Temporary is false, also where a keyring did not answer in time: nobody is asked for a password again and again.
+func (e *missingError) Temporary() bool { return false }
 
 func (e *missingError) Unwrap() error { return e.err }
