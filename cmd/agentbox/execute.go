@@ -25,7 +25,6 @@ import (
 	"agentbox/internal/eventlog"
 	"agentbox/internal/hostinfo"
 	"agentbox/internal/plan"
-	"agentbox/internal/profiles"
 	"agentbox/internal/run"
 	"agentbox/internal/run/podman"
 	"agentbox/internal/secrets"
@@ -93,10 +92,12 @@ func discard(s *session.Session, because error) error {
 func (a *app) carryOut(ctx context.Context, o runOptions, paths session.Paths, w work, s *session.Session, in *interrupts) (err error) {
 	began := time.Now()
 	j := &job{app: a, work: w, session: s, places: paths, quiet: o.quiet, stops: make(chan run.Stop, 4), began: began, rooted: ctx}
-	j.tidied = make(chan error, 1)
-	go func() { j.tidied <- tidy(ctx, paths, w.engine) }()
-	j.unrevoked = make(chan takenBack, 1)
-	go func() { j.unrevoked <- a.settleDead(ctx, paths) }()
+	a.takeOver(ownVariables(w.plan.Grants, w.config))
+	j.tidied, j.unrevoked = make(chan error, 1), make(chan takenBack, 1)
+	go func() {
+		j.tidied <- tidy(ctx, paths, w.engine)
+		j.unrevoked <- a.settleDead(ctx, paths) // then: a run that is being tidied looks as if it lived
+	}()
 	if err := j.open(ctx, paths); err != nil {
 		j.shut()
 		return errors.Join(&run.Failure{Code: run.CodeFailed, Text: err.Error(), Hint: hintOf(err)}, discard(s, err))
@@ -217,7 +218,7 @@ func (j *job) seccomp() string { return filepath.Join(j.session.RuntimeDir, "sec
 // openSecrets makes the placeholders and starts to read the real values, while the container is being made.
 func (j *job) openSecrets(ctx context.Context) error {
 	in := surroundings{repo: j.plan.Binding.Repo, home: j.ground.host.User.Home, state: j.places.State,
-		lookup: j.takeOver(ownVariables(j.plan.Grants, profiles.Config{})), keyring: secrets.Once(secrets.Keyring{})}
+		lookup: j.variable, keyring: secrets.Once(secrets.Keyring{})}
 	if slices.ContainsFunc(j.plan.Grants.Credentials, asksService) {
 		var err error
 		late := func(ctx context.Context) (string, error) { return j.password(ctx) } // the broker that reads it is still to be made
@@ -241,7 +242,6 @@ func (j *job) openSecrets(ctx context.Context) error {
 		return err
 	}
 	j.broker.Record(j.waits, &secrets.Debts{Dir: j.session.Dir, Run: j.session.Meta.ID, Vault: secrets.Keyring{}})
-	in.lookup = j.variable // the proxy's password is read for other runs at the same time
 	j.password = j.proxyPassword(j.plan.Binding.Upstream.Proxy, in)
 	j.broker.Preload()
 	j.problems = make(chan []error, 1)
@@ -265,7 +265,7 @@ func (j *job) Pending() []approval.Question {
 	open := j.person.Pending()
 	for i := range open {
 		q := &open[i]
-		for _, s := range []*string{&q.Host, &q.Method, &q.Path, &q.Git, &q.Reason} {
+		for _, s := range []*string{&q.Host, &q.Method, &q.Path, &q.Git, &q.Sign, &q.Reason} {
 			*s = j.clean(*s)
 		}
 	}

@@ -32,6 +32,7 @@ type app struct {
 	in, out, err *os.File
 	getenv       func(string) string
 	uid          int
+	kept         map[string]string // variables that were taken out of the environment
 }
 
 // Main runs the command line and returns the exit code.

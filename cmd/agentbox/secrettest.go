@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os/signal"
 	"reflect"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -67,6 +69,8 @@ type serviceReply struct {
 }
 
 func (a *app) testSecret(ctx context.Context, name string, asJSON bool) error {
+	ctx, end := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP) // what was begun is put in order
+	defer end()
 	tests, err := a.secretTests(name)
 	if err != nil {
 		return err
@@ -147,6 +151,15 @@ func (a *app) tryOut(ctx context.Context, t *secretTest, in surroundings) {
 	lease, err := source.Fetch(ctx)
 	t.Millis = time.Since(began).Milliseconds()
 	defer lease.Value.Destroy()
+	if err == nil && lease.Revoke != nil {
+		defer func() {
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cutTime) // also of who does not wait for the end
+			defer cancel()
+			if err := lease.Revoke(ctx); err != nil {
+				t.Problem, t.Hint = "what was minted for the test is NOT revoked: "+err.Error(), "it is good for an hour at most; revoke it where it was issued"
+			}
+		}()
+	}
 	if err == nil && lease.Value.IsZero() {
 		err = errors.New("it is empty where it comes from")
 	}
@@ -167,13 +180,6 @@ func (a *app) tryOut(ctx context.Context, t *secretTest, in surroundings) {
 	}
 	for _, host := range hostNamesOf(t.credential) {
 		t.Services = append(t.Services, askService(ctx, in.client, host, t.credential.Header, lease.Value))
-	}
-	if lease.Revoke != nil {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cutTime) // also of who does not wait for the end
-		defer cancel()
-		if err := lease.Revoke(ctx); err != nil {
-			t.Problem, t.Hint = "what was minted for the test is NOT revoked: "+err.Error(), "it is good for an hour at most; revoke it where it was issued"
-		}
 	}
 }
 

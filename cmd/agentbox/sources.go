@@ -34,17 +34,23 @@ type surroundings struct {
 	keyring secrets.Getter
 }
 
-// variable looks one of agentbox's own environment up.
-func (a *app) variable(name string) (string, bool) { v := a.getenv(name); return v, v != "" }
+// variable looks one up that holds a real value.
+func (a *app) variable(name string) (string, bool) {
+	v, ok := a.kept[name]
+	if !ok {
+		v = a.getenv(name)
+	}
+	return v, v != ""
+}
 
 // takeOver keeps the variables that hold real values in this process alone: what it starts from now on does not inherit them.
-func (a *app) takeOver(names []string) (lookup func(name string) (string, bool)) {
-	kept := map[string]string{}
+// Call it before anything runs at the same time.
+func (a *app) takeOver(names []string) {
+	a.kept = map[string]string{}
 	for _, name := range names {
-		kept[name] = a.getenv(name)
+		a.kept[name] = a.getenv(name)
 		_ = os.Unsetenv(name) // the name of a variable that is there
 	}
-	return func(name string) (string, bool) { v := kept[name]; return v, v != "" }
 }
 
 // source is where the plan says that a value comes from.

@@ -100,11 +100,15 @@ func (a *app) stop(ctx context.Context, o stopOptions) error {
 
 // stopCredential ends the use of a credential in one run, or in every run that has it. It tries them all.
 func (a *app) stopCredential(ctx context.Context, o stopOptions) error {
-	runs, err := a.runsToCut(o.run)
-	if err != nil {
-		return err
+	var named []string
+	if o.run != "" {
+		named = []string{o.run}
 	}
 	var errs []error
+	runs, err := a.liveSessions(named)
+	if err != nil {
+		errs = append(errs, err) // of a run that can't be read; the others are stopped all the same
+	}
 	stopped := 0
 	for _, info := range runs {
 		found, err := cutIn(ctx, info, o)
@@ -120,28 +124,6 @@ func (a *app) stopCredential(ctx context.Context, o stopOptions) error {
 		return &session.Problem{Err: fmt.Errorf("no run that lives has a credential %q", o.credential), Hint: "agentbox ps lists the runs; agentbox run PROFILE --dry-run shows the credentials of a profile"}
 	}
 	return errors.Join(errs...)
-}
-
-func (a *app) runsToCut(run string) ([]session.Info, error) {
-	if run != "" {
-		info, err := a.session([]string{run})
-		if err == nil && !info.Live {
-			err = fmt.Errorf("run %s has ended already", info.ID)
-		}
-		return []session.Info{info}, err
-	}
-	paths, err := a.paths()
-	if err != nil {
-		return nil, err
-	}
-	all, err := session.List(paths)
-	var live []session.Info
-	for _, info := range all {
-		if info.Live {
-			live = append(live, info)
-		}
-	}
-	return live, err
 }
 
 func cutIn(ctx context.Context, info session.Info, o stopOptions) (found bool, err error) {
