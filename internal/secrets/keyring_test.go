@@ -95,7 +95,8 @@ func TestRealKeyringForgets(t *testing.T) {
 	}
 }
 
-// startKeyring starts an unlocked keyring and returns when it owns its name on the bus.
+// startKeyring starts an unlocked keyring and returns once it is ready: in the foreground it closes its standard output then.
+// It owns its name before, and may not survive a call that comes too early.
 func startKeyring(t *testing.T) *dbus.Conn {
 	t.Helper()
 	bus, err := dbus.ConnectSessionBus()
@@ -103,25 +104,22 @@ func startKeyring(t *testing.T) *dbus.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = bus.Close() })
-	owned := make(chan *dbus.Signal, 16)
-	bus.Signal(owned)
-	if err := bus.AddMatchSignal(dbus.WithMatchInterface("org.freedesktop.DBus"), dbus.WithMatchMember("NameOwnerChanged")); err != nil {
-		t.Fatal(err)
-	}
 	cmd := exec.CommandContext(t.Context(), "gnome-keyring-daemon", "--unlock", "--foreground", "--components=secrets")
-	cmd.Stdin = strings.NewReader("password")
-	cmd.Stdout, cmd.Stderr = io.Discard, os.Stderr
-	if err := cmd.Start(); err != nil {
+	cmd.Stdin, cmd.Stderr = strings.NewReader("password"), os.Stderr
+	ready, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	for s := range owned {
-		if len(s.Body) == 3 && s.Body[0] == "org.freedesktop.secrets" && s.Body[2] != "" {
-			return bus
-		}
+	t.Cleanup(func() { _ = cmd.Process.Kill(); t.Logf("the keyring: %v", cmd.Wait()) })
+	_, err = io.Copy(io.Discard, ready)
+	var owned bool
+	if said := bus.BusObject().Call("org.freedesktop.DBus.NameHasOwner", 0, "org.freedesktop.secrets").Store(&owned); !owned {
+		t.Fatal("the keyring did not start", err, said)
 	}
-	t.Fatal("the bus went away")
-	return nil
+	return bus
 }
 
 func lock(t *testing.T, bus *dbus.Conn) {

@@ -182,19 +182,15 @@ func (b *box) keyring() (lock func()) {
 	bus, err := dbus.Connect(address)
 	must(t, err)
 	t.Cleanup(func() { _ = bus.Close() })
-	owned := make(chan *dbus.Signal, 16)
-	bus.Signal(owned)
-	must(t, bus.AddMatchSignal(dbus.WithMatchInterface("org.freedesktop.DBus"), dbus.WithMatchMember("NameOwnerChanged")))
 	cmd := exec.Command("gnome-keyring-daemon", "--unlock", "--foreground", "--components=secrets")
 	cmd.Env = []string{"HOME=" + home, "XDG_RUNTIME_DIR=" + home, "PATH=" + os.Getenv("PATH"), "DBUS_SESSION_BUS_ADDRESS=" + address}
-	cmd.Stdin, cmd.Stdout = strings.NewReader("password"), io.Discard
+	cmd.Stdin = strings.NewReader("password")
+	ready, err := cmd.StdoutPipe()
+	must(t, err)
 	must(t, cmd.Start())
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	for s := range owned {
-		if len(s.Body) == 3 && s.Body[0] == "org.freedesktop.secrets" && s.Body[2] != "" {
-			break
-		}
-	}
+	_, err = io.Copy(io.Discard, ready) // it closes its output once it is ready; a call that comes earlier may be its end
+	must(t, err)
 	b.setenv("DBUS_SESSION_BUS_ADDRESS", address)
 	return func() {
 		t.Helper()
