@@ -41,7 +41,12 @@ func (b *builder) copy(ctx context.Context) error {
 
 // keepCopied takes the mounts away whose place was not copied, which a file that went meanwhile is, too.
 func (b *builder) keepCopied(skip map[string]bool) error {
-	for _, m := range b.sorted() {
+	seen := b.sorted() // what lies below something hidden stays hidden when that is taken away
+	b.mounts = map[string]Mount{}
+	for _, m := range seen {
+		b.mounts[m.Target] = m
+	}
+	for _, m := range seen {
 		place := b.layer.copied(b.repo, m.Target)
 		if m.Kind == Tree || place == "" {
 			continue
