@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"agentbox/internal/event"
@@ -106,6 +108,7 @@ type execution struct {
 	signer    *signing.Server
 	watcher   *workspace.Watcher
 	before    workspace.State
+	hidden    map[file]bool // what mounts hide
 	shown     bool          // the repository is laid out for the container
 	started   bool          // the agent is
 	seeds     []rootfs.File // for the shim to lay: gVisor starts a tmpfs empty, where others copy the skeleton's directory
@@ -329,13 +332,9 @@ func (x *execution) lookAgain() {
 // there to be read from when they appeared.
 func (x *execution) revealed(hidden []string) {
 	const most = 20
-	known := map[string]bool{}
-	for _, path := range x.Survey.Hidden {
-		known[path] = true
-	}
 	count := 0
 	for _, path := range hidden {
-		if known[path] {
+		if slices.Contains(x.Survey.Hidden, path) || x.hidden[identity(path)] { // the second: below a directory that was renamed
 			continue
 		}
 		if count++; count > most {
@@ -349,6 +348,18 @@ func (x *execution) revealed(hidden []string) {
 		x.note(event.Event{Kind: event.FileShown, Count: uint64(count - most), Reason: "more files that are to be hidden appeared after the run had begun"})
 		x.Warn(fmt.Sprintf("%d more files that are to be hidden appeared while the run went on", count-most))
 	}
+}
+
+// file is one, whatever it is called.
+type file struct{ dev, ino uint64 }
+
+func identity(path string) file {
+	if info, err := os.Lstat(path); err == nil {
+		if st, ok := info.Sys().(*syscall.Stat_t); ok {
+			return file{st.Dev, st.Ino}
+		}
+	}
+	return file{}
 }
 
 // planted tells the person what their own git would follow that was not there before.
