@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -261,9 +260,13 @@ func TestListing(t *testing.T) {
 		c.Committer != (Person{"An Agent", "agent@example.com"}) || c.Signature.State != "" || c.Merge || c.When.IsZero() {
 		t.Errorf("%+v", c)
 	}
-	want := []File{{"Makefile", "000000", "100644"}, {"a.txt", "100644", "100755"}}
-	if !slices.Equal(list[0].Files, want) {
-		t.Errorf("files %+v", list[0].Files)
+	f := list[0].Files
+	if len(f) != 2 || f[0].Path != "Makefile" || !f[0].Before.Absent() || f[0].After.Mode != "100644" ||
+		f[1].Path != "a.txt" || f[1].Before.Mode != "100644" || f[1].After.Mode != "100755" {
+		t.Fatalf("files %+v", f)
+	}
+	if text, err := l.repo().Content(t.Context(), f[0].After, 3); err != nil || string(text) != "all" {
+		t.Errorf("%q %v", text, err)
 	}
 }
 

@@ -153,6 +153,12 @@ func (r Repo) refs(ctx context.Context, run string) (map[string]string, error) {
 	return refs, nil
 }
 
+// Has reports whether refs of a run are there.
+func Has(ctx context.Context, repo Repo, run string) (bool, error) {
+	refs, err := repo.refs(ctx, run)
+	return len(refs) > 0, err
+}
+
 // Forget takes the refs of a run away. Its objects go when git collects its garbage.
 func Forget(ctx context.Context, repo Repo, run string) error {
 	refs, err := repo.refs(ctx, run)

@@ -2,6 +2,7 @@ package commits
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -49,6 +50,7 @@ type call struct {
 	args   []string
 	in     io.Reader
 	memory int64 // bytes of address space, 0 for any
+	first  int   // so many bytes of what it prints are enough; 0: all of it is needed
 }
 
 // gitError is how a call of git ended that did not end well.
@@ -59,14 +61,7 @@ type gitError struct {
 }
 
 func (e *gitError) Error() string {
-	return strings.TrimSpace(fmt.Sprintf("git %s: %s", e.verb, cmpOr(e.said, fmt.Sprintf("exit code %d", e.code))))
-}
-
-func cmpOr(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
+	return strings.TrimSpace(fmt.Sprintf("git %s: %s", e.verb, cmp.Or(e.said, fmt.Sprintf("exit code %d", e.code))))
 }
 
 // run runs git and gives what it printed. Nothing that a configuration names is executed: see layerfiles.GitCommand.
@@ -84,7 +79,7 @@ func (c call) run(ctx context.Context) (string, error) {
 	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGTERM) }
 	cmd.WaitDelay = 5 * time.Second
 	cmd.Env = append(cmd.Env, c.env...)
-	out, said := &bounded{left: maxOutput}, &bounded{left: maxSaid}
+	out, said := &bounded{left: cmp.Or(c.first, maxOutput)}, &bounded{left: maxSaid}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.in, out, said
 	err = cmd.Run()
 	if cmd.Process != nil && ctx.Err() != nil {
@@ -110,7 +105,7 @@ func (c call) explain(ctx context.Context, err error, out, said *bounded) error 
 	switch {
 	case ctx.Err() != nil:
 		return fmt.Errorf("git %s: %w", verb, context.Cause(ctx))
-	case out.over:
+	case out.over && c.first == 0:
 		return fmt.Errorf("git %s: it prints more than %d bytes", verb, maxOutput)
 	case errors.As(err, &exit):
 		return &gitError{verb: verb, code: exit.ExitCode(), said: strings.TrimSpace(said.buf.String())}

@@ -158,6 +158,15 @@ func TestBrokenHistoriesAreRefused(t *testing.T) {
 	}
 }
 
+// What goes by is bounded too, not only told to be too much.
+func TestTheRelayStops(t *testing.T) {
+	var to bytes.Buffer
+	in := "0032" + strings.Repeat("a", 40) + " HEAD\x00\n0000" + strings.Repeat("x", 100_000)
+	if _, err := Relay(strings.NewReader("0033"+in[4:]), &to, 1000); err == nil || to.Len() > 1200 {
+		t.Errorf("%v, %d bytes went by", err, to.Len())
+	}
+}
+
 func TestWhatARunSendsIsBounded(t *testing.T) {
 	l := newLab(t, "sha1")
 	l.write(l.agent, "random", string(noise(2_000_000)))

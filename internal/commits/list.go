@@ -37,17 +37,29 @@ type Commit struct {
 }
 
 // Person is who a commit says made it.
-type Person struct{ Name, Mail string }
+type Person struct {
+	Name string `json:"name"`
+	Mail string `json:"mail"`
+}
 
 // Signature is what the host's git found of a commit's.
 type Signature struct {
-	State string // "" none, "good", "bad", "unknown": it can't be verified here
-	By    string
-	Why   string // of one that is not good
+	State string `json:"state"` // "" none, "good", "bad", "unknown": it can't be verified here
+	By    string `json:"by,omitempty"`
+	Why   string `json:"why,omitempty"` // of one that is not good
 }
 
-// File is a path that commits change, with the git modes before and after ("000000" where it is not).
-type File struct{ Path, Before, After string }
+// File is a path that commits change. A side that is not there has the mode "000000".
+type File struct {
+	Path          string
+	Before, After Side
+}
+
+// Side is what git knows of a file: its mode ("100644") and the name of its content.
+type Side struct{ Mode, ID string }
+
+// Absent reports that there is nothing on this side.
+func (s Side) Absent() bool { return s.Mode == "000000" }
 
 // List gives the branches of a run that hold something the person's branch does not, and what that is.
 func List(ctx context.Context, repo Repo, run, work string) ([]Branch, error) {
@@ -242,7 +254,7 @@ func (s *shadow) files(ctx context.Context, from, to string) ([]File, error) {
 			return nil, err
 		}
 	}
-	out, err := s.git(ctx, "diff-tree", "-r", "-z", "--raw", "--no-renames", "--no-ext-diff", "--no-textconv", from, to)
+	out, err := s.git(ctx, "diff-tree", "-r", "-z", "--raw", "--no-abbrev", "--no-renames", "--no-ext-diff", "--no-textconv", from, to)
 	if err != nil {
 		return nil, err
 	}
@@ -253,9 +265,15 @@ func (s *shadow) files(ctx context.Context, from, to string) ([]File, error) {
 		if len(f) != 5 {
 			return nil, fmt.Errorf("git diff-tree printed what is not understood")
 		}
-		list = append(list, File{Path: values[1], Before: strings.TrimPrefix(f[0], ":"), After: f[1]})
+		list = append(list, File{Path: values[1], Before: Side{strings.TrimPrefix(f[0], ":"), f[2]}, After: Side{f[1], f[3]}})
 	}
 	return list, nil
+}
+
+// Content gives a file's content as git keeps it: at most limit bytes of it.
+func (r Repo) Content(ctx context.Context, s Side, limit int) ([]byte, error) {
+	out, err := call{dir: r.Root, env: []string{"GIT_DIR=" + r.Git}, args: []string{"cat-file", "blob", s.ID}, first: limit}.run(ctx)
+	return []byte(out), err
 }
 
 func (s *shadow) emptyTree(ctx context.Context) (string, error) {

@@ -206,7 +206,7 @@ func (s *shadow) filtered(ctx context.Context, from, to string) ([]string, error
 	}
 	var names strings.Builder
 	for _, f := range files {
-		if f.After == "100644" || f.After == "100755" {
+		if f.After.Mode == "100644" || f.After.Mode == "100755" {
 			names.WriteString(f.Path + "\x00")
 		}
 	}

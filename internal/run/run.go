@@ -50,10 +50,11 @@ type Params struct {
 	Terminal *Terminal // nil without one
 	Signals  <-chan os.Signal
 	Stops    <-chan Stop
-	Settle   func()            // called once, when the agent is gone and events can still be recorded; may be nil
-	Removed  func()            // called once, when the engine is not needed any more; may be nil
-	Warn     func(text string) // tells the person something before the agent has the terminal
-	Ready    func()            // called once, before the agent starts and has the terminal; may be nil
+	Settle   func()                                              // called once, when the agent is gone and events can still be recorded; may be nil
+	Gone     func(ctx context.Context, record func(event.Event)) // called once, when there is no container any more and events can still be recorded; may be nil
+	Removed  func()                                              // called once, when the engine is not needed any more; may be nil
+	Warn     func(text string)                                   // tells the person something before the agent has the terminal
+	Ready    func()                                              // called once, before the agent starts and has the terminal; may be nil
 }
 
 // Outcome is how a run ended.
@@ -105,8 +106,8 @@ type execution struct {
 	signer    *signing.Server
 	watcher   *workspace.Watcher
 	before    workspace.State
-	shown     bool // the repository is laid out for the container
-	started   bool // the agent is
+	shown     bool          // the repository is laid out for the container
+	started   bool          // the agent is
 	seeds     []rootfs.File // for the shim to lay: gVisor starts a tmpfs empty, where others copy the skeleton's directory
 }
 
@@ -274,6 +275,9 @@ func (x *execution) close(ctx context.Context) error {
 	go func() { watched <- x.unwatch() }() // the kernel takes its time to give up a watch
 	if x.container != nil {
 		errs = append(errs, x.container.Remove(ctx))
+	}
+	if x.started && x.Gone != nil {
+		x.Gone(context.WithoutCancel(ctx), x.note)
 	}
 	if x.Removed != nil {
 		x.Removed()
