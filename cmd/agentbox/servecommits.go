@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -63,7 +64,7 @@ func (a *app) serveCommits(ctx context.Context, id string) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	defer func() { err = errors.Join(err, podman.RemoveAll(ctx, dir)) }()
 	s, closeEngine, err := a.serving(ctx, id, dir)
 	if err != nil {
 		return err
@@ -77,7 +78,8 @@ func (a *app) relay(ctx context.Context, s run.Serving) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	out, in := io.Pipe()
-	s.In, s.Out, s.Err = a.in, in, io.Discard // what it complains of is the agent's to say
+	said := &firstBytes{left: 500}
+	s.In, s.Out, s.Err = a.in, in, said
 	relayed := make(chan error, 1)
 	go func() {
 		left, err := commits.Relay(out, a.out, maxPack)
@@ -91,11 +93,28 @@ func (a *app) relay(ctx context.Context, s run.Serving) error {
 		relayed <- err
 	}()
 	err := run.Serve(ctx, s)
+	stopped := context.Cause(ctx) // by the relay, if it was not the other way round
 	_ = in.Close()
-	if rerr := <-relayed; rerr != nil && context.Cause(ctx) == rerr {
-		return rerr
+	if rerr := <-relayed; err == nil || stopped != nil && errors.Is(stopped, rerr) {
+		err = rerr
+	}
+	if err != nil && len(said.text) > 0 { // the sandbox's git may repeat what the agent chose
+		err = fmt.Errorf("%w (%s)", err, printable(strings.TrimSpace(string(said.text))))
 	}
 	return err
+}
+
+// firstBytes keeps the beginning of what is written to it.
+type firstBytes struct {
+	text []byte
+	left int
+}
+
+func (f *firstBytes) Write(p []byte) (int, error) {
+	n := min(len(p), f.left)
+	f.text = append(f.text, p[:n]...)
+	f.left -= n
+	return len(p), nil
 }
 
 // serving is what serves the commits of a run that has ended.

@@ -74,6 +74,20 @@ func (s *shadow) fetchWithin(ctx context.Context, run string, server Server, lim
 	env := slices.DeleteFunc(slices.Clone(server.Env), func(e string) bool { return strings.HasPrefix(e, "GIT_") })
 	env = append(env, s.env...)
 	_, err := call{dir: s.dir, env: append(env, "GIT_ALLOW_PROTOCOL=file"), args: args, memory: memory}.run(ctx)
+	return ours(err)
+}
+
+// ours takes out of git's complaint what the server says in its own words, which begin with its name.
+func ours(err error) error {
+	var e *gitError
+	if !errors.As(err, &e) {
+		return err
+	}
+	for l := range strings.Lines(e.said) {
+		if text, ok := strings.CutPrefix(l, "agentbox: "); ok {
+			return errors.New(strings.TrimSpace(text))
+		}
+	}
 	return err
 }
 

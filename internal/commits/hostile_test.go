@@ -268,6 +268,22 @@ func TestNamesAreThoseThatGitTakes(t *testing.T) {
 	}
 }
 
+// git-upload-pack tells of a ref that it can't read as one that names no object; asking for that would end it.
+func TestBrokenRefsAreLeftOut(t *testing.T) {
+	l := newLab(t, "sha1")
+	id := l.commit(l.agent, "fine")
+	l.write(l.agent, ".git/refs/heads/garbage", "garbage\n")
+	l.write(l.agent, ".git/refs/heads/zero", strings.Repeat("0", 40)+"\n")
+	l.write(l.agent, ".git/refs/heads/missing", strings.Repeat("1", 40)+"\n")
+	l.write(l.agent, ".git/refs/heads/out", "ref: ../../../../etc/passwd\n")
+	must(t, os.Symlink("../../config", filepath.Join(l.agent, ".git/refs/heads/config")))
+	f, err := l.fetch()
+	must(t, err)
+	if len(f.Refs) != 2 || f.Refs["heads/main"] != id {
+		t.Errorf("arrived %v", f.Refs)
+	}
+}
+
 func TestARelayOfRubbish(t *testing.T) {
 	for _, text := range []string{"", "zzzz", "0001", "0004", "0006a", "000eHello, you", "fff1" + strings.Repeat("x", 70000),
 		"0032" + strings.Repeat("A", 40) + " HEAD\n"} {

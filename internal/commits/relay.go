@@ -96,6 +96,9 @@ func (a *advert) line(text string, first bool) error {
 
 // ref takes a ref, or leaves it out. Others than branches are not counted: nobody misses them.
 func (a *advert) ref(id, name string) {
+	if id == a.empty { // a ref that is broken, or "capabilities^{}"
+		return
+	}
 	if name == "HEAD" {
 		a.add(id, carried)
 		return
