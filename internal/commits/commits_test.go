@@ -27,7 +27,7 @@ func serve(dir, limit string) int {
 			select {}
 		}
 	}
-	cmd := exec.Command("git", "upload-pack", dir)
+	cmd := exec.Command("sh", "-c", Script, "sh", filepath.Join(dir, ".git"))
 	cmd.Stdin, cmd.Stderr = os.Stdin, os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil || cmd.Start() != nil {

@@ -162,7 +162,7 @@ func TestBrokenHistoriesAreRefused(t *testing.T) {
 func TestTheRelayStops(t *testing.T) {
 	var to bytes.Buffer
 	in := "0032" + strings.Repeat("a", 40) + " HEAD\x00\n0000" + strings.Repeat("x", 100_000)
-	if _, err := Relay(strings.NewReader("0033"+in[4:]), &to, 1000); err == nil || to.Len() > 1200 {
+	if _, err := Relay(strings.NewReader("\n0033"+in[4:]), &to, 1000); err == nil || to.Len() > 1200 {
 		t.Errorf("%v, %d bytes went by", err, to.Len())
 	}
 }
@@ -201,17 +201,17 @@ func noise(n int) []byte {
 func relayed(t *testing.T, names ...string) (out []string, left int) {
 	t.Helper()
 	id := strings.Repeat("a", 40)
-	var in bytes.Buffer
+	in := bytes.NewBufferString(id + " commit\n\n")
 	for i, n := range names {
 		l := id + " " + n
 		if i == 0 {
 			l += "\x00thin-pack ofs-delta side-band-64k allow-tip-sha1-in-want symref=HEAD:refs/heads/x filter agent=evil"
 		}
-		writePacket(&in, l+"\n")
+		writePacket(in, l+"\n")
 	}
 	in.WriteString("0000PACK")
 	var to bytes.Buffer
-	left, err := Relay(&in, &to, 1000)
+	left, err := Relay(in, &to, 1000)
 	must(t, err)
 	for {
 		l, err := readPacket(&to)
@@ -288,13 +288,16 @@ func TestARelayOfRubbish(t *testing.T) {
 	for _, text := range []string{"", "zzzz", "0001", "0004", "0006a", "000eHello, you", "fff1" + strings.Repeat("x", 70000),
 		"0032" + strings.Repeat("A", 40) + " HEAD\n"} {
 		var to bytes.Buffer
-		if _, err := Relay(strings.NewReader(text), &to, 1000); err == nil || to.Len() > 0 {
+		if _, err := Relay(strings.NewReader("\n"+text), &to, 1000); err == nil || to.Len() > 0 {
 			t.Errorf("%.20q: %v, %d bytes went by", text, err, to.Len())
 		}
 	}
-	endless := strings.NewReader(strings.Repeat("0034"+strings.Repeat("a", 40)+" refs/x\n", maxAdvert/40))
+	endless := strings.NewReader("\n"+strings.Repeat("0034"+strings.Repeat("a", 40)+" refs/x\n", maxAdvert/40))
 	if _, err := Relay(endless, new(bytes.Buffer), 1000); err == nil {
 		t.Error("an endless list is taken")
+	}
+	if _, err := Relay(strings.NewReader(strings.Repeat(strings.Repeat("a", 40)+" commit\n", maxAdvert/40)), new(bytes.Buffer), 1000); err == nil {
+		t.Error("an endless list of commits is taken")
 	}
 }
 

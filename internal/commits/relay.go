@@ -21,12 +21,21 @@ const (
 // carried is where HEAD goes by on its way: "HEAD" as a source that is not there would fail a whole fetch.
 const carried = "refs/agentbox/HEAD"
 
-// Relay hands on what a git-upload-pack says (protocol 0) to the host's git: of its refs HEAD and the branches whose
+// Script is what sh runs beside the run's repository, with its git directory for an argument: first the commits that its
+// branches name are told, as one that is not there would end a whole fetch, then git-upload-pack speaks.
+const Script = `{ git --git-dir="$1" rev-parse -q --verify HEAD; git --git-dir="$1" for-each-ref --format='%(objectname)' refs/heads; } 2>/dev/null |
+git --git-dir="$1" cat-file --batch-check='%(objectname) %(objecttype)' 2>/dev/null; echo; exec git upload-pack --strict "$1"`
+
+// Relay hands on what Script says (protocol 0) to the host's git: of its refs HEAD and the branches whose
 // names git takes, of its abilities those that are needed, then the rest up to limit bytes. It gives how many refs
 // were left out.
 func Relay(from io.Reader, to io.Writer, limit int64) (left int, err error) {
 	in := bufio.NewReaderSize(from, 64<<10)
-	a := advert{dirs: map[string]bool{}, names: map[string]bool{}}
+	there, err := readThere(in)
+	if err != nil {
+		return 0, fmt.Errorf("reading the run's branches: %w", err)
+	}
+	a := advert{there: there, dirs: map[string]bool{}, names: map[string]bool{}}
 	if err := a.read(in); err != nil {
 		return 0, fmt.Errorf("reading the run's branches: %w", err)
 	}
@@ -46,8 +55,29 @@ type advert struct {
 	empty       string // the name of no object, as long as the others
 	refs        []string
 	shallow     []string
+	there       map[string]bool // commits
 	names, dirs map[string]bool
 	left, size  int
+}
+
+// readThere reads which commits are there, up to an empty line.
+func readThere(in *bufio.Reader) (map[string]bool, error) {
+	there := map[string]bool{}
+	for size := 0; ; {
+		l, err := in.ReadSlice('\n')
+		if err != nil {
+			return nil, err
+		}
+		if size += len(l); size > maxAdvert {
+			return nil, fmt.Errorf("there are more than %d bytes of them", maxAdvert)
+		}
+		if len(l) == 1 {
+			return there, nil
+		}
+		if id, kind, _ := strings.Cut(string(l[:len(l)-1]), " "); kind == "commit" && isID(id) {
+			there[id] = true
+		}
+	}
 }
 
 var errAdvert = errors.New("the list is not what git-upload-pack writes")
@@ -96,18 +126,14 @@ func (a *advert) line(text string, first bool) error {
 
 // ref takes a ref, or leaves it out. Others than branches are not counted: nobody misses them.
 func (a *advert) ref(id, name string) {
-	if id == a.empty { // a ref that is broken, or "capabilities^{}"
-		return
-	}
-	if name == "HEAD" {
+	if name == "HEAD" && a.there[id] {
 		a.add(id, carried)
-		return
 	}
 	branch, ok := strings.CutPrefix(name, "refs/heads/")
 	if !ok {
 		return
 	}
-	if !validBranch(branch) || len(a.refs) >= maxRefs || !a.fits(name) {
+	if !a.there[id] || !validBranch(branch) || len(a.refs) >= maxRefs || !a.fits(name) {
 		a.left++
 		return
 	}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"agentbox/internal/commits"
 	"agentbox/internal/plan"
 	"agentbox/internal/rootfs"
 	"agentbox/internal/workspace"
@@ -90,9 +91,10 @@ func (s Serving) spec() (Spec, error) {
 
 // command is PID 1, which needs no environment and is given none.
 func (s Serving) command() []string {
-	const script = `ulimit -v "$1"; cd /; exec timeout -s KILL "$2" env -i PATH=/usr/bin:/bin HOME=/nonexistent ` +
-		`GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null LC_ALL=C "$3" -c safe.directory='*' upload-pack --strict "$4"`
-	return []string{"/bin/sh", "-c", script, "sh", fmt.Sprint(serveMemory >> 10), fmt.Sprint(int(ServeTime.Seconds())), s.Git, s.Repo.Git}
+	const script = `ulimit -v "$1"; cd /; exec timeout -s KILL "$2" env -i PATH="$3" HOME=/nonexistent ` +
+		`GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null LC_ALL=C sh -c "$4" sh "$5"`
+	return []string{"/bin/sh", "-c", script, "sh", fmt.Sprint(serveMemory >> 10), fmt.Sprint(int(ServeTime.Seconds())),
+		filepath.Dir(s.Git) + ":/usr/bin:/bin", commits.Script, s.Repo.Git}
 }
 
 func (s Serving) mounts(tree rootfs.Tree) ([]Mount, error) {
