@@ -117,6 +117,7 @@ func (a *app) carryOut(ctx context.Context, o runOptions, paths session.Paths, w
 	j.janitor.close()
 	if !o.quiet && err == nil {
 		writeSummary(a.err, &j.tally, s.Meta.ID, out.Reason, time.Since(began), filepath.Join(s.Dir, session.EventsFile))
+		j.tellCommits(context.WithoutCancel(ctx))
 	}
 	if kept && !o.quiet {
 		fmt.Fprintf(a.err, "  changes     kept in %s\n", filepath.Join(s.Dir, session.WorkDir))
@@ -173,6 +174,7 @@ type job struct {
 	tidied   chan error      // how tidying after other runs went, once
 	waits    started         // for the run's first event
 
+	arrived   bool            // commits of the agent are in the repository
 	unrevoked chan takenBack  // how taking back what other runs left went, once
 	settled   sync.Once       // what this one was given is taken back
 	rooted    context.Context // of the run, for what other terminals ask of it
@@ -360,6 +362,7 @@ func (j *job) params(in *interrupts) run.Params {
 		In:     agentIn, Out: agentOut, Err: agentErr, Terminal: j.term, Signals: in.forwarded, Stops: j.stops,
 		Warn:    func(text string) { j.say("warning: %s", printable(text)) },
 		Settle:  j.settle,
+		Gone:    j.arrivals,
 		Removed: func() { j.closeEngine() },
 		Ready: func() {
 			j.warnOfPlan()

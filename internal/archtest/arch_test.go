@@ -70,6 +70,7 @@ var levels = map[string]int{
 	"internal/starter":         3, // it writes profiles, so it stands above what reads them
 	"internal/transport":       3,
 	"internal/transport/...":   3,
+	"internal/commits":         3, // it runs the host's git as layerfiles does
 	"internal/workspace":       3,
 	"internal/run":             4,
 	"internal/run/podman":      4,

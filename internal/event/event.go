@@ -26,6 +26,9 @@ const (
 	ApprovalAsked    Kind = "approval.asked"    // a request waits for a person's answer; detail: the question's id
 	ApprovalAnswered Kind = "approval.answered" // how that ended: decision, and in detail by whom and how far it reaches
 
+	CommitsFetched Kind = "commits.fetched" // what was committed inside came into the repository, or not and why; detail: refs
+	LaterChanged   Kind = "later.changed"   // in direct mode: a file was changed that the person's own tools would execute; path, and reason
+
 	SignRequest Kind = "sign.request" // a program inside wants something signed, and the decision on it
 	SignMade    Kind = "sign.made"    // the host signed it, or why it could not
 

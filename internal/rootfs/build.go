@@ -18,7 +18,7 @@ type Options struct {
 	User     User
 	Hostname string // one label
 	Hosts    []HostLine
-	CA       []byte   // PEM of the run's certificate, without its key
+	CA       []byte   // PEM of the run's certificate, without its key; nil lays no certificates at all
 	Roots    []string // bound read-only, see Scan
 	Masked   []string // files and directories in Roots that are shown empty
 	Repo     string   // only its mount point is made

@@ -213,6 +213,9 @@ func notInName(r rune) bool {
 
 // certificates lays the host's bundle with the run's CA added, under every name that tools look for.
 func (b *builder) certificates() error {
+	if b.opt.CA == nil {
+		return nil
+	}
 	own, err := ownCertificate(b.opt.CA)
 	if err != nil {
 		return err

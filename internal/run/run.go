@@ -53,10 +53,11 @@ type Params struct {
 	Terminal *Terminal // nil without one
 	Signals  <-chan os.Signal
 	Stops    <-chan Stop
-	Settle   func()            // called once, when the agent is gone and events can still be recorded; may be nil
-	Removed  func()            // called once, when the engine is not needed any more; may be nil
-	Warn     func(text string) // tells the person something before the agent has the terminal
-	Ready    func()            // called once, before the agent starts and has the terminal; may be nil
+	Settle   func()                                              // called once, when the agent is gone and events can still be recorded; may be nil
+	Gone     func(ctx context.Context, record func(event.Event)) // called once, when there is no container any more and events can still be recorded; may be nil
+	Removed  func()                                              // called once, when the engine is not needed any more; may be nil
+	Warn     func(text string)                                   // tells the person something before the agent has the terminal
+	Ready    func()                                              // called once, before the agent starts and has the terminal; may be nil
 }
 
 // Outcome is how a run ended.
@@ -278,6 +279,9 @@ func (x *execution) close(ctx context.Context) error {
 	go func() { watched <- x.unwatch() }() // the kernel takes its time to give up a watch
 	if x.container != nil {
 		errs = append(errs, x.container.Remove(ctx))
+	}
+	if x.started && x.Gone != nil {
+		x.Gone(context.WithoutCancel(ctx), x.note)
 	}
 	if x.Removed != nil {
 		x.Removed()

@@ -63,7 +63,7 @@ type Mount struct {
 	Type     string // "bind", "tmpfs" or "overlay"
 	Source   string // of an overlay: what is below
 	Target   string
-	Upper    string // of an overlay: where what is written goes
+	Upper    string // of an overlay: where what is written goes; of a read-only one: what is on top
 	Work     string // of an overlay: the kernel's own, beside Upper
 	ReadOnly bool
 	Options  []string

@@ -288,7 +288,11 @@ func mount(m run.Mount) spec.Mount {
 		// It goes to the OCI runtime as it is, which mounts it in the container's user namespace; so its marks are in
 		// user.* attributes. Podman's own overlay volumes would be a program's, fuse-overlayfs, where storage.conf names one.
 		out.Source = "overlay"
-		out.Options = append(out.Options, "lowerdir="+m.Source, "upperdir="+m.Upper, "workdir="+m.Work, "userxattr")
+		if m.ReadOnly { // nothing is written, so what is on top is one more layer below
+			out.Options = append(out.Options, "lowerdir="+m.Upper+":"+m.Source, "userxattr")
+		} else {
+			out.Options = append(out.Options, "lowerdir="+m.Source, "upperdir="+m.Upper, "workdir="+m.Work, "userxattr")
+		}
 	default:
 		out.Source = "tmpfs"
 	}

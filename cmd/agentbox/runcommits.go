@@ -1,0 +1,86 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strconv"
+
+	"agentbox/internal/commits"
+	"agentbox/internal/event"
+	"agentbox/internal/plan"
+	"agentbox/internal/run"
+	"agentbox/internal/session"
+)
+
+// refsTold bounds how many refs one event names.
+const refsTold = 50
+
+// arrivals fetches what the agent committed, when the container is gone. A fetch that fails loses nothing: the run keeps its
+// commits, and "agentbox apply RUN --commits" tries again.
+func (j *job) arrivals(ctx context.Context, record func(event.Event)) {
+	if j.plan.Grants.Workspace.Mode != plan.Review {
+		return
+	}
+	id, work := j.session.Meta.ID, filepath.Join(j.session.Dir, session.WorkDir)
+	made, err := run.Committed(work)
+	if err == nil && !made {
+		return
+	}
+	var got commits.Fetched
+	if err == nil {
+		got, err = j.fetchCommits(ctx, id, commits.Repo{Root: j.ground.repo.Root, Git: j.ground.repo.Git}, work)
+	}
+	e := event.Event{Kind: event.CommitsFetched, Decision: event.Allow, Detail: map[string]string{"refs": strconv.Itoa(len(got.Refs))}}
+	if err != nil {
+		e.Decision, e.Reason = event.Deny, err.Error()
+		j.say("warning: the run's commits were not fetched: %s", printable(err.Error()))
+	}
+	for _, name := range firstNames(got.Refs, refsTold) {
+		e.Detail[name] = got.Refs[name]
+	}
+	record(e)
+	j.arrived = len(got.Refs) > 0
+}
+
+func firstNames(refs map[string]string, n int) []string {
+	var names []string
+	for name := range refs {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names[:min(n, len(names))]
+}
+
+// fetchCommits brings a run's commits into the repository, below refs/agentbox/RUN/.
+func (a *app) fetchCommits(ctx context.Context, id string, repo commits.Repo, work string) (commits.Fetched, error) {
+	server, err := a.commitServer(id)
+	if err != nil {
+		return commits.Fetched{}, err
+	}
+	return commits.Fetch(ctx, repo, id, server, work)
+}
+
+// tellCommits says after a run what it committed.
+func (j *job) tellCommits(ctx context.Context) {
+	if !j.arrived {
+		return
+	}
+	id, work := j.session.Meta.ID, filepath.Join(j.session.Dir, session.WorkDir)
+	list, err := commits.List(ctx, commits.Repo{Root: j.ground.repo.Root, Git: j.ground.repo.Git}, id, work)
+	if err != nil {
+		j.say("warning: %s", printable(err.Error()))
+		return
+	}
+	for i, b := range list {
+		if i == summaryLines {
+			fmt.Fprintf(j.err, "  commits     … and on %d more branches\n", len(list)-i)
+			break
+		}
+		fmt.Fprintf(j.err, "  commits     %s on %s: %s\n", commitCount(b), branchName(b), printable(b.Commits[len(b.Commits)-1].Subject))
+	}
+	if len(list) > 0 {
+		fmt.Fprintf(j.err, "  take        agentbox apply %s --commits\n", shortRun(id))
+	}
+}
