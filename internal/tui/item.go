@@ -21,9 +21,8 @@ const (
 // item is a change with what the person decided about it.
 type item struct {
 	changes.Change
-	conflict string // why it can't simply be applied; "" where it can
-	on       bool   // taken, as a whole or in part
-	hunks    []bool // which of them, nil for all
+	on    bool     // taken, as a whole or in part
+	hunks []string // the ids of those, nil for all
 }
 
 func (i *item) group() group {

@@ -65,9 +65,9 @@ func (l *list) move(n int) {
 		step, n = -1, -n
 	}
 	for at := l.at + step; at >= 0 && at < len(l.rows) && n > 0; at += step {
-		n--
 		if l.rows[at].item >= 0 {
 			l.at = at
+			n--
 		}
 	}
 }
@@ -127,7 +127,7 @@ func (l *list) allUsual() bool {
 func (r row) heading() string {
 	switch r.group {
 	case later:
-		return fmt.Sprintf("WOULD EXECUTE LATER (%d): taken one by one only", r.count)
+		return fmt.Sprintf("WOULD EXECUTE LATER (%d)", r.count)
 	case outside:
 		return fmt.Sprintf("never applied (%d)", r.count)
 	default:
@@ -169,7 +169,7 @@ func (l *list) line(p paint, i, width int, focus bool) string {
 func (l *list) text(it *item, width int) (string, style) {
 	status, st := Status(it.Change), plain
 	switch {
-	case it.conflict != "":
+	case it.ChangedOutside:
 		status, st = "C", removed
 	case it.group() == outside:
 		st = faint

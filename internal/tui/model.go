@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	tea "charm.land/bubbletea/v2"
+	"github.com/charmbracelet/x/ansi"
 
 	"agentbox/internal/changes"
 )
@@ -17,6 +18,7 @@ type model struct {
 	title  string
 	live   bool
 	paint  paint
+	keys   map[string]func(*model) tea.Cmd
 
 	list          list
 	pane          pane
@@ -32,8 +34,10 @@ type model struct {
 
 // question is asked at the bottom. Only its own key is a yes; every other key is a no.
 type question struct {
+	name string // what it is about, as the agent called it; "" for all
 	text string
 	key  string
+	keys string // what they do
 	yes  func(*model) tea.Cmd
 	no   string
 }
@@ -48,11 +52,11 @@ type read struct {
 func newModel(ctx context.Context, r Review) *model {
 	items := make([]item, len(r.Changes))
 	for i, c := range r.Changes {
-		it := item{Change: c, conflict: r.Conflicts[c.Path]}
+		it := item{Change: c}
 		it.on = it.group() == usual
 		items[i] = it
 	}
-	return &model{ctx: ctx, source: r.Source, title: r.Title, live: r.Live, paint: paint{r.Colour}, list: newList(items), width: 80, height: 24}
+	return &model{ctx: ctx, source: r.Source, title: r.Title, live: r.Live, paint: paint{r.Colour}, keys: keys(), list: newList(items), width: 80, height: 24}
 }
 
 // Init loads the first text.
@@ -99,7 +103,7 @@ func (m *model) key(key string) tea.Cmd {
 	case m.ask != nil:
 		return m.answer(key)
 	}
-	if do, ok := keys[key]; ok {
+	if do, ok := m.keys[key]; ok {
 		return do(m)
 	}
 	return nil
@@ -131,13 +135,7 @@ func (m *model) picked() (picks []Pick) {
 		if !it.on || it.group() == outside {
 			continue
 		}
-		p := Pick{Change: it.Change}
-		for n, on := range it.hunks {
-			if on {
-				p.Hunks = append(p.Hunks, n)
-			}
-		}
-		picks = append(picks, p)
+		picks = append(picks, Pick{Change: it.Change, Hunks: it.hunks})
 	}
 	return picks
 }
@@ -155,7 +153,8 @@ func (m *model) discard() tea.Cmd {
 		m.note = "the run goes on: it can be discarded when it has ended"
 		return nil
 	}
-	m.ask = &question{text: fmt.Sprintf("throw away all %s? D throws away, any other key keeps", count(len(m.list.items), "change")), key: "D",
+	m.ask = &question{text: fmt.Sprintf("throw away all %s of the run?", count(len(m.list.items), "change")),
+		key: "D", keys: "D throws them away · any other key keeps them",
 		yes: func(m *model) tea.Cmd { return m.end(Discard) }, no: "nothing was thrown away"}
 	return nil
 }
@@ -172,11 +171,12 @@ func (m *model) toggle() tea.Cmd {
 	}
 	flip := func(it *item) { it.on, it.hunks = !it.on || it.hunks != nil, nil }
 	if m.reading && m.pane.hunk() >= 0 && len(m.pane.heads) > 1 {
-		hunk, of := m.pane.hunk(), len(m.pane.heads)
-		flip = func(it *item) { it.toggleHunk(hunk, of) }
+		id, all := m.pane.ids[m.pane.hunk()], m.pane.ids
+		flip = func(it *item) { it.toggleHunk(id, all) }
 	}
 	if it.group() == later && !it.on {
-		m.ask = &question{text: fmt.Sprintf("%s: %s. y takes it all the same", Escaped(it.Path), Escaped(it.Later)), key: "y",
+		m.ask = &question{name: it.Path, text: Escaped(it.Later),
+			key: "y", keys: "y takes it all the same · any other key leaves it out",
 			yes: func(*model) tea.Cmd { flip(it); return nil }, no: Escaped(it.Path) + " is left out"}
 		return nil
 	}
@@ -185,18 +185,20 @@ func (m *model) toggle() tea.Cmd {
 }
 
 // keys are what the screen answers to.
-var keys = map[string]func(*model) tea.Cmd{
-	"q": func(m *model) tea.Cmd { return m.end(Keep) },
-	"a": (*model).apply, "d": (*model).discard, "space": (*model).toggle,
-	"*": func(m *model) tea.Cmd { m.list.setUsual(!m.list.allUsual()); return nil },
-	"?": func(m *model) tea.Cmd { m.help = true; return nil },
-	"tab": (*model).turn, "enter": (*model).turn,
-	"right": func(m *model) tea.Cmd { m.reading = true; return nil }, "l": func(m *model) tea.Cmd { m.reading = true; return nil },
-	"left": (*model).back, "h": (*model).back, "esc": (*model).back,
-	"up": by(-1), "k": by(-1), "down": by(1), "j": by(1),
-	"pgup": page(-1), "b": page(-1), "pgdown": page(1), "f": page(1),
-	"home": far(-1), "g": far(-1), "end": far(1), "G": far(1),
-	"n": hunk(1), "p": hunk(-1), "N": hunk(-1),
+func keys() map[string]func(*model) tea.Cmd {
+	return map[string]func(*model) tea.Cmd{
+		"q": func(m *model) tea.Cmd { return m.end(Keep) },
+		"a": (*model).apply, "d": (*model).discard, "space": (*model).toggle,
+		"*":   func(m *model) tea.Cmd { m.list.setUsual(!m.list.allUsual()); return nil },
+		"?":   func(m *model) tea.Cmd { m.help = true; return nil },
+		"tab": (*model).turn, "enter": (*model).turn,
+		"right": func(m *model) tea.Cmd { m.reading = true; return nil }, "l": func(m *model) tea.Cmd { m.reading = true; return nil },
+		"left": (*model).back, "h": (*model).back, "esc": (*model).back,
+		"up": by(-1), "k": by(-1), "down": by(1), "j": by(1),
+		"pgup": page(-1), "b": page(-1), "pgdown": page(1), "f": page(1),
+		"home": far(-1), "g": far(-1), "end": far(1), "G": far(1),
+		"n": hunk(1), "p": hunk(-1), "N": hunk(-1),
+	}
 }
 
 // turn gives the keys to the other side.
@@ -263,7 +265,7 @@ func (m *model) above() int {
 }
 
 func (m *model) below() int {
-	if m.height < 8 {
+	if m.height < 8 && (m.ask == nil || m.height < 2) {
 		return 1
 	}
 	return 2
@@ -291,10 +293,23 @@ func (m *model) lines() []string {
 	if m.height > m.below() {
 		out = append(out, m.body(m.bodyHeight())...)
 	}
-	if m.below() > 1 {
+	switch {
+	case m.below() < 2:
+	case m.ask != nil:
+		out = append(out, m.paint.in(warning, pad(m.ask.line(m.width), m.width)))
+	default:
 		out = append(out, m.paint.in(faint, pad(m.status(), m.width)))
 	}
 	return clipped(append(out, m.bottom()), m.width, m.height)
+}
+
+// line is what is asked. However long the name is, its end is seen, and the reason begins on the line.
+func (q *question) line(width int) string {
+	if q.name == "" {
+		return q.text
+	}
+	name := Escaped(q.name)
+	return fit(q.name, min(ansi.StringWidth(name), width*2/3)) + ": " + q.text
 }
 
 func clipped(lines []string, width, height int) []string {
@@ -352,14 +367,14 @@ func (m *model) status() string {
 	if left > 0 {
 		s += fmt.Sprintf("; %d that would execute later left out", left)
 	}
-	conflicts := 0
+	both := 0
 	for i := range m.list.items {
-		if m.list.items[i].conflict != "" {
-			conflicts++
+		if m.list.items[i].ChangedOutside {
+			both++
 		}
 	}
-	if conflicts > 0 {
-		s += fmt.Sprintf("; %s", count(conflicts, "conflict"))
+	if both > 0 {
+		s += fmt.Sprintf("; %d changed here too", both)
 	}
 	if m.live {
 		s += "; the run goes on"
@@ -371,15 +386,12 @@ func (m *model) status() string {
 func (m *model) bottom() string {
 	switch {
 	case m.ask != nil:
-		return m.paint.in(warning, m.question())
+		return m.paint.in(warning, clip(m.ask.keys, m.width))
 	case m.note != "":
 		return m.paint.in(warning, clip(m.note, m.width))
 	}
 	return m.hints()
 }
-
-// question keeps its end in sight, where the key stands that is a yes.
-func (m *model) question() string { return strings.TrimRight(fitEnd(m.ask.text, m.width), " ") }
 
 // hints are as many keys as fit.
 func (m *model) hints() string {
@@ -393,7 +405,7 @@ func (m *model) hints() string {
 		if line != "" {
 			next = line + " · " + h
 		}
-		if len([]rune(next)) > m.width {
+		if ansi.StringWidth(next) > m.width {
 			break
 		}
 		line = next
@@ -413,7 +425,8 @@ n p      next and previous hunk
 ?        this
 
 Ctrl-C is q. [x] is selected, [~] in part, - can't be applied.
-C is a conflict: the file changed here too.
+C changed here too, since the run began: it is merged, or left alone
+  with the agent's version beside it.
 ! would execute later, with your rights: space, then y.
 
 Any key goes back.`, "\n")

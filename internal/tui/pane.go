@@ -2,6 +2,7 @@ package tui
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"agentbox/internal/changes"
@@ -22,7 +23,8 @@ type pos struct{ line, row int }
 type pane struct {
 	path    string // of the change whose lines these are; "" for none yet
 	lines   []line
-	heads   []int // the line of each hunk's header
+	heads   []int    // the line of each hunk's header
+	ids     []string // of the hunks
 	loading bool
 	width   int
 	at, top pos
@@ -46,18 +48,38 @@ func loaded(it *item, text changes.Text, err error) pane {
 		p.lines = append(p.lines, line{-1, faint, "", nothingToShow(it, text)})
 	}
 	for i, h := range text.Hunks {
-		p.heads = append(p.heads, len(p.lines))
-		p.lines = append(p.lines, line{i, section, "", h.Header()})
+		p.heads, p.ids = append(p.heads, len(p.lines)), append(p.ids, h.ID)
+		p.lines = append(p.lines, line{i, section, "", header(h)})
 		for _, l := range h.Lines {
-			p.lines = append(p.lines, hunkLine(i, l))
+			p.lines = append(p.lines, hunkLines(i, l)...)
 		}
 	}
 	return p
 }
 
+// header is a hunk's line of numbers.
+func header(h changes.Hunk) string {
+	return fmt.Sprintf("@@ -%d,%d +%d,%d @@", h.OldStart, h.OldLines, h.NewStart, h.NewLines)
+}
+
+func hunkLines(i int, l changes.Line) []line {
+	st := plain
+	switch l.Op {
+	case '+':
+		st = added
+	case '-':
+		st = removed
+	}
+	lines := []line{{i, st, string(l.Op), l.Text}}
+	if l.NoEOL {
+		lines = append(lines, line{i, faint, "", "\\ no line feed at the end of the file"})
+	}
+	return lines
+}
+
 func nothingToShow(it *item, text changes.Text) string {
 	switch {
-	case it.Binary:
+	case it.Binary || text.Binary:
 		return fmt.Sprintf("binary: %d bytes before, %d after", it.Before.Size, it.After.Size)
 	case text.TooLarge:
 		return fmt.Sprintf("too large to show: %d bytes before, %d after", it.Before.Size, it.After.Size)
@@ -79,8 +101,8 @@ func about(it *item) []line {
 	if it.Later != "" {
 		add(warning, "would execute later: "+it.Later)
 	}
-	if it.conflict != "" {
-		add(removed, "conflict: "+it.conflict)
+	if it.ChangedOutside {
+		add(removed, "conflict: this file was changed here too; both are merged where they don't touch, else yours stays and the agent's is laid beside it")
 	}
 	if it.Fate != changes.Applies {
 		add(warning, "never applied: "+it.Why)
@@ -216,7 +238,7 @@ func (p *pane) view(pt paint, it *item, width, height int, focus bool) []string 
 func (p *pane) margin(pt paint, it *item, i, row int, here bool) string {
 	mark := " "
 	if l := p.lines[i]; l.hunk >= 0 && row == 0 && p.heads[l.hunk] == i && it.group() != outside {
-		if mark = "·"; it.takes(l.hunk) {
+		if mark = "·"; it.takes(p.ids[l.hunk]) {
 			mark = "x"
 		}
 	}
@@ -227,24 +249,18 @@ func (p *pane) margin(pt paint, it *item, i, row int, here bool) string {
 }
 
 // takes reports whether a hunk of the item is taken.
-func (i *item) takes(hunk int) bool {
-	return i.on && (i.hunks == nil || hunk < len(i.hunks) && i.hunks[hunk])
-}
+func (i *item) takes(id string) bool { return i.on && (i.hunks == nil || slices.Contains(i.hunks, id)) }
 
-// toggleHunk takes one of so many hunks, or leaves it.
-func (i *item) toggleHunk(hunk, of int) {
-	if i.hunks == nil {
-		i.hunks = make([]bool, of)
-		for n := range i.hunks {
-			i.hunks[n] = i.on
+// toggleHunk takes one of all hunks, or leaves it.
+func (i *item) toggleHunk(id string, all []string) {
+	var now []string
+	for _, h := range all {
+		if i.takes(h) != (h == id) {
+			now = append(now, h)
 		}
 	}
-	i.hunks[hunk] = !i.hunks[hunk]
-	some, all := false, true
-	for _, on := range i.hunks {
-		some, all = some || on, all && on
-	}
-	if i.on = some; all || !some {
+	i.on, i.hunks = len(now) > 0, now
+	if len(now) == len(all) {
 		i.hunks = nil
 	}
 }
