@@ -40,6 +40,10 @@ func (a *app) survey(ctx context.Context, c call) (ground, error) {
 	if g.survey, err = workspace.Look(g.repo, c.grants.Workspace.Hide); err != nil {
 		return ground{}, err
 	}
+	noOverlay := ""
+	if c.grants.Workspace.Mode == plan.Review {
+		noOverlay = workspace.CanOverlay(g.repo, c.paths.State)
+	}
 	tools, err := rootfs.Scan(rootfs.Env{Home: person.Home, Repo: g.repo.Root, Private: private(c.paths), Getenv: a.getenv})
 	if err != nil {
 		return ground{}, err
@@ -47,7 +51,7 @@ func (a *app) survey(ctx context.Context, c call) (ground, error) {
 	g.host = plan.Host{
 		User: person, Repo: g.repo.Root, Directory: g.repo.Directory, Path: tools.Path, Shell: a.getenv("SHELL"),
 		Env: a.environ(), Tools: tools.Env, Roots: tools.Roots, Masked: tools.Masked, Hidden: g.survey.Hidden,
-		Warnings: g.survey.Warnings,
+		NoOverlay: noOverlay, Warnings: g.survey.Warnings,
 	}
 	if c.grants.Signing.Commits != "" {
 		g.findSigner()

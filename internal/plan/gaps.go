@@ -60,8 +60,6 @@ func (f *gapFinder) entry(what, origin, instead string) {
 
 func (f *gapFinder) files() {
 	w, a := f.g.Workspace, f.g.Agent
-	f.value(w.Mode != Direct && w.Mode != ReadOnly, "workspace.mode", quoted(string(w.Mode)), `write mode = "readonly", or "direct", which changes your files as it goes`)
-	f.value(w.Backend != "", "workspace.backend", quoted(w.Backend), "leave it out: it is for review")
 	f.value(len(w.Caches) > 0, "workspace.caches", quotedList(w.Caches), "leave it out: each run starts with empty caches")
 	f.value(a.Image != "", "agent.image", quoted(a.Image), `leave it out: rootfs = "host" takes the programs of this machine`)
 	f.value(a.Containerfile != "", "agent.containerfile", quoted(a.Containerfile), `leave it out: rootfs = "host" takes the programs of this machine`)

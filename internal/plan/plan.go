@@ -67,7 +67,7 @@ type File struct {
 // Mode is how the repo is seen.
 type Mode string
 
-// The workspace modes. Review is not carried out by this version.
+// The workspace modes.
 const (
 	Direct   Mode = "direct"
 	Review   Mode = "review"
@@ -193,6 +193,7 @@ type Binding struct {
 	Roots      []string        `json:"roots"`  // toolchain roots outside /usr that are bound read-only
 	Masked     []string        `json:"masked"` // credential files inside them that are hidden
 	Hidden     []string        `json:"hidden"` // paths in the repo that match workspace.hide now, absolute
+	Layer      Layer           `json:"layer,omitzero"`
 	Engine     Engine          `json:"engine"`
 	Upstream   Upstream        `json:"upstream"`
 	Signs      Signs           `json:"signs,omitzero"`
@@ -213,6 +214,13 @@ type User struct {
 	Name  string `json:"name"`
 	Group string `json:"group"`
 	Home  string `json:"home"`
+}
+
+// Layer is how the review mode keeps apart what is changed, on this machine.
+type Layer struct {
+	Backend string `json:"backend"`           // "overlay" or "copy"
+	Why     string `json:"why,omitempty"`     // it is a copy that nobody asked for: why there can be no overlay
+	Overlay bool   `json:"overlay,omitempty"` // there can be one: of a copy, .git is an overlay all the same
 }
 
 // Signs is what signs on this machine, where something may be signed.

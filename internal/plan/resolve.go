@@ -46,6 +46,7 @@ type Host struct {
 	Roots     []string          // toolchain roots outside /usr
 	Masked    []string          // credential files inside Roots
 	Hidden    []string          // matches of the hide patterns
+	NoOverlay string            // why there can be no overlay over the repository; "" when there can
 	Remote    Remote            // of the repository, "origin"; zero when it has none
 	Engine    EngineFacts
 	Signs     Signs // what would sign, if something may be signed
@@ -107,6 +108,9 @@ func Resolve(in Inputs) (Plan, error) {
 	}
 	b, err := binding(in, g)
 	if err != nil {
+		return Plan{}, err
+	}
+	if b.Layer, err = layer(in.Host, g); err != nil {
 		return Plan{}, err
 	}
 	p := Plan{Version: 1, Hash: g.Hash(), Manifest: in.Manifest, Grants: g, Binding: b}

@@ -122,12 +122,25 @@ func (t *page) files(p Plan) {
 		t.line(false, "repo", "%s · read-only: it can change nothing%s", clean(p.Binding.Repo), from(p, "workspace.mode"))
 	default:
 		t.line(false, "repo", "%s · %s: it changes a copy, and you choose what to take%s", clean(p.Binding.Repo), clean(string(w.Mode)), from(p, "workspace.mode"))
+		t.layer(p.Binding.Layer)
 	}
 	if hide := p.Grants.Workspace.Hide; len(hide) > 0 {
 		t.line(false, "hidden", "%s, now %s%s", words(hide), count(len(p.Binding.Hidden), "path"), from(p, "workspace.hide"))
 	}
 	tools := append([]string{"/usr"}, p.Binding.Roots...)
 	t.line(false, "tools", "%s · read-only%s", words(tools), masked(p.Binding.Masked))
+}
+
+// layer says how the copy is made, where a machine has decided it.
+func (t *page) layer(l Layer) {
+	switch {
+	case l.Why != "":
+		t.line(true, "", "every file is copied first: there can be no overlay here (%s)", clean(l.Why))
+	case l.Backend == string(Copied):
+		t.line(false, "", "every file is copied first")
+	case l.Backend != "":
+		t.line(false, "", "an overlay: your files show through, and only what it changes is written")
+	}
 }
 
 func masked(files []string) string {

@@ -1,6 +1,7 @@
 package run
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"os"
@@ -25,7 +26,7 @@ const (
 const hostname = "agentbox"
 
 // prepare lays everything on the host that the container is made from. It makes no container.
-func (x *execution) prepare() (Spec, shimwire.Config, error) {
+func (x *execution) prepare(ctx context.Context) (Spec, shimwire.Config, error) {
 	var err error
 	if x.boundary, err = newBoundary(x.Plan, x.Log, x.Secrets, x.Password, workspace.HistoryOf(x.Repo), x.Asking, time.Now()); err != nil {
 		return Spec{}, shimwire.Config{}, err
@@ -41,7 +42,7 @@ func (x *execution) prepare() (Spec, shimwire.Config, error) {
 	for _, w := range tree.Warnings {
 		x.Warn(w)
 	}
-	mounts, repo, err := x.mounts(tree)
+	mounts, repo, err := x.mounts(ctx, tree)
 	if err != nil {
 		return Spec{}, shimwire.Config{}, err
 	}
@@ -80,35 +81,33 @@ func (x *execution) rootOptions(files []plan.File) rootfs.Options {
 }
 
 // mounts puts the repository and the shim after what fills the root. It also gives the repository's own mounts.
-func (x *execution) mounts(tree rootfs.Tree) ([]Mount, []workspace.Mount, error) {
+func (x *execution) mounts(ctx context.Context, tree rootfs.Tree) ([]Mount, []workspace.Mount, error) {
 	scratch := filepath.Join(x.Dir, dirScratch)
 	if err := os.Mkdir(scratch, 0o700); err != nil {
 		return nil, nil, err
-	}
-	mode := workspace.Direct
-	if x.Plan.Grants.Workspace.Mode == plan.ReadOnly {
-		mode = workspace.ReadOnly
 	}
 	var err error
 	if x.before, err = workspace.Remember(x.Repo, x.Survey); err != nil {
 		return nil, nil, err
 	}
-	repo, warnings, err := workspace.Mounts(x.Repo, mode, x.Survey, x.Configs, scratch)
+	repo, warnings, err := x.repository(ctx, scratch)
 	if err != nil {
 		return nil, nil, err
 	}
 	for _, w := range warnings {
 		x.Warn(w)
 	}
-	if x.watcher, err = workspace.Watch(repo); err != nil {
-		return nil, nil, err
-	}
+	x.shown = true
 	var all []Mount
 	for _, m := range tree.Mounts {
 		all = append(all, Mount{Type: m.Type, Source: m.Source, Target: m.Target, ReadOnly: m.ReadOnly, Options: m.Options})
 	}
 	for _, m := range repo {
-		all = append(all, Mount{Type: "bind", Source: m.Source, Target: m.Target, ReadOnly: m.ReadOnly})
+		kind := "bind"
+		if m.Upper != "" {
+			kind = "overlay"
+		}
+		all = append(all, Mount{Type: kind, Source: m.Source, Target: m.Target, Upper: m.Upper, Work: m.Work, ReadOnly: m.ReadOnly})
 	}
 	link := filepath.Join(x.Dir, dirLink)
 	all = append(all, Mount{Type: "bind", Source: link, Target: shimwire.Dir, ReadOnly: true},

@@ -33,6 +33,7 @@ type Params struct {
 	Survey  workspace.Survey
 	Configs []string // the person's git configuration files
 	Dir     string   // a directory of this run alone, 0700; the caller removes it
+	Work    string   // where the review mode keeps what is changed; the caller keeps it, or removes it
 	Shim    string   // the shim's program on the host
 	Seccomp string   // a seccomp profile on the host
 	Sockets []string // sockets of the host that must not be seen inside
@@ -59,6 +60,7 @@ type Params struct {
 type Outcome struct {
 	Code   int
 	Reason string // one plain phrase
+	Agent  bool   // the agent was started
 }
 
 // Run runs the plan to its end. The error is a *Failure when the agent was never started; then Outcome holds its
@@ -80,7 +82,7 @@ func Run(ctx context.Context, p Params) (Outcome, error) {
 		code, reason = CodeFailed, "the event log could not be written"
 		err = &Failure{Code: code, Text: rerr.Error(), Hint: "make room on the disk of the state directory; the agent was ended when the log failed"}
 	}
-	return Outcome{Code: code, Reason: reason}, err
+	return Outcome{Code: code, Reason: reason, Agent: x.started}, err
 }
 
 func asFailure(err error) *Failure {
@@ -103,6 +105,8 @@ type execution struct {
 	signer    *signing.Server
 	watcher   *workspace.Watcher
 	before    workspace.State
+	shown     bool // the repository is laid out for the container
+	started   bool // the agent is
 	seeds     []rootfs.File // for the shim to lay: gVisor starts a tmpfs empty, where others copy the skeleton's directory
 }
 
@@ -112,15 +116,19 @@ func (x *execution) record(e event.Event) error { return x.Log.Emit(e) }
 func (x *execution) note(e event.Event) { _ = x.Log.Emit(e) }
 
 func (x *execution) opening() event.Event {
-	return event.Event{Kind: event.RunStart, Detail: map[string]string{
+	detail := map[string]string{
 		"plan": x.Plan.Hash, "manifest": x.Plan.Manifest, "profile": x.Plan.Grants.Profile, "repo": x.Plan.Binding.Repo,
 		"workspace": string(x.Plan.Grants.Workspace.Mode),
 		"runtime":   x.Plan.Binding.Engine.Runtime, "transport": x.Plan.Binding.Engine.Transport,
-	}}
+	}
+	if backend := x.Plan.Binding.Layer.Backend; backend != "" {
+		detail["backend"] = backend
+	}
+	return event.Event{Kind: event.RunStart, Detail: detail}
 }
 
 func (x *execution) run(ctx context.Context) (int, string, error) {
-	spec, config, err := x.prepare()
+	spec, config, err := x.prepare(ctx)
 	if err != nil {
 		return 0, "", err
 	}
@@ -216,11 +224,12 @@ func (x *execution) agent() (int, string, error) {
 		}
 		defer x.Terminal.Restore()
 	}
+	x.started = true
 	if err := x.link.Start(); err != nil {
 		return 0, "", fmt.Errorf("starting the agent: %w", err)
 	}
 	s := &supervisor{link: x.link, terminal: x.Terminal, signals: x.Signals, stops: x.Stops, broken: x.Log.Failed(),
-		output: x.output, guard: x.watcher.Lost(), limit: x.Plan.Grants.Budget.Time, record: x.note}
+		output: x.output, guard: x.lost(), limit: x.Plan.Grants.Budget.Time, record: x.note}
 	if s.limit > 0 {
 		timer := time.NewTimer(s.limit)
 		defer timer.Stop()
@@ -279,10 +288,18 @@ func (x *execution) close(ctx context.Context) error {
 		errs = append(errs, x.endpoint.Close())
 	}
 	<-settled
-	if errs = append(errs, <-watched); x.watcher != nil {
+	if errs = append(errs, <-watched); x.shown {
 		x.planted()
 	}
 	return errors.Join(errs...)
+}
+
+// lost tells of a mount that the host took the place away from; nil where none can be.
+func (x *execution) lost() <-chan string {
+	if x.watcher == nil {
+		return nil
+	}
+	return x.watcher.Lost()
 }
 
 func (x *execution) unwatch() error {
@@ -292,8 +309,12 @@ func (x *execution) unwatch() error {
 	return x.watcher.Close()
 }
 
-// planted tells the person what their own git would follow that was not there before.
+// planted tells the person what their own git would follow that was not there before. In review mode the agent changed
+// nothing that it would.
 func (x *execution) planted() {
+	if x.Plan.Grants.Workspace.Mode == plan.Review {
+		return
+	}
 	found, err := workspace.Planted(x.Repo, x.before)
 	if err != nil {
 		x.Warn("looking through the repository after the run: " + err.Error())

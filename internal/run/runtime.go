@@ -60,9 +60,11 @@ type Limits struct {
 
 // Mount is one mount of a container. Options are those of mount(8) beside "ro" and "rbind".
 type Mount struct {
-	Type     string // "bind" or "tmpfs"
-	Source   string
+	Type     string // "bind", "tmpfs" or "overlay"
+	Source   string // of an overlay: what is below
 	Target   string
+	Upper    string // of an overlay: where what is written goes
+	Work     string // of an overlay: the kernel's own, beside Upper
 	ReadOnly bool
 	Options  []string
 }

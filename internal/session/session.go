@@ -19,6 +19,7 @@ import (
 const (
 	PlanFile    = "plan.json"    // state
 	EventsFile  = "events.jsonl" // state
+	WorkDir     = "work"         // state: what a run in the review mode changed
 	metaFile    = "meta.json"    // state
 	endFile     = "end.json"     // state
 	lockFile    = "lock"         // state

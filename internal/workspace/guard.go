@@ -18,6 +18,13 @@ func Mounts(repo Repo, mode Mode, s Survey, configs []string, scratch string) ([
 		return nil, nil, fmt.Errorf("preparing the workspace: the scratch directory %s lies in the repository", quote(scratch))
 	}
 	b := &builder{repo: repo, mode: mode, scratch: scratch, mounts: map[string]Mount{}}
+	if err := b.build(s, configs); err != nil {
+		return nil, nil, err
+	}
+	return b.sorted(), b.warnings, nil
+}
+
+func (b *builder) build(s Survey, configs []string) error {
 	steps := []func() error{
 		b.trees,
 		func() error { return b.outer(configs) },
@@ -27,18 +34,20 @@ func Mounts(repo Repo, mode Mode, s Survey, configs []string, scratch string) ([
 	}
 	for _, step := range steps {
 		if err := step(); err != nil {
-			return nil, nil, err
+			return err
 		}
 	}
-	return b.sorted(), b.warnings, nil
+	return nil
 }
 
 type builder struct {
 	repo     Repo
 	mode     Mode
+	layer    Layer // in review mode
 	scratch  string
 	copies   int
 	mounts   map[string]Mount // by target
+	points   []string         // mount points that were made in the layer
 	warnings []string
 }
 
@@ -85,9 +94,8 @@ func (b *builder) belowHidden(target string) bool {
 
 // trees mounts the repository, its .git, and what in it git obeys.
 func (b *builder) trees() error {
-	b.add(Mount{Source: b.repo.Root, Target: b.repo.Root, Kind: Tree})
-	b.add(Mount{Source: b.repo.Git, Target: b.repo.Git, Kind: Tree})
-	if b.mode == Direct {
+	b.roots()
+	if b.mode != ReadOnly {
 		if err := b.mountPoints(); err != nil {
 			return err
 		}
@@ -109,8 +117,22 @@ func (b *builder) trees() error {
 	return b.modules()
 }
 
+// roots mounts the repository and its .git. The second is a mount of its own, so that it can't be renamed away.
+func (b *builder) roots() {
+	for _, path := range []string{b.repo.Root, b.repo.Git} {
+		m := Mount{Source: path, Target: path, Kind: Tree}
+		if b.mode == Review {
+			m = b.layer.mount(b.repo, path)
+		}
+		b.add(m)
+	}
+}
+
 // mountPoints makes what is missing, so that nothing can be made in its place inside.
 func (b *builder) mountPoints() error {
+	if b.mode == Review {
+		return b.layerPoints()
+	}
 	hooks := filepath.Join(b.repo.Git, "hooks")
 	if err := os.Mkdir(hooks, 0o777); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("guarding the repository's hooks: %w", err)
@@ -121,6 +143,11 @@ func (b *builder) mountPoints() error {
 			return fmt.Errorf("guarding the repository's configuration: %w", err)
 		}
 	}
+	return b.checkCommon()
+}
+
+// checkCommon refuses a git directory that takes its configuration from another one.
+func (b *builder) checkCommon() error {
 	text, err := readRegular(filepath.Join(b.repo.Git, "commondir"), maxText)
 	if err != nil {
 		return fmt.Errorf("guarding the repository's configuration: %w", err)
@@ -171,6 +198,7 @@ func (b *builder) filtered(path string) error {
 	if filepath.Dir(path) == b.repo.Git && filepath.Base(path) == "config" {
 		// Nothing can be written to it, so that `git checkout -b x origin/x` must not want to.
 		kept = append(kept, entry{section: "branch", key: "autosetupmerge", value: "false"})
+		kept = append(kept, b.layer.settings()...)
 	}
 	source, err := b.write(formatConfig(kept))
 	if err != nil {
@@ -214,7 +242,7 @@ func (b *builder) guardPath(path string) error {
 }
 
 func (b *builder) refuseLink(path string) error {
-	if b.mode == ReadOnly {
+	if b.mode != Direct { // nothing that is written here is the host's
 		return nil
 	}
 	return refuse("replace it by what it leads to, or use the readonly mode",
@@ -223,7 +251,13 @@ func (b *builder) refuseLink(path string) error {
 
 func (b *builder) pin(path string) {
 	for at := filepath.Dir(path); at != b.repo.Root && within(at, b.repo.Root); at = filepath.Dir(at) {
-		b.add(Mount{Source: at, Target: at, Kind: Pin})
+		source := at
+		if b.mode == Review {
+			source = b.layer.copied(b.repo, at)
+		}
+		if source != "" {
+			b.add(Mount{Source: source, Target: at, Kind: Pin})
+		}
 	}
 }
 
@@ -361,11 +395,15 @@ func (b *builder) empty(dir bool) (string, error) {
 
 // submounts makes file systems mounted inside the repository read-only too: a read-only bind does not reach them.
 func (b *builder) submounts() error {
-	if b.mode != ReadOnly {
+	if b.mode == Direct {
 		return nil
 	}
 	points, err := mountPointsBelow(b.repo.Root)
 	for _, p := range points {
+		if b.mode == Review {
+			b.warn("%s is a file system of its own: what is in it is not there inside", quote(p))
+			continue
+		}
 		b.add(Mount{Source: p, Target: p, ReadOnly: true, Kind: Tree})
 	}
 	return err

@@ -165,7 +165,7 @@ func (b *builder) included(path string) error {
 		return nil
 	}
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		if b.mode == ReadOnly {
+		if b.mode != Direct { // made inside, it is not made on the host
 			return nil
 		}
 		return refuse("create it empty, or take the include out",
@@ -195,7 +195,7 @@ func (b *builder) hooksPath(path string) error {
 		path = filepath.Dir(path)
 	}
 	if resolved(path) == b.repo.Root {
-		if b.mode == ReadOnly {
+		if b.mode != Direct {
 			return nil
 		}
 		return refuse("set core.hooksPath to a directory of its own", "core.hooksPath is the repository itself")
@@ -230,7 +230,7 @@ func (b *builder) hookLinks(dir string) error {
 			continue
 		}
 		path := expand(target, dir, "")
-		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) && within(resolved(path), b.repo.Root) {
+		if _, err := os.Stat(path); b.mode == Direct && errors.Is(err, fs.ErrNotExist) && within(resolved(path), b.repo.Root) {
 			return refuse("remove the link", "the hook %s leads to a file that does not exist and could be made by the agent", quote(link))
 		}
 		if err := b.guardInside(path); err != nil {

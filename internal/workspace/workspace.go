@@ -6,7 +6,8 @@
 // of the repository is read as data. What it writes on the host is a run's scratch directory and, in direct mode,
 // the mount points that keep an agent from making a file git would obey: an empty `.git/hooks`, an empty
 // `.git/config.worktree` and a `.git/commondir` that names `.git` itself. They are harmless and stay, because
-// removing a mount point would take the guard off another run.
+// removing a mount point would take the guard off another run. In review mode nothing is written on the host's side but
+// the run's Layer: mount points are made there.
 //
 // A bind hides a path only while the path stays the same file: the kernel drops a mount whose mount point is
 // replaced from the host (an editor's save, `git config`). Watch reports that, and the run must then stop.
@@ -23,6 +24,7 @@ type Mode string
 // The modes.
 const (
 	Direct   Mode = "direct"   // read-write, live
+	Review   Mode = "review"   // what is changed lies apart, in a Layer
 	ReadOnly Mode = "readonly" // nothing in it can be changed
 )
 
@@ -45,10 +47,12 @@ const (
 	Hide   Kind = "hide"   // an empty file or directory in place of something hidden: read-only
 )
 
-// Mount is one bind. Mounts come in the order in which they must be made; no two have the same target.
+// Mount is one bind, or an overlay. Mounts come in the order in which they must be made; no two have the same target.
 type Mount struct {
-	Source   string
+	Source   string // of an overlay: what is below, and is never written to
 	Target   string
+	Upper    string // of an overlay: where writes go; "" for a bind
+	Work     string // of an overlay: the kernel's own, beside Upper
 	ReadOnly bool
 	Kind     Kind
 }

@@ -281,9 +281,15 @@ func generator(s run.Spec) *specgen.SpecGenerator {
 func mount(m run.Mount) spec.Mount {
 	out := spec.Mount{Type: m.Type, Source: m.Source, Destination: m.Target, Options: slices.Clone(m.Options)}
 	always := []string{"nosuid", "nodev"}
-	if m.Type == "bind" {
+	switch m.Type {
+	case "bind":
 		always = append(always, "rbind", "rprivate")
-	} else {
+	case "overlay":
+		// It goes to the OCI runtime as it is, which mounts it in the container's user namespace; so its marks are in
+		// user.* attributes. Podman's own overlay volumes would be a program's, fuse-overlayfs, where storage.conf names one.
+		out.Source = "overlay"
+		out.Options = append(out.Options, "lowerdir="+m.Source, "upperdir="+m.Upper, "workdir="+m.Work, "userxattr")
+	default:
 		out.Source = "tmpfs"
 	}
 	if m.ReadOnly {

@@ -1,0 +1,146 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"agentbox/internal/changes"
+	"agentbox/internal/plan"
+	"agentbox/internal/workspace"
+)
+
+// repository gives the mounts that show the repository, as its mode says.
+func (x *execution) repository(ctx context.Context, scratch string) (mounts []workspace.Mount, warnings []string, err error) {
+	switch x.Plan.Grants.Workspace.Mode {
+	case plan.Review:
+		return x.review(ctx, scratch)
+	case plan.ReadOnly:
+		mounts, warnings, err = workspace.Mounts(x.Repo, workspace.ReadOnly, x.Survey, x.Configs, scratch)
+	default:
+		mounts, warnings, err = workspace.Mounts(x.Repo, workspace.Direct, x.Survey, x.Configs, scratch)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	// In review mode nothing is lost: the host replaces a file below an overlay, and the mounts are above it.
+	x.watcher, err = workspace.Watch(mounts)
+	return mounts, warnings, err
+}
+
+// review lays the run's layer and records what the repository is like now. The record stands, on the disk, before there is
+// a container; a layer without one is no work of anybody's.
+func (x *execution) review(ctx context.Context, scratch string) ([]workspace.Mount, []string, error) {
+	l := x.Plan.Binding.Layer
+	layer := workspace.Layer{Backend: workspace.Backend(l.Backend), Work: x.Work, CopyGit: !l.Overlay}
+	if err := os.MkdirAll(x.Work, 0o700); err != nil {
+		return nil, nil, fmt.Errorf("preparing the workspace: %w", err)
+	}
+	base := changes.Base{Version: changes.BaseVersion, Run: x.ID, Root: x.Repo.Root, Git: x.Repo.Git, Backend: l.Backend,
+		Hide: x.Plan.Grants.Workspace.Hide}
+	var err error
+	if base.Began, err = x.moment(); err != nil {
+		return nil, nil, fmt.Errorf("preparing the workspace: %w", err)
+	}
+	base.Head = workspace.Head(ctx, x.Repo)
+	if err := keepIndex(x.Repo, x.Work); err != nil {
+		return nil, nil, fmt.Errorf("keeping git's index as it is now: %w", err)
+	}
+	shown, err := workspace.InReview(ctx, x.Repo, layer, x.Survey, x.Configs, scratch)
+	if err != nil {
+		return nil, nil, err
+	}
+	if layer.Backend == workspace.Copy {
+		if base.Copied, err = changes.Moment(filepath.Join(x.Work, "copy")); err != nil {
+			return nil, nil, fmt.Errorf("copying the repository: %w", err)
+		}
+	}
+	base.MountPoints = shown.Points
+	if err := changes.Save(x.Work, base); err != nil {
+		return nil, nil, err
+	}
+	return shown.Mounts, shown.Warnings, nil
+}
+
+// moment is now, as the repository's own file system tells it. Where the layer lies on the same one, the repository is left
+// alone.
+func (x *execution) moment() (time.Time, error) {
+	if device(x.Work) == device(x.Repo.Root) {
+		return changes.Moment(x.Work)
+	}
+	at, err := changes.Moment(x.Repo.Git)
+	if errors.Is(err, syscall.EROFS) || errors.Is(err, fs.ErrPermission) {
+		return changes.Moment(x.Work)
+	}
+	return at, err
+}
+
+func device(path string) uint64 {
+	if info, err := os.Stat(path); err == nil {
+		if st, ok := info.Sys().(*syscall.Stat_t); ok {
+			return st.Dev
+		}
+	}
+	return 0
+}
+
+// keepIndex copies git's index, which knows the blob of each tracked file.
+func keepIndex(repo workspace.Repo, work string) error {
+	out, err := os.OpenFile(filepath.Join(work, "base.index"), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	in, err := os.OpenFile(filepath.Join(repo.Git, "index"), os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return errors.Join(out.Sync(), out.Close())
+	}
+	if err != nil {
+		return errors.Join(err, out.Close())
+	}
+	_, err = io.Copy(out, in)
+	return errors.Join(err, out.Sync(), out.Close(), in.Close())
+}
+
+// Changed reports whether a run in the review mode left something to look at: a change of a file, or something new that git
+// keeps. When that can't be told it has.
+func Changed(ctx context.Context, work string) (bool, error) {
+	source, err := changes.Open(work)
+	if err != nil {
+		return true, err
+	}
+	list, err := source.List(ctx)
+	if err != nil || len(list) > 0 {
+		return true, err
+	}
+	return committed(work)
+}
+
+// committed looks for objects that were made. Refs alone name what is there already.
+func committed(work string) (found bool, err error) {
+	for _, dir := range []string{"upper", "copy"} {
+		objects := filepath.Join(work, "git", dir, "objects")
+		err = filepath.WalkDir(objects, func(path string, e fs.DirEntry, err error) error {
+			switch {
+			case errors.Is(err, fs.ErrNotExist):
+				return nil
+			case err != nil:
+				return err
+			case !e.IsDir() && !strings.HasPrefix(path, filepath.Join(objects, "info")):
+				found = true
+				return fs.SkipAll
+			}
+			return nil
+		})
+		if err != nil || found {
+			return true, err
+		}
+	}
+	return false, nil
+}
