@@ -6,12 +6,9 @@ require (
 	charm.land/bubbletea/v2 v2.1.1
 	github.com/BurntSushi/toml v1.6.0
 	github.com/andybalholm/brotli v1.2.0
-<<<<<<< HEAD
+	github.com/aymanbagabas/go-udiff v0.4.1
 	github.com/charmbracelet/colorprofile v0.4.3
 	github.com/charmbracelet/x/ansi v0.11.9
-=======
-	github.com/aymanbagabas/go-udiff v0.4.1
->>>>>>> x-apply
 	github.com/containers/podman/v5 v5.8.3
 	github.com/creack/pty v1.1.24
 	github.com/elazarl/goproxy v1.9.2
