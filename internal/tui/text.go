@@ -149,7 +149,10 @@ func fit(s string, width int) string {
 		if width < 2 {
 			return strings.Repeat(" ", max(width, 0))
 		}
-		s = ansi.TruncateLeft(s, n-width+1, "…")
+		whole := s
+		for cut := n - width + 1; ansi.StringWidth(s) > width; cut++ { // half of a wide letter stays whole
+			s = ansi.TruncateLeft(whole, cut, "…")
+		}
 	}
 	return s + strings.Repeat(" ", max(width-ansi.StringWidth(s), 0))
 }
