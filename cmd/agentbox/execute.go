@@ -74,7 +74,7 @@ func installing(cache string) func() (string, error) {
 
 // tidy removes what runs left whose agentbox was killed.
 func tidy(ctx context.Context, paths session.Paths, e *podman.Engine) error {
-	_, err := session.Tidy(paths, time.Now(), func(i session.Info) error { return e.Remove(ctx, i.Container) })
+	_, err := session.Tidy(paths, time.Now(), func(i session.Info) error { return removed(ctx, e, i) })
 	return err
 }
 
@@ -108,6 +108,7 @@ func (a *app) carryOut(ctx context.Context, o runOptions, paths session.Paths, w
 		out.Code, _ = classify(err)
 	}
 	j.clear(ctx)
+	kept := j.keepWork(ctx, out.Agent)
 	defer j.closeEngine()() // it has begun to close when the container was removed
 	j.shut()
 	if endErr := s.End(session.End{Time: time.Now().UTC(), ExitCode: out.Code, Reason: out.Reason}); endErr != nil {
@@ -116,6 +117,9 @@ func (a *app) carryOut(ctx context.Context, o runOptions, paths session.Paths, w
 	j.janitor.close()
 	if !o.quiet && err == nil {
 		writeSummary(a.err, &j.tally, s.Meta.ID, out.Reason, time.Since(began), filepath.Join(s.Dir, session.EventsFile))
+	}
+	if kept && !o.quiet {
+		fmt.Fprintf(a.err, "  changes     kept in %s\n", filepath.Join(s.Dir, session.WorkDir))
 	}
 	if err != nil {
 		return err
@@ -137,14 +141,8 @@ func (j *job) runAndAsk(ctx context.Context, in *interrupts) (run.Outcome, error
 // clear removes the container's root. Where Podman was told by its own configuration to mount more into containers, it
 // made mount points there that belong to a subordinate uid, which only the user namespace can remove.
 func (j *job) clear(ctx context.Context) {
-	root := filepath.Join(j.session.RuntimeDir, "root")
-	if os.RemoveAll(root) == nil {
-		return
-	}
-	cmd := exec.CommandContext(ctx, "podman", "unshare", "rm", "-rf", "--one-file-system", root)
-	cmd.Dir = "/"
-	if out, err := cmd.CombinedOutput(); err != nil {
-		j.say("removing %s: %s %s", root, err, printable(string(out)))
+	if err := podman.RemoveAll(ctx, filepath.Join(j.session.RuntimeDir, "root")); err != nil {
+		j.say("%s", printable(err.Error()))
 	}
 }
 

@@ -139,7 +139,7 @@ func (a *app) tidyDead(ctx context.Context, paths session.Paths) error {
 				return err
 			}
 		}
-		return e.Remove(ctx, i.Container)
+		return removed(ctx, e, i)
 	})
 	return err
 }

@@ -12,7 +12,7 @@ const (
 )
 
 // layer chooses the backend: the one that was asked for, else an overlay where there can be one.
-func layer(h Host, g Grants) (Layer, error) {
+func layerOf(h Host, g Grants) (Layer, error) {
 	if g.Workspace.Mode != Review {
 		return Layer{}, nil
 	}

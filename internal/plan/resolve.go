@@ -110,7 +110,7 @@ func Resolve(in Inputs) (Plan, error) {
 	if err != nil {
 		return Plan{}, err
 	}
-	if b.Layer, err = layer(in.Host, g); err != nil {
+	if b.Layer, err = layerOf(in.Host, g); err != nil {
 		return Plan{}, err
 	}
 	p := Plan{Version: 1, Hash: g.Hash(), Manifest: in.Manifest, Grants: g, Binding: b}

@@ -105,8 +105,8 @@ type execution struct {
 	signer    *signing.Server
 	watcher   *workspace.Watcher
 	before    workspace.State
-	shown     bool // the repository is laid out for the container
-	started   bool // the agent is
+	shown     bool          // the repository is laid out for the container
+	started   bool          // the agent is
 	seeds     []rootfs.File // for the shim to lay: gVisor starts a tmpfs empty, where others copy the skeleton's directory
 }
 

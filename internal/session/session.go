@@ -19,7 +19,6 @@ import (
 const (
 	PlanFile    = "plan.json"    // state
 	EventsFile  = "events.jsonl" // state
-	WorkDir     = "work"         // state: what a run in the review mode changed
 	metaFile    = "meta.json"    // state
 	endFile     = "end.json"     // state
 	lockFile    = "lock"         // state
@@ -297,14 +296,15 @@ func matches(id, prefix string) bool {
 }
 
 // Tidy deals with what dead sessions left: remove is called for each (its container, whatever a plain removal of the
-// runtime directory cannot do), then the runtime directory goes and the end is recorded. A session for which
-// something fails stays for the next Tidy and is named in the error; one that a helper still serves stays, too. It gives the sessions that it dealt with.
+// runtime directory cannot do; see ClearBroken), then the runtime directory goes and the end is recorded. Whole work stays.
+// A session for which something fails stays for the next Tidy and is named in the error; one that a helper still serves
+// stays, too. It gives the sessions that it dealt with.
 func Tidy(paths Paths, now time.Time, remove func(Info) error) ([]Info, error) {
 	all, err := List(paths)
 	errs := []error{err}
 	var out []Info
 	for _, info := range all {
-		if info.Live || info.End != nil && !exists(info.RuntimeDir) {
+		if info.Live || info.End != nil && !exists(info.RuntimeDir) && !broken(info) {
 			continue
 		}
 		done, err := tidyOne(info, now, remove)

@@ -287,9 +287,12 @@ func (c *copier) piece(to, from *os.File, begin, end int64) error {
 var remote = []int64{unix.NFS_SUPER_MAGIC, unix.SMB_SUPER_MAGIC, unix.SMB2_SUPER_MAGIC, unix.CIFS_SUPER_MAGIC, unix.FUSE_SUPER_MAGIC, unix.V9FS_MAGIC,
 	unix.AFS_SUPER_MAGIC, unix.CEPH_SUPER_MAGIC, unix.OVERLAYFS_SUPER_MAGIC, unix.ECRYPTFS_SUPER_MAGIC, unix.MSDOS_SUPER_MAGIC, unix.EXFAT_SUPER_MAGIC}
 
-// CanOverlay says why there can be no overlay over repo with its upper layer in dir, an existing directory; "" if there can.
+// CanOverlay says why there can be no overlay over repo with its upper layer in dir, which need not exist yet; "" if there can.
 // It tries there what the kernel would need: to keep attributes and to mark what was deleted.
 func CanOverlay(repo Repo, dir string) string {
+	for _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist); _, err = os.Stat(dir) {
+		dir = filepath.Dir(dir)
+	}
 	for _, path := range []string{repo.Root, dir} {
 		if strings.ContainsAny(path, `\:,`) {
 			return fmt.Sprintf("the kernel takes no path like %s for one", quote(path))

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -179,5 +180,24 @@ func (b *builder) layerPoint(name, content string, dir bool) error {
 	}
 	b.points = append(b.points, ".git/"+name)
 	b.add(Mount{Source: source, Target: path, ReadOnly: true, Kind: Guard})
+	return nil
+}
+
+// Unmounted removes what the kernel keeps beside the upper layers while they are mounted, and belongs to somebody else: from
+// then on the layer is the person's own to remove. A layer of no overlay has none. Where something was deleted inside, the
+// kernel's directory is not empty and only the user namespace can look into it: clear is called with it.
+func Unmounted(work string, clear func(dir string) error) error {
+	for _, dir := range []string{"tree", "git"} {
+		for _, name := range []string{"work", "index"} {
+			path := filepath.Join(work, dir, "work", name)
+			err := os.Remove(path)
+			if errors.Is(err, syscall.ENOTEMPTY) {
+				err = clear(path)
+			}
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("tidying the layer: %w", err)
+			}
+		}
+	}
 	return nil
 }

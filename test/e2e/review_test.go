@@ -1,8 +1,12 @@
 package e2e
 
 import (
+	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -12,12 +16,168 @@ func (b *box) review(script string, more ...string) result {
 	return b.agentbox(append(append([]string{"run", "shell", "--workspace", "review", "-q"}, more...), "--", "sh", "-c", script)...)
 }
 
-func TestReviewSmoke(t *testing.T) {
-	b := newBox(t)
-	r := b.review(`set -e
-id; ls -lan . .git; echo new >new; echo more >>README.md; cat README.md; git status --short; git add -A; git commit -qm x; git log --oneline; grep overlay /proc/self/mountinfo; rm README.md; ls`)
-	t.Log(r.code, r.out, r.err)
-	e, _ := os.ReadDir(b.repo)
-	t.Log(e, strings.TrimSpace(b.read("README.md")), b.git("status"))
-	t.Fail()
+// everything is all that there is to know of the repository on the host: kinds, modes, owners, times, links, contents.
+func (b *box) everything() map[string]string {
+	b.t.Helper()
+	all := map[string]string{}
+	must(b.t, filepath.WalkDir(b.repo, func(path string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := e.Info()
+		if err != nil {
+			return err
+		}
+		text := fmt.Sprint(info.Mode(), info.Size(), info.ModTime(), owner(info))
+		switch {
+		case info.Mode().IsRegular():
+			data, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			text += string(data)
+		case info.Mode()&fs.ModeSymlink != 0:
+			to, _ := os.Readlink(path)
+			text += to
+		}
+		all[strings.TrimPrefix(path, b.repo)] = text
+		return nil
+	}))
+	return all
+}
+
+func owner(info fs.FileInfo) string {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return ""
+	}
+	return fmt.Sprint(" ", st.Uid, st.Gid, st.Nlink, " ")
+}
+
+// unchanged compares everything with what it was.
+func (b *box) unchanged(before map[string]string) {
+	b.t.Helper()
+	now := b.everything()
+	for path, was := range before {
+		if now[path] != was {
+			b.t.Errorf("on the host %s is now\n%.300q, and was\n%.300q", path, now[path], was)
+		}
+	}
+	for path := range now {
+		if _, ok := before[path]; !ok {
+			b.t.Errorf("on the host there is %s, which was not there", path)
+		}
+	}
+}
+
+// work is the latest run's directory of changes.
+func (b *box) work() string {
+	b.t.Helper()
+	dirs, err := filepath.Glob(filepath.Join(filepath.Dir(b.repo), "state", "agentbox", "sessions", "20*"))
+	must(b.t, err)
+	if len(dirs) == 0 {
+		b.t.Fatal("there is no session")
+	}
+	return filepath.Join(dirs[len(dirs)-1], "work")
+}
+
+func (b *box) hasWork() bool {
+	_, err := os.Stat(filepath.Join(b.work(), "base.json"))
+	return err == nil
+}
+
+// tree makes a repository with a bit of everything in it.
+func (b *box) tree() {
+	b.write("src/main.c", "int main;\n")
+	b.write("src/deep/util.c", "int util;\n")
+	b.write("docs/a.md", "a\n")
+	b.write("docs/b.md", "b\n")
+	b.write("tool.sh", "#!/bin/sh\n")
+	must(b.t, os.Chmod(filepath.Join(b.repo, "tool.sh"), 0o755))
+	must(b.t, os.Symlink("src/main.c", filepath.Join(b.repo, "link")))
+	b.git("add", ".")
+	b.git("commit", "-qm", "tree")
+	b.write("untracked", "mine\n")
+}
+
+const workInside = `set -e
+echo new >src/new.c; mkdir -p made/by/me; echo x >made/by/me/file
+echo more >>README.md; printf 'whole' >docs/a.md
+rm docs/b.md; rm -r src/deep; mkdir src/deep; echo again >src/deep/other.c
+mv untracked renamed; mv tool.sh src/tool.sh
+chmod 600 src/main.c; chmod +x docs/a.md
+rm link; ln -s /etc/passwd link; ln src/new.c src/hard.c
+cat README.md docs/a.md renamed src/deep/*; ls src; readlink link; test ! -e docs/b.md; test ! -e src/deep/util.c
+stat -c '%a %U' src/main.c docs/a.md src/new.c
+git status --short
+git checkout -q -b topic; git add -A; git commit -qm inside; git log --oneline | wc -l; git status --short; git branch
+`
+
+func TestReviewChangesNothingOnTheHost(t *testing.T) {
+	for _, backend := range []string{"overlay", "copy"} {
+		t.Run(backend, func(t *testing.T) {
+			b := newBox(t)
+			b.tree()
+			b.profile("work", "version = 1\nextends = \"shell\"\n[workspace]\nmode = \"review\"\nbackend = \""+backend+"\"\n")
+			before := b.everything()
+			r := b.agentbox("run", "work", "-q", "--", "sh", "-c", workInside).exits(0)
+			me := os.Getenv("USER")
+			if me == "" {
+				me = "boxdev"
+			}
+			want := `# a repository
+more
+wholemine
+again
+deep
+hard.c
+main.c
+new.c
+tool.sh
+/etc/passwd
+600 ` + me + "\n755 " + me + "\n644 " + me + `
+ M README.md
+ M docs/a.md
+ D docs/b.md
+ M link
+ D src/deep/util.c
+ D tool.sh
+?? made/
+?? renamed
+?? src/deep/other.c
+?? src/hard.c
+?? src/new.c
+?? src/tool.sh
+3
+  main
+* topic
+`
+			if r.out != want {
+				t.Errorf("inside:\n%s\nwant:\n%s\nstderr: %s", r.out, want, r.err)
+			}
+			b.unchanged(before)
+			if !b.hasWork() {
+				t.Error("what the agent changed is not kept")
+			}
+			if got := b.git("branch", "--list"); got != "* main\n" {
+				t.Errorf("branches on the host: %q", got)
+			}
+		})
+	}
+}
+
+func TestReviewWithoutChangesLeavesNoWork(t *testing.T) {
+	for _, backend := range []string{"overlay", "copy"} {
+		t.Run(backend, func(t *testing.T) {
+			b := newBox(t)
+			b.tree()
+			b.profile("work", "version = 1\nextends = \"shell\"\n[workspace]\nmode = \"review\"\nbackend = \""+backend+"\"\n")
+			before := b.everything()
+			b.agentbox("run", "work", "-q", "--", "sh", "-c", "git status; cat README.md; ls -R >/dev/null; find . >/dev/null").exits(0)
+			b.unchanged(before)
+			if _, err := os.Lstat(b.work()); err == nil {
+				t.Error("there is work, and nothing was changed")
+			}
+		})
+	}
 }
