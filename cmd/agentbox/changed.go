@@ -16,9 +16,6 @@ import (
 	"agentbox/internal/session"
 )
 
-// workDir is where a session keeps what its agent changed.
-const workDir = "work"
-
 // leftover is a run that has a copy of the repository of its own, with what was changed in it.
 type leftover struct {
 	info   session.Info
@@ -34,14 +31,11 @@ func shortID(id string) string { return id[strings.LastIndexByte(id, '-')+1:] }
 // title names the run on a screen.
 func (l leftover) title() string { return fmt.Sprintf("run %s · %s", l.short(), l.info.Profile) }
 
-func hasWork(i session.Info) bool {
-	_, err := os.Lstat(filepath.Join(i.Dir, workDir, "base.json"))
-	return err == nil
-}
+func hasWork(i session.Info) bool { return session.HasWork(i.Dir) }
 
 // openLeft reads what a run left.
 func openLeft(ctx context.Context, info session.Info) (leftover, error) {
-	source, err := changes.Open(filepath.Join(info.Dir, workDir))
+	source, err := changes.Open(filepath.Join(info.Dir, session.WorkDir))
 	if errors.Is(err, fs.ErrNotExist) {
 		return leftover{}, &session.Problem{Err: fmt.Errorf("run %s has no changes of its own to look at", info.ID),
 			Hint: "a run in direct mode changes the repository itself, and what was discarded is gone"}

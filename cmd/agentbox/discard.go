@@ -22,7 +22,7 @@ func newDiscard(a *app) *cobra.Command {
 		Use: "discard [RUN]", Short: "Throw away what a run changed",
 		Long: `Throws away the copy of the repository that an agent worked in, with all that it changed there. What was applied stays in
 the repository, and can't be taken back by agentbox undo any more. It asks first. A run that goes on can't be discarded:
-agentbox stop ends it. Without RUN it is the latest run of this repository that changed something.
+agentbox stop ends it. Without RUN it is the latest run of this repository that left something.
 
 Exit codes: 0 fine, 1 nothing was thrown away, 2 usage.`,
 		Example: "  agentbox discard\n  agentbox discard x7k2 --yes",
@@ -44,7 +44,7 @@ Exit codes: 0 fine, 1 nothing was thrown away, 2 usage.`,
 }
 
 func (a *app) discard(ctx context.Context, o discardOptions) error {
-	l, err := a.leftBy(ctx, o.run, hasChanges)
+	l, err := a.leftBy(ctx, o.run, func(leftover) bool { return true })
 	if err != nil {
 		return err
 	}
@@ -85,5 +85,9 @@ func (a *app) askDiscard(l leftover) error {
 
 // discardLeft throws away what a run changed.
 func (a *app) discardLeft(ctx context.Context, l leftover) error {
-	return errors.New("not built yet")
+	if err := session.Discard(l.info, clearing(ctx)); err != nil {
+		return err
+	}
+	a.say("what run %s changed is thrown away", l.info.ID)
+	return nil
 }

@@ -2,12 +2,15 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"strings"
+	"syscall"
 
 	"agentbox/internal/apply"
+	"agentbox/internal/run"
 	"agentbox/internal/tui"
 )
 
@@ -52,6 +55,9 @@ func (l leftover) kept() string {
 	for _, c := range l.list {
 		added, removed = added+c.Added, removed+c.Removed
 	}
+	if !hasChanges(l) {
+		return "no file is another one; what was committed is kept: " + l.next()
+	}
 	text := fmt.Sprintf("%s, +%d -%d", times(uint64(len(l.list)), "change"), added, removed)
 	if hasLater(l.list) {
 		text += ", some of which would execute later"
@@ -64,25 +70,64 @@ func (l leftover) next() string {
 	return strings.ReplaceAll("agentbox diff RUN, agentbox apply RUN or agentbox discard RUN", "RUN", l.short())
 }
 
-// atEnd deals with what a run changed, once it has ended: the review on a terminal, what --on-exit says elsewhere.
-func (a *app) atEnd(ctx context.Context, l leftover, onExit string) error {
-	if !hasChanges(l) {
-		a.say("nothing was changed")
+// afterwards deals with what a run changed, once it has ended. Its exit code stays the agent's, unless --on-exit asked for
+// what could not be done.
+func (a *app) afterwards(ctx context.Context, o runOptions, id string, kept bool, out run.Outcome, failed error) error {
+	if !kept {
 		return nil
 	}
-	switch onExit {
-	case onExitApply:
-		return a.applySome(ctx, applyOptions{all: true}, l)
-	case onExitDiscard:
-		return a.discardLeft(ctx, l)
-	case onExitKeep:
-	default:
-		if a.terminal() != nil {
-			restoreScreen(a.out)
-			return a.review(ctx, l)
-		}
+	info, err := a.session([]string{id})
+	if err != nil {
+		return a.toldOnly(err)
 	}
-	a.say("%s", l.kept())
+	l, err := openLeft(ctx, info)
+	if err != nil {
+		return a.toldOnly(&sayNext{err, leftover{info: info}.next()})
+	}
+	if failed != nil || gone(out.Code) {
+		o.onExit = onExitKeep
+	}
+	err = a.settleChanges(ctx, o, l)
+	if err != nil && o.onExit == onExitApply && out.Code == 0 {
+		a.toldOnly(err)
+		return exitCode(run.CodeFailed)
+	}
+	return a.toldOnly(err)
+}
+
+// gone reports whether a run was ended by what also takes the terminal, or whoever is at it, away.
+func gone(code int) bool {
+	return code == 128+int(syscall.SIGHUP) || code == 128+int(syscall.SIGTERM) || code == run.CodeStopped
+}
+
+// toldOnly says an error that changes no exit code.
+func (a *app) toldOnly(err error) error {
+	var code exitCode
+	if err == nil || errors.As(err, &code) {
+		return nil
+	}
+	a.say("%s", err)
+	if hint := hintOf(err); hint != "" {
+		a.say("hint: %s", hint)
+	}
+	return nil
+}
+
+// settleChanges does what --on-exit says; without it the person is asked on a terminal, and nothing happens elsewhere.
+func (a *app) settleChanges(ctx context.Context, o runOptions, l leftover) error {
+	switch {
+	case o.onExit == onExitDiscard:
+		return a.discardLeft(ctx, l)
+	case !hasChanges(l):
+	case o.onExit == onExitApply:
+		return a.applySome(ctx, applyOptions{all: true}, l)
+	case o.onExit == "" && a.terminal() != nil:
+		restoreScreen(a.out)
+		return a.review(ctx, l)
+	}
+	if !o.quiet {
+		a.say("%s", l.kept())
+	}
 	return nil
 }
 
