@@ -233,7 +233,8 @@ func outcomeLine(o apply.Outcome) string {
 	return line
 }
 
-// selection is what was picked in a review, as an apply takes it.
+// selection is what was picked in a review, as an apply takes it. parted are directories that stay as they are, since not all
+// below them was picked.
 func selection(picks []tui.Pick, all []changes.Change) (sel apply.Selection, parted []string) {
 	picked := map[string]bool{}
 	for _, p := range picks {
@@ -246,7 +247,9 @@ func selection(picks []tui.Pick, all []changes.Change) (sel apply.Selection, par
 		case p.Hunks != nil:
 			sel.Hunks[path] = p.Hunks
 		case isDir(p.Change) && !wholeBelow(path, all, picked): // a directory that is named stands for all that is in it
-			parted = append(parted, path)
+			if p.Change.Before.Kind == changes.Dir { // a new one comes with what is applied in it
+				parted = append(parted, path)
+			}
 			continue
 		default:
 			sel.Paths = append(sel.Paths, path)

@@ -78,21 +78,23 @@ func (a *app) afterwards(ctx context.Context, o runOptions, id string, kept bool
 	}
 	info, err := a.session([]string{id})
 	if err != nil {
-		return a.toldOnly(err)
+		a.tellOnly(err)
+		return nil
 	}
 	l, err := openLeft(ctx, info)
 	if err != nil {
-		return a.toldOnly(&sayNext{err, leftover{info: info}.next()})
+		a.tellOnly(&sayNext{err, leftover{info: info}.next()})
+		return nil
 	}
 	if failed != nil || gone(out.Code) {
 		o.onExit = onExitKeep
 	}
 	err = a.settleChanges(ctx, o, l)
+	a.tellOnly(err)
 	if err != nil && o.onExit == onExitApply && out.Code == 0 {
-		a.toldOnly(err)
 		return exitCode(run.CodeFailed)
 	}
-	return a.toldOnly(err)
+	return nil
 }
 
 // gone reports whether a run was ended by what also takes the terminal, or whoever is at it, away.
@@ -100,17 +102,16 @@ func gone(code int) bool {
 	return code == 128+int(syscall.SIGHUP) || code == 128+int(syscall.SIGTERM) || code == run.CodeStopped
 }
 
-// toldOnly says an error that changes no exit code.
-func (a *app) toldOnly(err error) error {
+// tellOnly says an error that does not end the program.
+func (a *app) tellOnly(err error) {
 	var code exitCode
 	if err == nil || errors.As(err, &code) {
-		return nil
+		return
 	}
 	a.say("%s", err)
 	if hint := hintOf(err); hint != "" {
 		a.say("hint: %s", hint)
 	}
-	return nil
 }
 
 // settleChanges does what --on-exit says; without it the person is asked on a terminal, and nothing happens elsewhere.

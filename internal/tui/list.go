@@ -180,8 +180,7 @@ func (l *list) text(it *item, width int) (string, style) {
 	head := fmt.Sprintf("%s %-2s ", it.box(), status)
 	room := width - len(head) - len(counts) - 1
 	if room < 8 { // the name is worth more than the numbers
-		counts, room = "", width-len(head)
-		return pad(head+fit(it.Path, room), width), st
+		return pad(head+fit(it.Path, width-len(head)), width), st
 	}
 	return pad(head+fit(it.Path, room)+" "+counts, width), st
 }
