@@ -1,11 +1,18 @@
 package e2e
 
 import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"agentbox/internal/event"
 )
 
 // until reads what the agent says up to a line that begins so.
@@ -71,7 +78,8 @@ said=$(curl -s -w ' %{http_code}' -H "Authorization: Bearer $GH_TOKEN" https://a
 [ "$said" = "$before" ] || echo "$said"; before=$said
 case $said in *403) break; esac
 sleep 0.05; done`).exits(0)
-	if !strings.HasPrefix(r.out, "1 200\n2 200\n") || strings.Count(r.out, " 200\n") != 2 || !strings.HasSuffix(r.out, "403\n") || !strings.Contains(r.out, "GitHub gives no token now (503)") {
+	seen := strings.TrimPrefix(r.out, "1 200\n") // a start may take longer than the first one lasts
+	if !strings.HasPrefix(seen, "2 200\n") || strings.Count(seen, " 200\n") != 1 || !strings.HasSuffix(r.out, "403\n") || !strings.Contains(r.out, "GitHub gives no token now (503)") {
 		t.Errorf("the agent saw\n%s", r.out)
 	}
 	if h.late > 0 {
@@ -111,4 +119,121 @@ func TestTheNextRunRevokesWhatAKilledOneLeft(t *testing.T) {
 	if h.valid() != 0 || h.minted != 2 || len(w.owing()) != 0 { // one for each run
 		t.Errorf("%d of %d tokens are good; owing: %v", h.valid(), h.minted, w.owing())
 	}
+}
+
+// A person types a secret: it is seen nowhere, and the terminal is what it was, also after Ctrl-C.
+func TestTypingASecret(t *testing.T) {
+	w, h := credentialed(t, `{ keyring = "typed" }`, "")
+	h.admit("ghs_R3alTyped")
+	w.terminal("secret", "set", "typed").expect("typed (not shown): ").send("ghs_R3alOther\x03").ends(-1)
+	w.terminal("secret", "set", "typed").expect("typed (not shown): ").send("ghs_R3alOther\x1a\r").expect("control characters").ends(2)
+	w.agentbox("secret", "test", "typed").exits(1)
+
+	l := w.terminal("secret", "set", "typed").expect("typed (not shown): ").send("ghs_R3alTypeD\x7fd\r").expect(`stored "typed" in your keyring`)
+	l.ends(0)
+	if all := l.all(); strings.Contains(all, "R3al") || strings.Contains(all, "Typed") {
+		t.Errorf("the terminal shows %q", all)
+	}
+	w.run(useIt).exits(0).prints("yours\n200\n")
+}
+
+// A file is a source when it is the person's alone, and lies where no agent does.
+func TestACredentialOfAFile(t *testing.T) {
+	root := t.TempDir()
+	file := filepath.Join(root, "token")
+	w, h := credentialed(t, `{ file = "`+file+`" }`, "")
+	h.admit("ghs_R3alOfAFile")
+	must(t, os.WriteFile(file, []byte("ghs_R3alOfAFile\n"), 0o600))
+	w.run(useIt + `env | grep -c R3al; cat ` + file + ` 2>&1 | grep -c 'No such file'`).exits(0).prints("yours\n200\n0\n1\n")
+	w.logged("mint allow", "use allow")
+	if e := ofKind(w.events(), event.CredentialMint)[0]; e.Detail["source"] != "file "+file {
+		t.Errorf("recorded: %+v", e)
+	}
+	asked := len(w.visits())
+
+	inside := filepath.Join(w.repo, "token")
+	must(t, os.WriteFile(inside, []byte("ghs_R3alOfAFile\n"), 0o600))
+	for _, bad := range []struct {
+		make func() error
+		says string
+	}{
+		{func() error { return os.Chmod(file, 0o640) }, "can be read or changed by others (mode 640)"},
+		{func() error { return os.Chmod(file, 0o602) }, "can be read or changed by others (mode 602)"},
+		{func() error { return os.Remove(file) }, "can't be read"},
+		{func() error { return syscall.Mkfifo(file, 0o600) }, "is not a file"},
+		{func() error { return errors.Join(os.Remove(file), os.Symlink(inside, file)) }, "lies in the repository"},
+	} {
+		must(t, bad.make())
+		r := w.run(useIt).exits(0).says(bad.says)
+		if !strings.Contains(r.out, bad.says) || !strings.HasSuffix(r.out, "403\n") || strings.Contains(r.out+r.err, "R3al") {
+			t.Errorf("the agent saw\n%s", r.out)
+		}
+		w.logged("mint deny", "refused deny")
+	}
+	if len(w.visits()) != 0 || asked != 1 {
+		t.Error("something went out all the same")
+	}
+}
+
+// What agentbox starts on the host gets neither the variables that credentials come from nor a way to dump its memory,
+// whatever limits the person works under.
+func TestWhatIsStartedOutsideHoldsNothing(t *testing.T) {
+	w, h := credentialed(t, `{ env = "REAL_OUTSIDE" }`, "[[credential]]\nname = \"asked\"\nsource = { command = [\"ask-token\"] }\nhosts = [\"other.example.com\"]\nheader = \"X-Asked: {token}\"\nenv = \"ASKED\"\n")
+	w.lets(w.rules + allow("other.example.com"))
+	const value = "ghs_R3alOfAVariable"
+	h.admit(value)
+	w.setenv("REAL_OUTSIDE", value)
+	bin := filepath.Join(filepath.Dir(w.repo), "bin")
+	must(t, os.MkdirAll(bin, 0o755))
+	told := filepath.Join(bin, "told")
+	must(t, os.WriteFile(filepath.Join(bin, "ask-token"), []byte("#!/bin/sh\n(env; cat /proc/self/limits; cat /proc/$PPID/environ /proc/$PPID/mem) >"+told+" 2>&1\necho ghs_AskedOfACommand\n"), 0o755))
+	w.setenv("PATH", bin+":"+os.Getenv("PATH"))
+	run := w.command("run", "town", "-q", "--", "sh", "-c", useIt+`grep 'Max core' /proc/self/limits; sleep 1000`)
+	run.Args = append([]string{"sh", "-c", `ulimit -c unlimited && exec "$0" "$@"`, run.Path}, run.Args[1:]...)
+	run.Path, run.Env = "/bin/sh", append(w.env, "GOTRACEBACK=crash")
+	r := w.launchCommand(run)
+	r.line("yours")
+	r.line("200")
+	limits, err := r.out.ReadString('\n')
+	must(t, err)
+	const none = "Max core file size        0 "
+	if !strings.HasPrefix(limits, none) {
+		t.Errorf("inside: %s", limits)
+	}
+	text, err := os.ReadFile(told)
+	must(t, err)
+	if strings.Contains(string(text), "R3al") || !strings.Contains(string(text), "PATH=") || !strings.Contains(string(text), none) || strings.Count(string(text), "Permission denied") != 2 {
+		t.Errorf("the command saw\n%s", text)
+	}
+	started := descendants(r.cmd.Process.Pid)
+	if len(started) < 2 { // Podman's service and conmon at least
+		t.Errorf("only %q were started", started)
+	}
+	for _, dir := range started {
+		limits, _ := os.ReadFile(dir + "/limits") // it may have ended
+		environ, _ := os.ReadFile(dir + "/environ")
+		if cmdline, _ := os.ReadFile(dir + "/cmdline"); strings.Contains(string(environ), value) || len(limits) > 0 && !strings.Contains(string(limits), none) {
+			t.Errorf("%s %q can dump, or has the value:\n%s", dir, cmdline, limits)
+		}
+	}
+	r.signal(syscall.SIGABRT) // which dumps, where that is on
+	_ = r.cmd.Wait()          // it was ended
+	if status, ok := r.cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || !status.Signaled() || status.CoreDump() {
+		t.Errorf("agentbox ended so: %v", r.cmd.ProcessState)
+	}
+	w.agentbox("ps").exits(0)
+}
+
+// descendants are the directories below /proc of what a process started, and of what these started.
+func descendants(pid int) (dirs []string) {
+	children, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid)) // none, where it has ended
+	for _, file := range children {
+		text, _ := os.ReadFile(file) // the thread may have ended
+		for _, child := range strings.Fields(string(text)) {
+			if n, err := strconv.Atoi(child); err == nil {
+				dirs = append(append(dirs, "/proc/"+child), descendants(n)...)
+			}
+		}
+	}
+	return dirs
 }

@@ -100,6 +100,13 @@ func (l *line) find(text string) bool {
 	return at >= 0
 }
 
+// all is what it has shown so far.
+func (l *line) all() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return string(l.out)
+}
+
 func (l *line) send(text string) *line {
 	l.t.Helper()
 	_, err := l.master.WriteString(text)
