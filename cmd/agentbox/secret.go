@@ -155,17 +155,17 @@ func readHidden(fd int, prompt func()) ([]byte, error) {
 	// What is left to read, of a paste of several lines, is not for a shell. Where it fails, the terminal is gone.
 	restore := func() { _ = unix.IoctlSetTermios(fd, unix.TCSETSF, before) }
 	defer restore()
+	signal.Ignore(syscall.SIGTSTP)
+	defer signal.Reset(syscall.SIGTSTP)
+	ends := make(chan os.Signal, 1)
+	signal.Notify(ends, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
+	defer signal.Stop(ends)
 	hidden := *before
 	hidden.Lflag &^= unix.ECHO
 	hidden.Cc[unix.VSUSP] = 0 // Ctrl-Z is a character, which is refused
 	if err := unix.IoctlSetTermios(fd, unix.TCSETS, &hidden); err != nil {
 		return nil, err
 	}
-	signal.Ignore(syscall.SIGTSTP)
-	defer signal.Reset(syscall.SIGTSTP)
-	ends := make(chan os.Signal, 1)
-	signal.Notify(ends, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
-	defer signal.Stop(ends)
 	read := make(chan struct{})
 	defer close(read)
 	go func() {
