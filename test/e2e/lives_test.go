@@ -270,3 +270,28 @@ func TestAPlaceholderThatIsCarriedOffIsToldAtOnce(t *testing.T) {
 		t.Errorf("%d events are alarms, and shown is\n%s", marked, shown)
 	}
 }
+
+// What is minted for a test is good for the test, also where nobody waits for its end.
+func TestATestRevokesWhatItMinted(t *testing.T) {
+	w, h := app(t)
+	r := w.agentbox("secret", "test", "app").exits(0)
+	if h.valid() != 0 || h.minted != 1 || strings.Contains(r.out+r.err, "R3al") || !strings.Contains(r.out, "api.github.com takes it") {
+		t.Errorf("%d of %d tokens are good; said: %s", h.valid(), h.minted, r.out)
+	}
+	h.lag(true)
+	for _, key := range []string{"\x03", "\x1c"} {
+		l := w.terminal("secret", "test", "app")
+		<-h.begun
+		if h.valid() != 1 {
+			t.Errorf("%d tokens are good", h.valid())
+		}
+		l.send(key)
+		_ = l.cmd.Wait() // however it says that it was called off
+		if h.valid() != 0 || strings.Contains(l.all(), "R3al") {
+			t.Errorf("after %q %d tokens are good, and it said %s", key, h.valid(), l.all())
+		}
+	}
+	h.fail(true)
+	h.lag(false)
+	w.agentbox("secret", "test", "app").exits(1).says("NOT revoked", "revoke it where it was issued")
+}

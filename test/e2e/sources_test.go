@@ -30,6 +30,7 @@ type hub struct {
 	minted int
 	good   map[string]bool
 	broken bool          // it does not revoke
+	slow   bool          // it answers the question what a token is for as it does /slow
 	most   int           // tokens that it mints, and then says that it can't now; 0 is no bound, and less none at all
 	life   time.Duration // of a token; 0 is an hour
 	ends   map[string]time.Time
@@ -44,7 +45,7 @@ func newHub() *hub {
 
 func (h *hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	token := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
-	if r.URL.Path == "/slow" {
+	if r.URL.Path == "/slow" || r.URL.Path == "/installation/repositories" && h.lags() {
 		w.WriteHeader(http.StatusOK)
 		_, _ = io.WriteString(w, "first\n")
 		w.(http.Flusher).Flush()
@@ -104,6 +105,10 @@ func (h *hub) mints(most int, life time.Duration) {
 func (h *hub) valid() int { h.mu.Lock(); defer h.mu.Unlock(); return len(h.good) }
 
 func (h *hub) admit(token string) { h.mu.Lock(); h.good[token] = true; h.mu.Unlock() }
+
+func (h *hub) lag(slow bool) { h.mu.Lock(); h.slow = slow; h.mu.Unlock() }
+
+func (h *hub) lags() bool { h.mu.Lock(); defer h.mu.Unlock(); return h.slow }
 
 func (h *hub) fail(broken bool) { h.mu.Lock(); h.broken = broken; h.mu.Unlock() }
 
