@@ -42,6 +42,10 @@ func completers() map[string]completer {
 		"grants revoke": completeEach(hostNames),
 		"stop":          completeFirst(liveRuns),
 		"events":        completeFirst(allRuns),
+		"diff":          completeOrFiles(completeFirst(runsWithWork)),
+		"apply":         completeOrFiles(completeFirst(runsWithWork)),
+		"discard":       completeFirst(runsWithWork),
+		"undo":          completeFirst(runsWithWork),
 		"replay":        completeFirst(allRuns),
 		"learn":         completeFirst(allRuns),
 		"approvals":     completeFirst(liveRuns),
@@ -59,7 +63,7 @@ func flagCompleters() map[string]completer {
 		"profile": completeEach(profileNames), "host": completeEach(hostNames), "session": completeEach(liveRuns), "credential": completeEach(credentialNames),
 		"workspace": completeWords("direct", "review", "readonly"), "mode": completeWords("direct", "review", "readonly"),
 		"tier": completeWords("low", "medium", "high", "critical"), "kind": completeWords(schema.Kinds()...), "against": completeWords(),
-		"format": completeWords(formats...), "into": completeWords(intos...), "color": completeWords("auto", "always", "never"),
+		"format": completeWords(formats...), "into": completeWords(intos...), "color": completeWords("auto", "always", "never"), "on-exit": completeWords(onExits()...),
 	}
 }
 
@@ -343,6 +347,9 @@ func liveRuns(a *app, _ []string) []cobra.Completion {
 func allRuns(a *app, _ []string) []cobra.Completion {
 	return a.runs(func(session.Info) bool { return true })
 }
+
+// runsWithWork are those whose changes are kept.
+func runsWithWork(a *app, _ []string) []cobra.Completion { return a.runs(hasWork) }
 
 func (a *app) runs(want func(session.Info) bool) []cobra.Completion {
 	var out []cobra.Completion

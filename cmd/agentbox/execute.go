@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -119,13 +120,12 @@ func (a *app) carryOut(ctx context.Context, o runOptions, paths session.Paths, w
 		writeSummary(a.err, &j.tally, s.Meta.ID, out.Reason, time.Since(began), filepath.Join(s.Dir, session.EventsFile))
 		j.tellCommits(context.WithoutCancel(ctx))
 	}
-	if kept && !o.quiet {
-		fmt.Fprintf(a.err, "  changes     kept in %s\n", filepath.Join(s.Dir, session.WorkDir))
-	}
+	in.stop() // what happens to the changes can be broken off, and taken up again
+	after := a.afterwards(context.WithoutCancel(ctx), o, s.Meta.ID, kept, out, err)
 	if err != nil {
 		return err
 	}
-	return exitCode(out.Code)
+	return cmp.Or(after, error(exitCode(out.Code)))
 }
 
 // runAndAsk runs it, and asks as long as it lasts.

@@ -60,6 +60,8 @@ way out, placeholders in place of every credential, and an event for everything 
 		Example: `  agentbox run claude                     the agent, as if it were run without agentbox
   agentbox run claude --dry-run           what it would be allowed to do
   agentbox run shell -- make test         any command, in the same boundary
+  agentbox diff                           what it changed
+  agentbox apply                          take of it what you like
   agentbox ps                             what runs now
   agentbox doctor                         what this machine lacks, and how to fix it`,
 		SilenceErrors: true, SilenceUsage: true,
@@ -70,7 +72,7 @@ way out, placeholders in place of every credential, and an event for everything 
 	root.SetErr(a.err)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, err) })
 	root.CompletionOptions.DisableDefaultCmd = true // newCompletion is ours
-	root.AddCommand(newRun(a), newPs(a), newStop(a), newEvents(a), newApprovals(a), newApprove(a), newDeny(a), newReplay(a), newLearn(a), newSecret(a), newProfile(a), newCheck(a), newManifest(a), newWhy(a), newDiffPlan(a), newTrust(a), newGrants(a), newDoctor(a), newCompletion(a), newVersion(a), newServeCommits(a))
+	root.AddCommand(newRun(a), newPs(a), newStop(a), newEvents(a), newDiff(a), newApply(a), newUndo(a), newDiscard(a), newApprovals(a), newApprove(a), newDeny(a), newReplay(a), newLearn(a), newSecret(a), newProfile(a), newCheck(a), newManifest(a), newWhy(a), newDiffPlan(a), newTrust(a), newGrants(a), newDoctor(a), newCompletion(a), newVersion(a), newServeCommits(a))
 	addCompleters(root, a)
 	return root
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -31,6 +32,7 @@ type runOptions struct {
 	timeout    time.Duration
 	timed      bool // --timeout was given
 	workspace  string
+	onExit     string
 	connection string
 	dryRun     bool
 	json       bool
@@ -49,12 +51,16 @@ Profiles: claude, codex, opencode, gemini; shell (ARGS are the command; without 
 boundary in a few seconds); your own, NAME.toml in ~/.config/agentbox/profiles; and this repository's, .agentbox/NAME.toml.
 What a repository's layers widen is asked about first ("agentbox trust"); where nobody can be asked, the run is refused.
 
+In the review mode the agent works in a copy, and nothing of it is final until you say so: on a terminal you are shown at the end what
+it changed, and apply all or some of it, keep it for later (agentbox diff, apply, discard) or throw it away.
+
 Exit codes: the agent's own; 124 a budget ended it, 125 agentbox failed, 126 refused to start, 127 the agent is not
 installed, 128+n a signal, 137 agentbox stop.`,
 		Example: `  agentbox run claude
   agentbox run claude -- -p "fix the failing test"
   agentbox run shell -- make test
   agentbox run codex --timeout 30m
+  agentbox run claude --workspace review --on-exit keep
   agentbox run claude --dry-run`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			n := cmd.ArgsLenAtDash()
@@ -78,7 +84,8 @@ installed, 128+n a signal, 137 agentbox stop.`,
 	}
 	f := cmd.Flags()
 	f.DurationVar(&o.timeout, "timeout", 0, "end the run after this long (exit 124); in place of the profile's; 0 is never")
-	f.StringVar(&o.workspace, "workspace", "", "direct or readonly, in place of the profile's")
+	f.StringVar(&o.workspace, "workspace", "", "review, direct or readonly, in place of the profile's")
+	f.StringVar(&o.onExit, "on-exit", "", "apply, keep or discard what was changed in the review mode; without it a terminal shows the review, and else it is kept")
 	f.BoolVar(&o.dryRun, "dry-run", false, "show what the run may do, and do nothing")
 	f.BoolVar(&o.json, "json", false, "with --dry-run: the plan as JSON")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "no summary at the end")
@@ -97,6 +104,9 @@ func (a *app) run(ctx context.Context, o runOptions) error {
 	default:
 		return &usageError{fmt.Errorf("--workspace takes direct, review or readonly, not %q", o.workspace), "agentbox run --help"}
 	}
+	if o.onExit != "" && !slices.Contains(onExits(), o.onExit) {
+		return &usageError{fmt.Errorf("--on-exit takes apply, keep or discard, not %q", o.onExit), "agentbox run --help"}
+	}
 	if a.uid == 0 {
 		return &run.Failure{Code: run.CodeRefused, Text: "agentbox does not run as root: an agent that gets out would be root too",
 			Hint: "run it as the person whose repository it is; on a machine that has only root, make a user: adduser NAME"}
@@ -114,6 +124,9 @@ func (a *app) run(ctx context.Context, o runOptions) error {
 	collected()
 	if err != nil {
 		return err
+	}
+	if mode := d.grants.Workspace.Mode; o.onExit != "" && mode != plan.Review {
+		return &usageError{fmt.Errorf("--on-exit is for the review mode, and this run's workspace is %s: nothing waits at its end", mode), "--workspace review keeps apart what is changed"}
 	}
 	c := call{runOptions: o, paths: paths, repo: repo, config: config, decision: d}
 	if o.dryRun {

@@ -126,6 +126,8 @@ var external = []struct{ module, by, why string }{
 	{"github.com/zalando/go-keyring", "internal/secrets", "one package speaks to the keyring"},
 	{"github.com/elazarl/goproxy", "internal/proxy", "one package is the proxy"},
 	{"github.com/spf13/", "cmd/agentbox", "flags end at the command line"},
+	{"charm.land/", "internal/tui", "one package draws screens"},
+	{"github.com/charmbracelet/", "internal/tui", "one package draws screens"},
 }
 
 // besides are the packages that may import such a module too, with the reason.

@@ -16,6 +16,8 @@ const (
 	RunEnd      Kind = "run.end"      // exit code and reason; always the last event
 	RunStop     Kind = "run.stop"     // a person, a signal or a budget asked the run to end
 
+	FileShown Kind = "file.shown" // a file that is to be hidden appeared while the run went on, and was not; path: relative to the repository
+
 	NetRequest  Kind = "net.request"  // one request (or one spliced connection) and the decision on it
 	NetResponse Kind = "net.response" // how an allowed request ended: status, bytes, duration
 	NetRefused  Kind = "net.refused"  // a connection that never became a request: wrong SNI, not TLS, a bad CONNECT

@@ -8,7 +8,7 @@ import (
 
 // Gap is something that a profile asks for and this version cannot carry out. A run that needs it is refused.
 type Gap struct {
-	What    string `json:"what"`             // `workspace.mode = "review"`
+	What    string `json:"what"`             // `memory.scope = "repo"`
 	Origin  string `json:"origin,omitempty"` // where it is asked for: "agentbox.toml:4", "tier medium"
 	Instead string `json:"instead"`          // what works today
 }
@@ -44,12 +44,9 @@ func (f *gapFinder) value(asked bool, path, word, instead string) {
 
 // tier names the tiers that work today, for what nobody but the tier asked for.
 func (f *gapFinder) tier(instead string) string {
-	at := f.g.Origins["tier"]
 	switch f.g.Tier {
-	case "medium":
-		return fmt.Sprintf(`tier medium (%s) works today with mode = "readonly"; tier = "low" works in every mode`, at)
 	case "high", "critical":
-		return fmt.Sprintf(`tier %s (%s) does not work yet: tier = "low" works today, and tier = "medium" with mode = "readonly"`, f.g.Tier, at)
+		return fmt.Sprintf(`tier %s (%s) does not work yet: tier = "low" works today, and tier = "medium"`, f.g.Tier, f.g.Origins["tier"])
 	}
 	return instead
 }

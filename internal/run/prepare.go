@@ -97,7 +97,10 @@ func (x *execution) mounts(ctx context.Context, tree rootfs.Tree) ([]Mount, []wo
 	for _, w := range warnings {
 		x.Warn(w)
 	}
-	x.shown = true
+	x.shown, x.hidden = true, map[file]bool{}
+	for _, path := range x.Survey.Hidden {
+		x.hidden[identity(path)] = true
+	}
 	var all []Mount
 	for _, m := range tree.Mounts {
 		all = append(all, Mount{Type: m.Type, Source: m.Source, Target: m.Target, ReadOnly: m.ReadOnly, Options: m.Options})

@@ -72,7 +72,7 @@ func (x *execution) review(ctx context.Context, scratch string) ([]workspace.Mou
 // moment is now, as the repository's own file system tells it. Where the layer lies on the same one, the repository is left
 // alone.
 func (x *execution) moment() (time.Time, error) {
-	if device(x.Work) == device(x.Repo.Root) {
+	if identity(x.Work).dev == identity(x.Repo.Root).dev {
 		return changes.Moment(x.Work)
 	}
 	at, err := changes.Moment(x.Repo.Git)
@@ -80,15 +80,6 @@ func (x *execution) moment() (time.Time, error) {
 		return changes.Moment(x.Work)
 	}
 	return at, err
-}
-
-func device(path string) uint64 {
-	if info, err := os.Stat(path); err == nil {
-		if st, ok := info.Sys().(*syscall.Stat_t); ok {
-			return st.Dev
-		}
-	}
-	return 0
 }
 
 // keepIndex copies git's index, which knows the blob of each tracked file.

@@ -7,7 +7,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
+	"strings"
+	"syscall"
 	"time"
 
 	"agentbox/internal/event"
@@ -106,6 +109,7 @@ type execution struct {
 	signer    *signing.Server
 	watcher   *workspace.Watcher
 	before    workspace.State
+	hidden    map[file]bool // what mounts hide
 	shown     bool          // the repository is laid out for the container
 	started   bool          // the agent is
 	seeds     []rootfs.File // for the shim to lay: gVisor starts a tmpfs empty, where others copy the skeleton's directory
@@ -293,7 +297,7 @@ func (x *execution) close(ctx context.Context) error {
 	}
 	<-settled
 	if errs = append(errs, <-watched); x.shown {
-		x.planted()
+		x.lookAgain()
 	}
 	return errors.Join(errs...)
 }
@@ -313,12 +317,57 @@ func (x *execution) unwatch() error {
 	return x.watcher.Close()
 }
 
-// planted tells the person what their own git would follow that was not there before. In review mode the agent changed
-// nothing that it would.
-func (x *execution) planted() {
-	if x.Plan.Grants.Workspace.Mode == plan.Review {
-		return
+// lookAgain walks the repository once more, after the run.
+func (x *execution) lookAgain() {
+	if hide := x.Plan.Grants.Workspace.Hide; len(hide) > 0 {
+		now, err := workspace.Look(x.Repo, hide)
+		if err != nil {
+			x.Warn("looking through the repository after the run: " + err.Error())
+			return
+		}
+		x.revealed(now.Hidden)
 	}
+	if x.Plan.Grants.Workspace.Mode != plan.Review { // there the agent changed nothing that git would follow
+		x.planted()
+	}
+}
+
+// revealed tells of files that match what is to be hidden and that were not there when the mounts were made. They were
+// there to be read from when they appeared.
+func (x *execution) revealed(hidden []string) {
+	const most = 20
+	count := 0
+	for _, path := range hidden {
+		if slices.Contains(x.Survey.Hidden, path) || x.hidden[identity(path)] { // the second: below a directory that was renamed
+			continue
+		}
+		if count++; count > most {
+			continue
+		}
+		rel := strings.TrimPrefix(path, x.Repo.Root+"/")
+		x.note(event.Event{Kind: event.FileShown, Path: rel, Reason: "it appeared after the run had begun, so nothing hid it"})
+		x.Warn(fmt.Sprintf("%q is to be hidden and appeared while the run went on: the agent could read it from then on", rel))
+	}
+	if count > most {
+		x.note(event.Event{Kind: event.FileShown, Count: uint64(count - most), Reason: "more files that are to be hidden appeared after the run had begun"})
+		x.Warn(fmt.Sprintf("%d more files that are to be hidden appeared while the run went on", count-most))
+	}
+}
+
+// file is one, whatever it is called.
+type file struct{ dev, ino uint64 }
+
+func identity(path string) file {
+	if info, err := os.Lstat(path); err == nil {
+		if st, ok := info.Sys().(*syscall.Stat_t); ok {
+			return file{st.Dev, st.Ino}
+		}
+	}
+	return file{}
+}
+
+// planted tells the person what their own git would follow that was not there before.
+func (x *execution) planted() {
 	found, err := workspace.Planted(x.Repo, x.before)
 	if err != nil {
 		x.Warn("looking through the repository after the run: " + err.Error())

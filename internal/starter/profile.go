@@ -326,9 +326,8 @@ func (w *writer) limits(o Options) {
 // later shows what the format has and this version does not carry out, so that nobody looks for it in vain.
 func (w *writer) later(f Facts) {
 	w.gap()
-	w.text("Not in this version yet, and refused where it is written: mode = \"review\" (you accept the",
-		"changes at the end), usd, tokens and requests of [budget], caches of [workspace], [[mcp]] for",
-		"tool servers.")
+	w.text("Not in this version yet, and refused where it is written: usd, tokens and requests of [budget],",
+		"caches of [workspace], [[mcp]] for tool servers.")
 	if f.Devcontainer != "" {
 		w.text("", f.Devcontainer+": `agentbox profile import` says what of it has a counterpart here.",
 			"The agent runs on this machine's own system, read-only, not in that image.")

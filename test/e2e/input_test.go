@@ -278,7 +278,6 @@ func TestCommandLinesThatMakeNoSense(t *testing.T) {
 		{"run shell --timeout soon", 126, "soon"},
 		{"run shell --timeout -5s", 126, "negative"},
 		{"run shell --workspace sideways", 126, "direct, review or readonly"},
-		{"run shell --workspace review", 126, "cannot carry out yet"},
 		{"run shell --json", 126, "--json goes with --dry-run"},
 		{"nonsense", 2, "nonsense"},
 		{"ps extra", 2, "takes no arguments"},

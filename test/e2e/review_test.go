@@ -2,12 +2,15 @@ package e2e
 
 import (
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+
+	"agentbox/internal/event"
 )
 
 // review runs a script inside, in the review mode.
@@ -179,5 +182,76 @@ func TestReviewWithoutChangesLeavesNoWork(t *testing.T) {
 				t.Error("there is work, and nothing was changed")
 			}
 		})
+	}
+}
+
+// What is hidden is invisible, and stays so when the host replaces it; what the agent makes of its name is its own. A match
+// that appears later is told at the end.
+func TestReviewHidesFiles(t *testing.T) {
+	for _, backend := range []string{"overlay", "copy"} {
+		t.Run(backend, func(t *testing.T) {
+			b := newBox(t)
+			b.profile("hiding", "version = 1\n[agent]\ncommand = [\"sh\"]\n[workspace]\nmode = \"review\"\nbackend = \""+backend+"\"\nhide = [\".env*\", \"secrets/**\"]\n")
+			b.write(".env", "TOKEN=h1dden\n")
+			b.write("deep/er/.env.local", "TOKEN=h1dden\n")
+			b.write("secrets/key", "h1dden\n")
+			b.write("visible", "seen\n")
+			must(t, os.Symlink(".env", filepath.Join(b.repo, "alias")))
+			l := b.launchWithInput("run", "hiding", "--", "-c", `
+for f in .env deep/er/.env.local secrets/key alias; do
+	{ echo x >$f; } 2>/dev/null
+	rm -f $f 2>/dev/null; cp visible new && mv -f new $f 2>/dev/null
+done
+rm -rf secrets 2>/dev/null; mv secrets s 2>/dev/null; mv deep dd 2>/dev/null
+echo ready; read go
+grep -rs h1dden . | grep -v later && echo leaked; echo done`)
+			l.line("ready")
+			before := b.everything()
+			// as an editor saves
+			b.write(".env.new", "TOKEN=h1dden again\n")
+			must(t, os.Rename(filepath.Join(b.repo, ".env.new"), filepath.Join(b.repo, ".env")))
+			b.write("later/.env", "TOKEN=h1dden\n")
+			_, err := io.WriteString(l.input, "go\n")
+			must(t, err)
+			l.end().exits(0).prints("done\n").says("later/.env")
+			must(t, os.RemoveAll(filepath.Join(b.repo, "later")))
+			now := b.everything()
+			for path, was := range before {
+				if now[path] != was && path != "/.env" && path != "" {
+					t.Errorf("%s is %q, and was %q", path, now[path], was)
+				}
+			}
+			if shown := ofKind(b.events(), event.FileShown); len(shown) != 1 || shown[0].Path != "later/.env" {
+				t.Errorf("events: %+v", shown)
+			}
+			for _, name := range []string{".env", "deep/er/.env.local", "secrets/key"} {
+				if _, err := os.Lstat(filepath.Join(b.work(), "copy", name)); backend == "copy" && err == nil {
+					if data, _ := os.ReadFile(filepath.Join(b.work(), "copy", name)); strings.Contains(string(data), "h1dden") {
+						t.Errorf("%s was copied", name)
+					}
+				}
+			}
+		})
+	}
+}
+
+// A killed agentbox loses no work, and what comes after it tidies none away.
+func TestReviewKeepsTheWorkOfAKilledRun(t *testing.T) {
+	b := newBox(t)
+	b.write("old", "old\n")
+	l := b.launchWithInput("run", "shell", "--workspace", "review", "-q", "--", "sh", "-c", "echo mine >made; rm old README.md; echo ready; read x")
+	l.line("ready")
+	must(t, l.cmd.Process.Kill())
+	_ = l.cmd.Wait()
+	b.agentbox("ps").exits(0)
+	b.agentbox("run", "shell", "-q", "--", "true").exits(0)
+	dirs, err := filepath.Glob(filepath.Join(filepath.Dir(b.repo), "state", "agentbox", "sessions", "20*"))
+	must(t, err)
+	data, err := os.ReadFile(filepath.Join(dirs[0], "work", "tree", "upper", "made"))
+	if err != nil || string(data) != "mine\n" {
+		t.Errorf("the work holds %q, %v", data, err)
+	}
+	if _, err := os.Stat(filepath.Join(dirs[0], "work", "base.json")); err != nil {
+		t.Error(err)
 	}
 }

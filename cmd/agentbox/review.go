@@ -1,0 +1,139 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"syscall"
+
+	"agentbox/internal/apply"
+	"agentbox/internal/run"
+	"agentbox/internal/tui"
+)
+
+// What becomes of a run's changes at its end where nobody is asked.
+const (
+	onExitApply   = "apply"
+	onExitKeep    = "keep"
+	onExitDiscard = "discard"
+)
+
+func onExits() []string { return []string{onExitApply, onExitKeep, onExitDiscard} }
+
+// review shows what a run changed on the terminal, and does what the person then wants.
+func (a *app) review(ctx context.Context, l leftover) error {
+	choice, err := tui.Show(ctx, a.in, a.out, tui.Review{Title: l.title(), Live: l.info.Live, Changes: l.list, Source: l.source,
+		Colour: a.getenv("NO_COLOR") == ""})
+	if err != nil {
+		return &sayNext{err, l.next()}
+	}
+	switch choice.Do {
+	case tui.Apply:
+		return a.applyPicked(ctx, l, choice.Picked)
+	case tui.Discard:
+		return a.discardLeft(ctx, l)
+	}
+	a.say("%s", l.kept())
+	return nil
+}
+
+func (a *app) applyPicked(ctx context.Context, l leftover, picks []tui.Pick) error {
+	sel, parted := selection(picks, l.list)
+	for _, dir := range parted {
+		a.say("%s itself stays as it is: not all below it is applied", tui.Escaped(dir))
+	}
+	report, err := apply.Apply(ctx, l.source, sel)
+	return a.tellReport(l, report, err, false)
+}
+
+// kept says in a line that a run's changes wait, and what to type next.
+func (l leftover) kept() string {
+	added, removed := 0, 0
+	for _, c := range l.list {
+		added, removed = added+c.Added, removed+c.Removed
+	}
+	if !hasChanges(l) {
+		return "no file is another one; what was committed is kept: " + l.next()
+	}
+	text := fmt.Sprintf("%s, +%d -%d", times(uint64(len(l.list)), "change"), added, removed)
+	if hasLater(l.list) {
+		text += ", some of which would execute later"
+	}
+	return text + " are kept: " + l.next()
+}
+
+// next says what to type about a run's changes.
+func (l leftover) next() string {
+	return strings.ReplaceAll("agentbox diff RUN, agentbox apply RUN or agentbox discard RUN", "RUN", l.short())
+}
+
+// afterwards deals with what a run changed, once it has ended. Its exit code stays the agent's, unless --on-exit asked for
+// what could not be done.
+func (a *app) afterwards(ctx context.Context, o runOptions, id string, kept bool, out run.Outcome, failed error) error {
+	if !kept {
+		return nil
+	}
+	info, err := a.session([]string{id})
+	if err != nil {
+		a.tellOnly(err)
+		return nil
+	}
+	l, err := openLeft(ctx, info)
+	if err != nil {
+		a.tellOnly(&sayNext{err, leftover{info: info}.next()})
+		return nil
+	}
+	if failed != nil || gone(out.Code) {
+		o.onExit = onExitKeep
+	}
+	err = a.settleChanges(ctx, o, l)
+	a.tellOnly(err)
+	if err != nil && o.onExit == onExitApply && out.Code == 0 {
+		return exitCode(run.CodeFailed)
+	}
+	return nil
+}
+
+// gone reports whether a run was ended by what also takes the terminal, or whoever is at it, away.
+func gone(code int) bool {
+	return code == 128+int(syscall.SIGHUP) || code == 128+int(syscall.SIGTERM) || code == run.CodeStopped
+}
+
+// tellOnly says an error that does not end the program.
+func (a *app) tellOnly(err error) {
+	var code exitCode
+	if err == nil || errors.As(err, &code) {
+		return
+	}
+	a.say("%s", err)
+	if hint := hintOf(err); hint != "" {
+		a.say("hint: %s", hint)
+	}
+}
+
+// settleChanges does what --on-exit says; without it the person is asked on a terminal, and nothing happens elsewhere.
+func (a *app) settleChanges(ctx context.Context, o runOptions, l leftover) error {
+	switch {
+	case o.onExit == onExitDiscard:
+		return a.discardLeft(ctx, l)
+	case !hasChanges(l):
+	case o.onExit == onExitApply:
+		return a.applySome(ctx, applyOptions{all: true}, l)
+	case o.onExit == "" && a.terminal() != nil:
+		restoreScreen(a.out)
+		return a.review(ctx, l)
+	}
+	if !o.quiet {
+		a.say("%s", l.kept())
+	}
+	return nil
+}
+
+// restoreScreen takes back the modes that an agent may have left on: those in which keys and clicks would come in another
+// form, and its own screen.
+func restoreScreen(tty *os.File) {
+	_, _ = io.WriteString(tty, inOrder+"\x1b[?1049l\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1004l\x1b[?1006l\x1b[?1l\x1b>\x1b[?2004l\x1b[<99u\x1b[>4m\r\n")
+}

@@ -1,0 +1,141 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"agentbox/internal/apply"
+	"agentbox/internal/changes"
+	"agentbox/internal/session"
+	"agentbox/internal/tui"
+)
+
+// reviewed is a person at the review of a run that changed two files.
+func reviewed(t *testing.T) (home, *session.Session) {
+	t.Helper()
+	h := newHome(t)
+	h.write("upper/main.go", "package main\n\nfunc new() {}\n")
+	h.write("upper/other.txt", "other\n")
+	s, end := h.left()
+	end()
+	return h, s
+}
+
+// ready24 is what the screen says when it takes keys.
+const ready24 = "a apply selected"
+
+func TestTheReviewOnATerminal(t *testing.T) {
+	for _, test := range []struct {
+		name, keys string
+		check      func(h home, s *session.Session, rest string)
+	}{
+		{"keep", "q", func(h home, s *session.Session, rest string) {
+			if !strings.Contains(rest, "are kept: agentbox diff "+shortID(s.Meta.ID)) {
+				t.Errorf("it says %q", rest)
+			}
+		}},
+		{"apply all", "a", func(h home, _ *session.Session, _ string) {
+			if !strings.Contains(h.read("repo/main.go"), "new") || h.read("repo/other.txt") != "other\n" {
+				t.Error("not all was applied")
+			}
+		}},
+		{"apply one", " a", func(h home, _ *session.Session, _ string) { // the cursor stands on the first
+			if !strings.Contains(h.read("repo/main.go"), "old") || h.read("repo/other.txt") != "other\n" {
+				t.Error("something else was applied")
+			}
+		}},
+		{"discard", "dD", func(_ home, s *session.Session, _ string) {
+			if session.HasWork(s.Dir) {
+				t.Error("it is there")
+			}
+		}},
+		{"discard, and then not", "dq\x03", func(_ home, s *session.Session, _ string) {
+			if !session.HasWork(s.Dir) {
+				t.Error("it is gone")
+			}
+		}},
+		{"a paste is no key", "\x1b[200~dDaa\x1b[201~q", func(h home, s *session.Session, _ string) {
+			if !session.HasWork(s.Dir) || !strings.Contains(h.read("repo/main.go"), "old") {
+				t.Error("it was obeyed")
+			}
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			h, s := reviewed(t)
+			term := h.command("agentbox", "apply").onTerminal(80, 24)
+			term.until(ready24)
+			term.typed(test.keys)
+			rest, code := term.ended()
+			if code != 0 {
+				t.Errorf("exit %d: %q", code, rest)
+			}
+			if !strings.Contains(rest, "\x1b[?1049l") {
+				t.Errorf("the screen is not given back: %q", rest)
+			}
+			test.check(h, s, rest)
+			if test.name != "apply all" && test.name != "apply one" && !strings.Contains(h.read("repo/main.go"), "old") {
+				t.Error("something was applied")
+			}
+		})
+	}
+}
+
+// However the review ends that nobody ended it, everything is kept.
+func TestASignalKeeps(t *testing.T) {
+	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
+		h, s := reviewed(t)
+		term := h.command("agentbox", "apply").onTerminal(80, 24)
+		term.until(ready24)
+		must(t, term.cmd.Process.Signal(sig))
+		_, _ = term.ended()
+		if !session.HasWork(s.Dir) || !strings.Contains(h.read("repo/main.go"), "old") {
+			t.Errorf("%v: it was not kept as it was", sig)
+		}
+	}
+}
+
+// What the agent changes while the person looks is not what the person saw, and is not applied.
+func TestWhatChangedSinceIsNotApplied(t *testing.T) {
+	h, s := reviewed(t)
+	term := h.command("agentbox", "apply").onTerminal(80, 24)
+	term.until(ready24)
+	must(t, os.WriteFile(filepath.Join(s.Dir, "work/tree/upper/main.go"), []byte("package main\n\nfunc evil() {}\n"), 0o644))
+	term.typed("a")
+	rest, code := term.ended()
+	if code != 1 || !strings.Contains(rest, "changed since  main.go") {
+		t.Errorf("exit %d: %q", code, rest)
+	}
+	if !strings.Contains(h.read("repo/main.go"), "old") || h.read("repo/other.txt") != "other\n" {
+		t.Error("what was not looked at was applied, or what was is not")
+	}
+}
+
+// A directory that is picked does not bring along what in it was not.
+func TestADirectoryBringsNothingAlong(t *testing.T) {
+	dir := changes.Change{Path: "d", Before: changes.State{Kind: changes.Dir, Mode: 0o700}, After: changes.State{Kind: changes.Dir}, Fate: changes.Applies, Mark: "1"}
+	a := changes.Change{Path: "d/a", After: changes.State{Kind: changes.File}, Fate: changes.Applies, Mark: "2"}
+	hook := changes.Change{Path: "d/hook", After: changes.State{Kind: changes.File}, Fate: changes.Applies, Later: "git runs it", Mark: "3"}
+	all := []changes.Change{dir, a, hook}
+	sel, parted := selection([]tui.Pick{{Change: dir}, {Change: a}}, all)
+	if len(sel.Paths) != 1 || sel.Paths[0] != "d/a" || len(sel.Later) != 0 || len(parted) != 1 {
+		t.Errorf("%+v, %q", sel, parted)
+	}
+	sel, parted = selection([]tui.Pick{{Change: dir}, {Change: a}, {Change: hook, Hunks: []string{"h"}}}, all)
+	if len(parted) != 1 || len(sel.Hunks["d/hook"]) != 1 || sel.Later[0] != "d/hook" || sel.Seen["d/hook"] != "3" {
+		t.Errorf("%+v, %q", sel, parted)
+	}
+	sel, parted = selection([]tui.Pick{{Change: dir}, {Change: a}, {Change: hook}}, all)
+	if len(parted) != 0 || len(sel.Paths) != 3 || sel.All || sel.AllLater {
+		t.Errorf("%+v, %q", sel, parted)
+	}
+}
+
+func TestOutcomesAreWrittenOut(t *testing.T) {
+	got := outcomeLine(apply.Outcome{Path: "a\x1b[2J", Result: apply.Conflict, Why: "b\u202e", Beside: "c\n"})
+	if want := `conflict       a\u001b[2J: b\u202e; the agent's version: c\u000a`; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}

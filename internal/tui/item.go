@@ -1,0 +1,100 @@
+package tui
+
+import (
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"agentbox/internal/changes"
+)
+
+// group says where in the list a change stands.
+type group int
+
+const (
+	later   group = iota // the person's own tools would execute it later
+	usual                // all else that can be applied
+	outside              // what is never applied
+	groups
+)
+
+// item is a change with what the person decided about it.
+type item struct {
+	changes.Change
+	on    bool     // taken, as a whole or in part
+	hunks []string // the ids of those, nil for all
+}
+
+func (i *item) group() group {
+	switch {
+	case i.Fate != changes.Applies:
+		return outside
+	case i.Later != "":
+		return later
+	}
+	return usual
+}
+
+// box is the item's mark in the list.
+func (i *item) box() string {
+	switch {
+	case i.group() == outside:
+		return " - "
+	case !i.on:
+		return "[ ]"
+	case i.hunks != nil:
+		return "[~]"
+	}
+	return "[x]"
+}
+
+// Status is the letter that git would give a change: A, D, M, or T for another kind of file.
+func Status(c changes.Change) string {
+	switch {
+	case c.Before.Kind == changes.Absent:
+		return "A"
+	case c.After.Kind == changes.Absent:
+		return "D"
+	case c.Before.Kind != c.After.Kind:
+		return "T"
+	}
+	return "M"
+}
+
+// Counts says in a word how large a change is.
+func Counts(c changes.Change) string {
+	var parts []string
+	switch {
+	case c.Binary:
+		parts = append(parts, "binary")
+	case c.Added > 0 || c.Removed > 0:
+		parts = append(parts, fmt.Sprintf("+%d -%d", c.Added, c.Removed))
+	case c.After.Kind == changes.Dir || c.Before.Kind == changes.Dir:
+		parts = append(parts, "directory")
+	case c.After.Kind == changes.Link || c.Before.Kind == changes.Link:
+		parts = append(parts, "link")
+	}
+	if mode := ModeChange(c); mode != "" {
+		parts = append(parts, mode)
+	}
+	return strings.Join(parts, " ")
+}
+
+// ModeChange is what changed of the permissions: "+x", "-x", or both modes; "" for nothing, and for new and removed files
+// unless a new one can be executed.
+func ModeChange(c changes.Change) string {
+	const exec = fs.FileMode(0o111)
+	file := c.After.Kind == changes.File
+	switch before, after := c.Before.Mode.Perm(), c.After.Mode.Perm(); {
+	case c.Before.Kind == changes.Absent && file && after&exec != 0:
+		return "+x"
+	case c.Before.Kind != c.After.Kind || c.After.Kind == changes.Link || before == after:
+		return ""
+	case file && before|exec == after|exec && before&exec == 0:
+		return "+x"
+	case file && before|exec == after|exec && after&exec == 0:
+		return "-x"
+	default:
+		return fmt.Sprintf("%04o→%04o", before, after)
+	}
+}
