@@ -24,6 +24,7 @@ type applyOptions struct {
 
 func newApply(a *app) *cobra.Command {
 	o := &applyOptions{}
+	c := commitOptions{}
 	cmd := &cobra.Command{
 		Use: "apply [RUN] [--all | PATHS...]", Short: "Take what a run changed into the repository",
 		Long: `Takes what an agent changed in its copy of the repository into the repository itself: while the run goes on, and afterwards for
@@ -38,7 +39,7 @@ began is merged; where both changed the same lines yours stays, and the agent's 
 Exit codes: 0 fine, 1 something that was asked for was not applied, 2 usage.`,
 		Example: "  agentbox apply\n  agentbox apply --all\n  agentbox apply x7k2 src docs/guide.md\n  agentbox apply --will-execute package.json",
 		Args: func(cmd *cobra.Command, args []string) error {
-			if o.willExecute && !o.all && len(args) == 0 {
+			if o.willExecute && !o.all && !c.commits && len(args) == 0 {
 				return usage(cmd, errors.New("--will-execute goes with --all or with paths"))
 			}
 			return nil
@@ -46,6 +47,10 @@ Exit codes: 0 fine, 1 something that was asked for was not applied, 2 usage.`,
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			if o.run, o.paths, err = a.runAndPaths(cmd, args); err != nil {
 				return err
+			}
+			if c.commits {
+				c.willExecute, c.json = o.willExecute, o.json
+				return a.commitsOnto(cmd, o.run, o.paths, c)
 			}
 			if o.all && len(o.paths) > 0 {
 				return usage(cmd, errors.New("--all is everything, and paths are some of it"))
@@ -57,6 +62,7 @@ Exit codes: 0 fine, 1 something that was asked for was not applied, 2 usage.`,
 	f.BoolVarP(&o.all, "all", "a", false, "everything, but what would execute later")
 	f.BoolVar(&o.willExecute, "will-execute", false, "with --all or PATHS: also what your own tools would execute later")
 	f.BoolVar(&o.json, "json", false, "what became of each path, as JSON")
+	c.addFlags(f)
 	return cmd
 }
 

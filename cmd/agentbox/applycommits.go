@@ -8,8 +8,10 @@ import (
 	"io"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strings"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"agentbox/internal/commits"
@@ -31,6 +33,50 @@ type commitOptions struct {
 func (o *commitOptions) addFlags(f *pflag.FlagSet) {
 	f.BoolVar(&o.commits, "commits", false, "the commits that were made inside, onto the branch that is checked out here; then PATHS is a branch of the run")
 	f.BoolVarP(&o.yes, "yes", "y", false, "with --commits: without asking")
+}
+
+// commitsOnto is applyCommits for what a command line names.
+func (a *app) commitsOnto(cmd *cobra.Command, id string, branch []string, o commitOptions) error {
+	if len(branch) > 1 {
+		return usage(cmd, errors.New("--commits takes one branch of the run at most"))
+	}
+	if len(branch) == 1 {
+		o.branch = branch[0]
+	}
+	if id != "" {
+		info, err := a.session([]string{id})
+		if err != nil {
+			return err
+		}
+		return a.applyCommits(cmd.Context(), info, o)
+	}
+	info, err := a.latestCommits(cmd.Context())
+	if err != nil {
+		return err
+	}
+	return a.applyCommits(cmd.Context(), info, o)
+}
+
+// latestCommits is the latest run of this repository that committed something.
+func (a *app) latestCommits(ctx context.Context) (session.Info, error) {
+	all, root, err := a.runsHere()
+	if err != nil {
+		return session.Info{}, err
+	}
+	for _, info := range slices.Backward(all) {
+		made, err := run.Committed(filepath.Join(info.Dir, session.WorkDir))
+		if err != nil {
+			return session.Info{}, err
+		}
+		has, err := commits.Has(ctx, commits.Repo{Root: root, Git: filepath.Join(root, ".git")}, info.ID)
+		if err != nil {
+			return session.Info{}, err
+		}
+		if made || has {
+			return info, nil
+		}
+	}
+	return session.Info{}, &session.Problem{Err: errors.New("no run of this repository committed anything"), Hint: "agentbox ps --all lists the runs"}
 }
 
 // shortRun is what is typed to name a run.

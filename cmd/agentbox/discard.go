@@ -88,6 +88,9 @@ func (a *app) discardLeft(ctx context.Context, l leftover) error {
 	if err := session.Discard(l.info, clearing(ctx)); err != nil {
 		return err
 	}
+	if err := forgetCommits(ctx, l.info); err != nil {
+		return fmt.Errorf("taking the refs of the run's commits away: %w", err)
+	}
 	a.say("what run %s changed is thrown away", l.info.ID)
 	return nil
 }

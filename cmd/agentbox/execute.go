@@ -22,6 +22,7 @@ import (
 
 	"agentbox/internal/approval"
 	"agentbox/internal/atomicfile"
+	"agentbox/internal/direct"
 	"agentbox/internal/event"
 	"agentbox/internal/eventlog"
 	"agentbox/internal/hostinfo"
@@ -119,6 +120,7 @@ func (a *app) carryOut(ctx context.Context, o runOptions, paths session.Paths, w
 	if !o.quiet && err == nil {
 		writeSummary(a.err, &j.tally, s.Meta.ID, out.Reason, time.Since(began), filepath.Join(s.Dir, session.EventsFile))
 		j.tellCommits(context.WithoutCancel(ctx))
+		j.tellChanged()
 	}
 	in.stop() // what happens to the changes can be broken off, and taken up again
 	after := a.afterwards(context.WithoutCancel(ctx), o, s.Meta.ID, kept, out, err)
@@ -175,6 +177,7 @@ type job struct {
 	tidied   chan error      // how tidying after other runs went, once
 	waits    started         // for the run's first event
 
+	changed   []direct.Change // in direct mode: what would execute later, and is not what it was
 	arrived   bool            // commits of the agent are in the repository
 	unrevoked chan takenBack  // how taking back what other runs left went, once
 	settled   sync.Once       // what this one was given is taken back
@@ -364,7 +367,8 @@ func (j *job) params(in *interrupts) run.Params {
 		In:     agentIn, Out: agentOut, Err: agentErr, Terminal: j.term, Signals: in.forwarded, Stops: j.stops,
 		Warn:    func(text string) { j.say("warning: %s", printable(text)) },
 		Settle:  j.settle,
-		Gone:    j.arrivals,
+		Direct:  filepath.Join(j.session.Dir, directDir),
+		Gone:    j.gone,
 		Removed: func() { j.closeEngine() },
 		Ready: func() {
 			j.warnOfPlan()

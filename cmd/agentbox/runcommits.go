@@ -17,12 +17,19 @@ import (
 // refsTold bounds how many refs one event names.
 const refsTold = 50
 
+// gone looks at what the agent left, when there is no container any more.
+func (j *job) gone(ctx context.Context, record func(event.Event)) {
+	switch j.plan.Grants.Workspace.Mode {
+	case plan.Review:
+		j.arrivals(ctx, record)
+	case plan.Direct:
+		j.compare(ctx, record)
+	}
+}
+
 // arrivals fetches what the agent committed, when the container is gone. A fetch that fails loses nothing: the run keeps its
 // commits, and "agentbox apply RUN --commits" tries again.
 func (j *job) arrivals(ctx context.Context, record func(event.Event)) {
-	if j.plan.Grants.Workspace.Mode != plan.Review {
-		return
-	}
 	id, work := j.session.Meta.ID, filepath.Join(j.session.Dir, session.WorkDir)
 	made, err := run.Committed(work)
 	if err == nil && !made {

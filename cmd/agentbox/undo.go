@@ -17,6 +17,8 @@ func newUndo(a *app) *cobra.Command {
 		Long: `Puts back what every apply of the run replaced. What you have changed since stays as it is, and is named. Without RUN it is
 the latest run of this repository of which something was applied. What the run changed is kept, and can be applied again.
 
+Of a RUN in direct mode, which changed the repository itself, what your own tools would execute is put back as it was before.
+
 Exit codes: 0 fine, 1 something stays as it is, or there is nothing to take back, 2 usage.`,
 		Example: "  agentbox undo\n  agentbox undo x7k2",
 		Args: func(cmd *cobra.Command, args []string) error {
@@ -38,6 +40,15 @@ Exit codes: 0 fine, 1 something stays as it is, or there is nothing to take back
 }
 
 func (a *app) undo(ctx context.Context, run string, asJSON bool) error {
+	if run != "" {
+		info, err := a.session([]string{run})
+		if err != nil {
+			return err
+		}
+		if changedDirectly(info) {
+			return a.undoDirect(ctx, info, nil, asJSON)
+		}
+	}
 	l, err := a.leftBy(ctx, run, canUndo)
 	if err != nil {
 		return err

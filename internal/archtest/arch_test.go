@@ -59,6 +59,7 @@ var levels = map[string]int{
 	"internal/plan":            2,
 	"internal/replay":          2,
 	"internal/schema":          2,
+	"internal/direct":          2,
 	"internal/doctor":          3,
 	"internal/changes":         1,
 	"internal/later":           0,

@@ -25,6 +25,7 @@ func (x *execution) repository(ctx context.Context, scratch string) (mounts []wo
 	case plan.ReadOnly:
 		mounts, warnings, err = workspace.Mounts(x.Repo, workspace.ReadOnly, x.Survey, x.Configs, scratch)
 	default:
+		x.remember(ctx)
 		mounts, warnings, err = workspace.Mounts(x.Repo, workspace.Direct, x.Survey, x.Configs, scratch)
 	}
 	if err != nil {

@@ -37,6 +37,7 @@ type Params struct {
 	Configs []string // the person's git configuration files
 	Dir     string   // a directory of this run alone, 0700; the caller removes it
 	Work    string   // where the review mode keeps what is changed; the caller keeps it, or removes it
+	Direct  string   // where the direct mode remembers what would execute later; the caller keeps it, or removes it
 	Shim    string   // the shim's program on the host
 	Seccomp string   // a seccomp profile on the host
 	Sockets []string // sockets of the host that must not be seen inside
@@ -110,6 +111,7 @@ type execution struct {
 	watcher   *workspace.Watcher
 	before    workspace.State
 	hidden    map[file]bool // what mounts hide
+	looking   chan error    // how remembering what would execute later went, once; nil where nothing is to be remembered
 	shown     bool          // the repository is laid out for the container
 	started   bool          // the agent is
 	seeds     []rootfs.File // for the shim to lay: gVisor starts a tmpfs empty, where others copy the skeleton's directory
@@ -141,6 +143,9 @@ func (x *execution) run(ctx context.Context) (int, string, error) {
 		return 0, "", err
 	}
 	if err := x.meet(ctx, config); err != nil {
+		return 0, "", err
+	}
+	if err := x.known(); err != nil {
 		return 0, "", err
 	}
 	return x.agent()
