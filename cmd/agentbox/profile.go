@@ -260,7 +260,7 @@ func filled(p profiles.Profile, g plan.Grants) map[string]filledIn {
 	}
 	for path, n := range map[string]int64{
 		"budget.tokens": g.Budget.Tokens, "budget.requests": g.Budget.Requests, "budget.tool_calls": g.Budget.ToolCalls,
-		"budget.denials": g.Budget.Denials, "limits.memory": g.Limits.Memory, "limits.pids": g.Limits.Pids,
+		"budget.denials": g.Budget.Denials, "limits.memory": g.Limits.Memory, "limits.pids": g.Limits.Pids, "limits.disk": g.Limits.Disk,
 	} {
 		if n != 0 {
 			values[path] = n

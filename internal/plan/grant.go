@@ -103,7 +103,7 @@ func grants(p profiles.Profile) Grants {
 		Workspace: Workspace{Mode: Mode(p.Workspace.Mode), Backend: string(p.Workspace.Backend), Hide: p.Workspace.Hide, Caches: texts(p.Workspace.Caches)},
 		Use:       texts(p.Network.Use), Network: policy.Set{Default: policy.Action(p.Network.Default), Rules: rules(p.Network.Rules)},
 		Git: gitRules(p.Git), Credentials: credentials(p.Credentials), Signing: signing(p.Signing), Budget: budget(p.Budget),
-		Limits:    Limits{Memory: int64(p.Limits.Memory), CPUs: p.Limits.CPUs, Pids: p.Limits.Pids},
+		Limits:    Limits{Memory: int64(p.Limits.Memory), CPUs: p.Limits.CPUs, Pids: p.Limits.Pids, Disk: int64(p.Limits.Disk)},
 		Isolation: Isolation{Runtime: string(p.Isolation.Runtime)}, Servers: servers(p.Servers),
 		Memory:    Memory{Scope: cmp.Or(string(p.Memory.Scope), "none"), TTL: time.Duration(p.Memory.TTL)},
 		Telemetry: string(p.Telemetry.OTLP), Origins: map[string]string{},
@@ -378,6 +378,7 @@ func (b *grantBuilder) values() {
 		g.Limits.CPUs = float64(cpus) / 1e6
 	}
 	number(b, "limits.pids", &g.Limits.Pids)
+	number(b, "limits.disk", &g.Limits.Disk)
 	if g.Budget.OnLimit == "" {
 		g.Budget.OnLimit, g.Origins["budget.on_limit"] = "stop", fromDefault
 	}

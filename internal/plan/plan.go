@@ -159,6 +159,7 @@ type Limits struct {
 	Memory int64   `json:"memory"` // bytes
 	CPUs   float64 `json:"cpus"`
 	Pids   int64   `json:"pids"`
+	Disk   int64   `json:"disk,omitempty"` // bytes that the review mode's layer may take
 }
 
 // Isolation says what the container runs under.

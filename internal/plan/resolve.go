@@ -202,7 +202,7 @@ func binding(in Inputs, g Grants) (Binding, error) {
 		Repo: h.Repo, Directory: h.Directory, Argv: argv(in, g), Env: env, User: h.User,
 		Roots: list(h.Roots), Masked: list(h.Masked), Hidden: list(h.Hidden),
 		Engine: engine(h.Engine, g), Upstream: upstream(in), Signs: signs, Terminal: h.Terminal,
-		Remote: remote, Rules: origin, Warnings: append(warnings(h, g), unusable...), Enforced: enforced(h.Engine),
+		Remote: remote, Rules: origin, Warnings: append(warnings(h, g), unusable...), Enforced: enforced(h.Engine, g),
 		ListenTCP: listenTCP(set), KnownHosts: knownHosts(set), Uses: g.Uses(),
 	}, nil
 }
@@ -229,8 +229,10 @@ func engine(e EngineFacts, g Grants) Engine {
 	return Engine{Version: e.Version, Runtime: e.Runtime, Transport: "pass", Connection: e.Connection}
 }
 
-func enforced(e EngineFacts) map[string]bool {
-	return map[string]bool{"memory": e.Memory, "cpus": e.CPUs, "pids": e.Pids}
+// enforced says which limits hold. Only what the review mode keeps apart is measured: in the other modes what is written
+// goes where everything goes.
+func enforced(e EngineFacts, g Grants) map[string]bool {
+	return map[string]bool{"memory": e.Memory, "cpus": e.CPUs, "pids": e.Pids, "disk": g.Workspace.Mode == Review}
 }
 
 // warnings are the host's, one for each secret that is handed in, and one for each limit that this machine cannot hold.

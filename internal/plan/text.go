@@ -314,6 +314,7 @@ func (t *page) limits(p Plan) {
 	add("memory", "memory "+size(l.Memory), l.Memory > 0)
 	add("cpus", "cpus "+strconv.FormatFloat(l.CPUs, 'g', -1, 64), l.CPUs > 0)
 	add("pids", "pids "+strconv.FormatInt(l.Pids, 10), l.Pids > 0)
+	add("disk", "disk "+size(l.Disk), l.Disk > 0)
 	if len(parts) == 0 {
 		parts = []string{"the engine's own"}
 	}

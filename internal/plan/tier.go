@@ -121,6 +121,7 @@ func (f floors) organisation(o profiles.Floors) {
 		"budget.requests": {most: int64(o.Budget.Requests)}, "budget.tool_calls": {most: int64(o.Budget.ToolCalls)},
 		"budget.denials": {most: int64(o.Budget.Denials)}, "budget.on_limit": {word: string(o.Budget.OnLimit)},
 		"limits.memory": {most: int64(o.Limits.Memory)}, "limits.cpus": {most: millionths(o.Limits.CPUs)}, "limits.pids": {most: o.Limits.Pids},
+		"limits.disk": {most: int64(o.Limits.Disk)},
 	}
 	if o.Isolation.Runtime != "auto" {
 		cells["isolation.runtime"] = cell{word: string(o.Isolation.Runtime)}
@@ -140,7 +141,7 @@ func show(path string, n int64) string {
 		return strconv.Quote(short(time.Duration(n)))
 	case "budget.usd":
 		return dollars(n)
-	case "limits.memory":
+	case "limits.memory", "limits.disk":
 		return strconv.Quote(size(n))
 	case "limits.cpus":
 		return strconv.FormatFloat(float64(n)/1e6, 'f', -1, 64)

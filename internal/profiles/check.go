@@ -404,6 +404,9 @@ func (d *document) checkLimits(l Limits) {
 	if l.Pids < 0 || d.has("limits", "pids") && l.Pids < 8 || l.Pids > 4194304 {
 		d.value([]string{"limits", "pids"}, "bad-value", "", "pids must be between 8 and 4194304")
 	}
+	if l.Disk > 0 && l.Disk < 1<<20 {
+		d.value([]string{"limits", "disk"}, "bad-value", "", "disk must be at least 1MiB")
+	}
 	if l.Memory > 0 && l.Memory < 16<<20 {
 		d.value([]string{"limits", "memory"}, "bad-value", "", "memory must be at least 16MiB")
 	}

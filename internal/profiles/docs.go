@@ -88,6 +88,7 @@ func docs() map[string]doc {
 		"Limits.memory":         {"memory", `"4GiB"`},
 		"Limits.cpus":           {"processors, and parts of one", "2.0"},
 		"Limits.pids":           {"processes and threads", "512"},
+		"Limits.disk":           {"what a run in the review mode may write to its copy of the repository", `"10GiB"`},
 		"Profile.isolation":     {"what the container runs under", ""},
 		"Isolation.runtime":     {"auto is what the tier asks for", `"auto"`},
 		"Profile.mcp":           {"a tool server (MCP) that runs on the host, by name; tools that no list names are denied", ""},

@@ -111,7 +111,7 @@ func TestGoodProfile(t *testing.T) {
 			{Origin: "somewhere/good.toml:22", Action: "allow", Host: pattern("api.good.test"), Ports: []Port{443}, Inspect: true},
 		}},
 		Credentials: []Credential{{Origin: "somewhere/good.toml:25", Name: "main", Source: Source{Keyring: "k", Env: "E"}, Hosts: []policy.Host{host}, Header: "Authorization: Bearer {token}", Env: "KEY", Shape: "sk-"}},
-		Budget:      Budget{Time: Duration(90 * time.Minute)}, Limits: Limits{3 << 29, 2, 100}, Isolation: Isolation{"gvisor"},
+		Budget:      Budget{Time: Duration(90 * time.Minute)}, Limits: Limits{Memory: 3 << 29, CPUs: 2, Pids: 100}, Isolation: Isolation{"gvisor"},
 	}
 	if !reflect.DeepEqual(p, want) {
 		t.Errorf("got  %+v\nwant %+v", p, want)

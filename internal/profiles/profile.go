@@ -186,6 +186,7 @@ type Limits struct {
 	Memory ByteSize `toml:"memory"`
 	CPUs   float64  `toml:"cpus"`
 	Pids   int64    `toml:"pids"`
+	Disk   ByteSize `toml:"disk"` // of what the review mode keeps apart
 }
 
 // Isolation says what the container runs under.

@@ -39,7 +39,7 @@ func (x *execution) repository(ctx context.Context, scratch string) (mounts []wo
 // a container; a layer without one is no work of anybody's.
 func (x *execution) review(ctx context.Context, scratch string) ([]workspace.Mount, []string, error) {
 	l := x.Plan.Binding.Layer
-	layer := workspace.Layer{Backend: workspace.Backend(l.Backend), Work: x.Work, CopyGit: !l.Overlay}
+	layer := workspace.Layer{Backend: workspace.Backend(l.Backend), Work: x.Work, CopyGit: !l.Overlay, Limit: x.Plan.Grants.Limits.Disk}
 	if err := os.MkdirAll(x.Work, 0o700); err != nil {
 		return nil, nil, fmt.Errorf("preparing the workspace: %w", err)
 	}

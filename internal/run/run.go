@@ -239,7 +239,10 @@ func (x *execution) agent() (int, string, error) {
 		defer timer.Stop()
 		s.budget = timer.C
 	}
+	full, end := x.measure()
+	s.full = full
 	code, reason := s.wait()
+	end()
 	_ = x.boundary.gate.Close() // nobody is left to be asked for, and output may wait for an answer; a log that fails shows in Failed
 	x.drain()
 	if s.failure != nil {

@@ -40,6 +40,7 @@ type supervisor struct {
 	limit    time.Duration
 	output   chan error    // how the output of the container ended; what is taken from it is put back
 	guard    <-chan string // a mount that guards the repository was lost
+	full     <-chan string // more is written than may be: the sentence about it
 	record   func(event.Event)
 
 	stopping   *Stop // the first reason wins
@@ -83,6 +84,10 @@ func (s *supervisor) wait() (code int, reason string) {
 				return CodeFailed, "the watch over the guard of the repository ended"
 			}
 			return CodeFailed, "a program on this machine replaced " + path + ", which took the guard off it"
+		case reason := <-s.full:
+			if s.stop(Stop{Reason: reason, Code: CodeBudget, Force: true}, syscall.SIGTERM) {
+				return s.stopping.Code, s.stopping.Reason
+			}
 		case <-s.broken:
 			return CodeFailed, "the event log could not be written"
 		case <-s.kill:

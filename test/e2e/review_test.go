@@ -255,3 +255,37 @@ func TestReviewKeepsTheWorkOfAKilledRun(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// What is written is bounded, also where the agent hides it from being measured; what was done before is kept.
+func TestReviewEndsWhenTheDiskLimitIsReached(t *testing.T) {
+	for name, fill := range map[string]string{
+		"a file":          "cat /dev/zero >big",
+		"many":            "i=0; while :; do i=$((i+1)); head -c 1000000 /dev/zero >f$i; done",
+		"git":             "cat /dev/zero >.git/big",
+		"closed from us":  "mkdir d; cd d; mkdir e; exec 3>e/f; chmod 000 ../d; cat /dev/zero >&3",
+		"below a copy up": "cat /dev/zero >>README.md",
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBox(t)
+			b.profile("small", "version = 1\n[agent]\ncommand = [\"sh\"]\n[workspace]\nmode = \"review\"\n[limits]\ndisk = \"64MiB\"\n")
+			before := b.everything()
+			b.agentbox("run", "small", "--", "-c", "echo mine >made; "+fill).exits(124).says("more than the limit of 64 MiB")
+			if stops := ofKind(b.events(), event.RunStop); len(stops) != 1 || !strings.Contains(stops[0].Reason, "limit of 64 MiB") {
+				t.Errorf("events: %+v", stops)
+			}
+			data, err := os.ReadFile(filepath.Join(b.work(), "tree", "upper", "made"))
+			if err != nil || string(data) != "mine\n" {
+				t.Errorf("the work holds %q, %v", data, err)
+			}
+			b.unchanged(before)
+			_ = os.Chmod(filepath.Join(b.work(), "tree", "upper", "d"), 0o700) // for the test's own tidying
+		})
+	}
+	b := newBox(t)
+	b.profile("small", "version = 1\n[agent]\ncommand = [\"sh\"]\n[workspace]\nmode = \"review\"\nbackend = \"copy\"\n[limits]\ndisk = \"1MiB\"\n")
+	b.write("large", strings.Repeat("x", 3<<20))
+	b.agentbox("run", "small", "--", "-c", "true").exits(125).says("larger than the limit")
+	if _, err := os.Lstat(b.work()); err == nil {
+		t.Error("a copy that was broken off is left")
+	}
+}
