@@ -157,6 +157,7 @@ type job struct {
 	session *session.Session
 	places  session.Paths
 	screen  screen
+	input   *agentInput // what is typed for the agent, where it has the terminal
 	quiet   bool
 	stops   chan run.Stop
 	began   time.Time
@@ -209,6 +210,9 @@ func (j *job) open(ctx context.Context, paths session.Paths) error {
 	j.fanout = eventlog.NewFanout(j.log, &j.tally, j.alarms)
 	j.fanout.Clean(j.clean)
 	j.waits = started{j.fanout, make(chan struct{}), make(chan struct{})}
+	if j.input, err = newAgentInput(j.in); err != nil {
+		return err
+	}
 	if err := podman.WriteSeccomp(j.seccomp()); err != nil {
 		return err
 	}
@@ -307,6 +311,9 @@ func (j *job) shut() {
 	if j.term != nil {
 		j.term.Close()
 	}
+	if j.input != nil {
+		j.input.end()
+	}
 	if j.log != nil {
 		if err := j.log.Close(); err != nil {
 			j.say("closing the event log: %s", err)
@@ -358,6 +365,8 @@ func (j *job) params(in *interrupts) run.Params {
 	var agentOut, agentErr io.Writer = j.out, j.err
 	if j.term = j.terminal(); j.term == nil {
 		agentIn, agentOut, agentErr = j.screen.in(j.in), j.screen.out(j.out), j.screen.out(j.err)
+	} else {
+		agentIn = j.input
 	}
 	return run.Params{
 		ID: j.session.Meta.ID, Plan: j.plan, Repo: j.ground.repo, Survey: j.ground.survey, Configs: j.ground.configs,
