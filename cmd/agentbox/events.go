@@ -104,6 +104,9 @@ func eventLine(e event.Event) string {
 	if e.Decision != "" {
 		line += fmt.Sprintf(" %-5s", e.Decision)
 	}
+	if e.Alarm {
+		line += " ALARM"
+	}
 	if e.Count > 1 {
 		line += fmt.Sprintf(" %d×", e.Count)
 	}

@@ -163,6 +163,7 @@ type job struct {
 	log      *eventlog.Writer
 	fanout   *eventlog.Fanout
 	tally    event.Tally
+	alarms   *alarms
 	broker   *secrets.Broker
 	password run.Password // of the upstream proxy, or nil
 	client   *http.Client // for what agentbox itself asks; nil: nothing yet
@@ -201,7 +202,8 @@ func (j *job) open(ctx context.Context, paths session.Paths) error {
 	if j.log, err = eventlog.Create(filepath.Join(j.session.Dir, session.EventsFile), j.session.Meta.ID, time.Now); err != nil {
 		return err
 	}
-	j.fanout = eventlog.NewFanout(j.log, &j.tally)
+	j.alarms = newAlarms()
+	j.fanout = eventlog.NewFanout(j.log, &j.tally, j.alarms)
 	j.fanout.Clean(j.clean)
 	j.waits = started{j.fanout, make(chan struct{}), make(chan struct{})}
 	if err := podman.WriteSeccomp(j.seccomp()); err != nil {

@@ -99,6 +99,9 @@ func (p *person) meet(g *gate.Gate) {
 // asking is how this run asks. The prompt at the terminal, where the agent leaves it free, ends with ctx; wait waits for that.
 func (j *job) asking(ctx context.Context) (asking run.Asking, wait func()) {
 	var prompts sync.WaitGroup
+	if j.term == nil {
+		prompts.Go(func() { j.alarms.tell(ctx, j.interject) })
+	}
 	return run.Asking{Person: &j.person, Limit: time.Duration(j.work.config.Approvals.Timeout), Asks: func(g *gate.Gate) {
 		j.meet(g)
 		if j.term == nil && hasTerminal() {

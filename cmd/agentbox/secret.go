@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
+	"syscall"
 	"unicode"
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
 	"agentbox/internal/profiles"
@@ -138,8 +141,49 @@ func (a *app) secretText(name, file string) ([]byte, error) {
 	if !term.IsTerminal(fd) {
 		return io.ReadAll(io.LimitReader(a.in, maxSecret+1))
 	}
-	fmt.Fprintf(a.err, "%s (not shown): ", name)
-	text, err := term.ReadPassword(fd)
-	fmt.Fprintln(a.err)
-	return text, err
+	defer fmt.Fprintln(a.err)
+	return readHidden(fd, func() { fmt.Fprintf(a.err, "%s (not shown): ", name) })
+}
+
+// readHidden reads a line that the terminal does not show, and prompts for it once that is so. However it ends, the terminal is left as it was: a signal does
+// what it would do, after that. To stop meanwhile is not possible: what is typed when it goes on would be shown.
+func readHidden(fd int, prompt func()) ([]byte, error) {
+	before, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+	if err != nil {
+		return nil, err
+	}
+	// What is left to read, of a paste of several lines, is not for a shell. Where it fails, the terminal is gone.
+	restore := func() { _ = unix.IoctlSetTermios(fd, unix.TCSETSF, before) }
+	defer restore()
+	signal.Ignore(syscall.SIGTSTP)
+	defer signal.Reset(syscall.SIGTSTP)
+	ends := make(chan os.Signal, 1)
+	signal.Notify(ends, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
+	defer signal.Stop(ends)
+	hidden := *before
+	hidden.Lflag &^= unix.ECHO
+	hidden.Cc[unix.VSUSP] = 0 // Ctrl-Z is a character, which is refused
+	if err := unix.IoctlSetTermios(fd, unix.TCSETS, &hidden); err != nil {
+		return nil, err
+	}
+	read := make(chan struct{})
+	defer close(read)
+	go func() {
+		select {
+		case <-read:
+		case sig := <-ends:
+			restore()
+			endBy(sig)
+		}
+	}()
+	prompt()
+	return term.ReadPassword(fd)
+}
+
+// endBy ends this process by a signal that it had taken for itself.
+func endBy(sig os.Signal) {
+	signal.Reset(sig)
+	if n, ok := sig.(syscall.Signal); ok {
+		_ = syscall.Kill(os.Getpid(), n) // a process may always signal itself
+	}
 }

@@ -69,7 +69,7 @@ type serviceReply struct {
 }
 
 func (a *app) testSecret(ctx context.Context, name string, asJSON bool) error {
-	ctx, end := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP) // what was begun is put in order
+	ctx, end := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT) // what was begun is put in order
 	defer end()
 	tests, err := a.secretTests(name)
 	if err != nil {

@@ -4,7 +4,7 @@ import "maps"
 
 // Clean gives the event with every string in it passed through text. E is not changed.
 func (e Event) Clean(text func(string) string) Event {
-	for _, s := range []*string{&e.Host, &e.Method, &e.Path, &e.Rule, &e.Reason, &e.Via, &e.Credential, &e.Scheme, &e.MethodBy, &e.PathBy} {
+	for _, s := range []*string{&e.Host, &e.Method, &e.Path, &e.Rule, &e.Reason, &e.Via, &e.Credential, &e.Who, &e.Scheme, &e.MethodBy, &e.PathBy} {
 		*s = text(*s)
 	}
 	if e.Detail != nil {

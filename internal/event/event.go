@@ -35,6 +35,9 @@ const (
 	CredentialRevoke  Kind = "credential.revoke"  // a value was taken back, or that failed; or it was cut off in this run
 )
 
+// Agent is who everything inside a run's container is, for whom credentials are used and commits are signed.
+const Agent = "agent"
+
 // Decision is the answer that was given.
 type Decision string
 
@@ -65,6 +68,8 @@ type Event struct {
 	Count      uint64            `json:"count,omitempty"`  // how many alike this event stands for; 0 is 1
 	Via        string            `json:"via,omitempty"`    // "proxy" (asked by CONNECT) or "direct" (by name and port)
 	Credential string            `json:"credential,omitempty"`
+	Who        string            `json:"who,omitempty"`   // of a credential or a signature: for whom it is; Agent
+	Alarm      bool              `json:"alarm,omitempty"` // something inside tried what nothing does by mistake
 	ExitCode   *int              `json:"exit_code,omitempty"`
 	Detail     map[string]string `json:"detail,omitempty"`
 

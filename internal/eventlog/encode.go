@@ -37,6 +37,10 @@ func appendLine(b []byte, e event.Event) ([]byte, error) {
 	}
 	b = appendString(b, `,"via":`, e.Via)
 	b = appendString(b, `,"credential":`, e.Credential)
+	b = appendString(b, `,"who":`, e.Who)
+	if e.Alarm {
+		b = append(b, `,"alarm":true`...)
+	}
 	b = appendString(b, `,"scheme":`, e.Scheme)
 	if e.WebSocket {
 		b = append(b, `,"websocket":true`...)

@@ -23,7 +23,7 @@ func (g *Gate) Sign(ctx context.Context, s Signature, action policy.Action) (pol
 	if action == policy.Ask {
 		d = g.asks.wait(ctx, posed{identity{sign: s.Digest, rule: s.Rule}, approval.Question{Sign: s.What, Rule: s.Rule, Reason: d.Reason()}}, d)
 	}
-	e := event.Event{Kind: event.SignRequest, Decision: event.Deny, Rule: d.Rule, Reason: d.Reason()}
+	e := event.Event{Kind: event.SignRequest, Decision: event.Deny, Who: event.Agent, Rule: d.Rule, Reason: d.Reason()}
 	if d.Action == policy.Allow { // refusals that are alike are counted together, and the events of a question say what it was about
 		e.Decision, e.Detail = event.Allow, map[string]string{"sign": s.What, "digest": s.Digest}
 	}

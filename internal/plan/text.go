@@ -148,11 +148,11 @@ func (t *page) credentials(p Plan) {
 		}
 		host := len(c.Source.Command) > 0 // it is run on this machine
 		t.line(host, label, "%s from %s, only to %s as %s%s (%s)", clean(c.Name), source(c.Source), hosts(c.Hosts), clean(c.slot()), ttl(c.TTL), clean(c.Origin))
-		which := "in any request"
+		which := "for the agent: any request"
 		if only := c.only(); only != "" {
-			which = "in requests for " + only + ", and no others"
+			which = "for the agent: requests for " + only + ", and no others"
 		}
-		t.line(false, "", "%s; the agent holds a placeholder%s, never the value", which, after(" in $", clean(c.Env)))
+		t.line(false, "", "%s; it holds a placeholder%s, not the value", which, after(" in $", clean(c.Env)))
 	}
 }
 
@@ -164,9 +164,9 @@ func (t *page) signing(p Plan) {
 	case s.Problem != "":
 		t.line(true, "signing", "nothing can be signed: %s%s", clean(s.Problem), from(p, pathSigning))
 	case commits == string(policy.Ask):
-		t.line(false, "signing", "commits and tags with %s, after asking you about each%s", clean(s.With), from(p, pathSigning))
+		t.line(false, "signing", "the agent's commits and tags with %s, after asking you about each%s", clean(s.With), from(p, pathSigning))
 	default:
-		t.line(true, "signing", "commits and tags with %s, without asking you%s", clean(s.With), from(p, pathSigning))
+		t.line(true, "signing", "the agent's commits and tags with %s, without asking you%s", clean(s.With), from(p, pathSigning))
 	}
 }
 

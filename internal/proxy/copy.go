@@ -164,7 +164,7 @@ func (b *watched) Read(p []byte) (int, error) {
 func (x *exchange) sighted(credential string) error {
 	err := x.proxy.events.Emit(event.Event{
 		Kind: event.CredentialSeen, Host: x.target.host.String(), Port: x.target.port, Method: x.method, Path: x.path, Via: x.target.via,
-		Credential: credential, Reason: "a placeholder is in the body of the request, where nothing takes its place: it passed, and is worth nothing there",
+		Credential: credential, Who: event.Agent, Reason: "a placeholder is in the body of the request, where nothing takes its place: it passed, and is worth nothing there",
 	})
 	if err != nil {
 		no := unrecorded(x.target.host.String())

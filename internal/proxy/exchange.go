@@ -241,12 +241,14 @@ func (x *exchange) inject(req *http.Request) *refusal {
 // noteUse records that a credential was used, as e says, or why it was not: then it gives the answer that says so.
 func (x *exchange) noteUse(credential string, err error, e event.Event) (no *refusal) {
 	e.Kind, e.Decision, e.Host, e.Port = event.CredentialUse, event.Allow, x.target.host.String(), x.target.port
-	e.Method, e.Path, e.Via, e.Credential = x.method, x.path, x.target.via, credential
+	e.Method, e.Path, e.Via, e.Credential, e.Who = x.method, x.path, x.target.via, credential, event.Agent
 	if r, ok := x.proxy.injector.(Ruler); ok {
 		e.Rule = r.Rule(credential)
 	}
 	if err != nil {
 		e.Kind, e.Decision, e.Reason = event.CredentialRefused, event.Deny, x.proxy.shown(err.Error())
+		a := (interface{ Alarm() bool })(nil)
+		e.Alarm = errors.As(err, &a) && a.Alarm()
 		refused := denied(http.StatusForbidden, x.target.host.String(), e.Reason)
 		if h := (interface{ Hint() string })(nil); errors.As(err, &h) && h.Hint() != "" {
 			refused.ToDo = "tell the person: " + x.proxy.shown(h.Hint())

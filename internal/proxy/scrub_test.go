@@ -621,6 +621,8 @@ func streaming(w http.ResponseWriter, coding string) (out io.Writer, flush func(
 	switch coding {
 	case "gzip":
 		packed = gzip.NewWriter(w)
+	case "deflate":
+		packed = zlib.NewWriter(w)
 	case "br":
 		packed = brotli.NewWriter(w)
 	case "zstd":

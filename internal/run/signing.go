@@ -92,11 +92,11 @@ func (j *signJudge) says() string {
 }
 
 func (j *signJudge) Refuse(why string) {
-	_ = j.gate.Emit(event.Event{Kind: event.SignRequest, Decision: event.Deny, Rule: "built-in", Reason: why}) // a log that fails shuts the gate
+	_ = j.gate.Emit(event.Event{Kind: event.SignRequest, Decision: event.Deny, Who: event.Agent, Rule: "built-in", Reason: why}) // a log that fails shuts the gate
 }
 
 func (j *signJudge) Made(r signing.Request, err error) error {
-	e := event.Event{Kind: event.SignMade, Detail: map[string]string{"digest": r.Digest, "with": j.keyName()}}
+	e := event.Event{Kind: event.SignMade, Who: event.Agent, Detail: map[string]string{"digest": r.Digest, "with": j.keyName()}}
 	if err != nil {
 		e.Reason = err.Error()
 	}

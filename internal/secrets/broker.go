@@ -37,12 +37,16 @@ type Credential struct {
 // Refused says why a request may not go on. It never holds a value.
 type Refused struct {
 	Credential string // whose placeholder it was, or "" when that is not known
+	Misplaced  bool   // it stood where no program puts it that was handed it in order
 	Reason     string // one plain sentence
 	Tip        string // what the person can do, or ""
 	Err        error  // of the source, or nil
 }
 
 func (e *Refused) Error() string { return e.Reason }
+
+// Alarm reports whether a person should look at it at once.
+func (e *Refused) Alarm() bool { return e.Misplaced }
 
 // Hint says what the person can do, or "".
 func (e *Refused) Hint() string { return e.Tip }

@@ -129,7 +129,7 @@ func (b *Broker) searchFields(fields http.Header, fit []*held, kind string) erro
 
 // misplaced names the credential if its placeholder is there in plain.
 func (b *Broker) misplaced(text, place string) *Refused {
-	e := &Refused{Reason: "a placeholder that is not of this run, or is encoded, stands in " + place}
+	e := &Refused{Misplaced: true, Reason: "a placeholder that is not of this run, or is encoded, stands in " + place}
 	for _, h := range b.held {
 		if strings.Contains(text, h.placeholder) {
 			e.Credential = h.Name

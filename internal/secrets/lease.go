@@ -290,6 +290,7 @@ func (b *Broker) note(h *held, e event.Event) error {
 	if b.events == nil || h.placeholder == "" {
 		return nil
 	}
+	e.Who = event.Agent
 	return b.events.Emit(e)
 }
 

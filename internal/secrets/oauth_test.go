@@ -514,3 +514,56 @@ func TestWhatTheAgentIsToldOfALogin(t *testing.T) {
 		t.Error("there is a placeholder of no login")
 	}
 }
+
+// Two runs that take a login from the keyring do not refresh it at once: the endpoint would take the second for a theft.
+func TestALoginInTheKeyringIsLocked(t *testing.T) {
+	state := t.TempDir()
+	one, two := LoginKeyring{Account: "login", State: state}, LoginKeyring{Account: "login", State: state}
+	unlock, err := one.Lock(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := LoginKeyring{Account: "another", State: state}.Lock(t.Context())
+	if err != nil {
+		t.Fatalf("another login waits too: %v", err)
+	}
+	other()
+	called, cancel := context.WithCancel(t.Context())
+	cancel()
+	var held *LoginError
+	if _, err := two.Lock(called); !errors.As(err, &held) || !held.Passing || !strings.Contains(err.Error(), "somebody else is refreshing the login") {
+		t.Fatalf("it was locked twice: %v", err)
+	}
+	got := make(chan error, 1)
+	go func() {
+		unlock, err := two.Lock(t.Context())
+		if err == nil {
+			unlock()
+		}
+		got <- err
+	}()
+	unlock()
+	if err := <-got; err != nil {
+		t.Error(err)
+	}
+	if left, err := os.ReadDir(state); err != nil || len(left) > 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+}
+
+// A run that was killed while it refreshed keeps nobody out for longer than a minute.
+func TestALockOfTheKeyringThatWasLeft(t *testing.T) {
+	k := LoginKeyring{Account: "login", State: t.TempDir()}
+	if _, err := k.Lock(t.Context()); err != nil { // and never unlocks
+		t.Fatal(err)
+	}
+	long := time.Now().Add(-2 * lockStale)
+	if err := os.Chtimes(filepath.Join(k.State, "login-login.lock"), long, long); err != nil {
+		t.Fatal(err)
+	}
+	unlock, err := k.Lock(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	unlock()
+}

@@ -165,6 +165,9 @@ func (p *loggedIn) checkTokens(refreshes int, printed string) {
 	if all := append(left, p.seen.files...); len(all) > 0 {
 		p.t.Errorf("a token is in %q", all)
 	}
+	if len(p.seen.memory) > 0 || p.seen.searched < 2 { // conmon and the agent at least
+		p.t.Errorf("a token is in the memory of %q; %d processes were searched", p.seen.memory, p.seen.searched)
+	}
 }
 
 // checkFile: the login on the host is the one that is good now, and everything else in it is as it was.

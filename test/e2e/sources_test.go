@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bufio"
+	"cmp"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
@@ -29,17 +30,22 @@ type hub struct {
 	minted int
 	good   map[string]bool
 	broken bool          // it does not revoke
+	slow   bool          // it answers the question what a token is for as it does /slow
+	most   int           // tokens that it mints, and then says that it can't now; 0 is no bound, and less none at all
+	life   time.Duration // of a token; 0 is an hour
+	ends   map[string]time.Time
+	late   int           // requests with a token that had long expired
 	hold   chan struct{} // /slow is answered, and its body ends, when this is closed
 	begun  chan struct{} // /slow was asked for
 }
 
 func newHub() *hub {
-	return &hub{good: map[string]bool{}, hold: make(chan struct{}), begun: make(chan struct{}, 8)}
+	return &hub{good: map[string]bool{}, ends: map[string]time.Time{}, hold: make(chan struct{}), begun: make(chan struct{}, 8)}
 }
 
 func (h *hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	token := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
-	if r.URL.Path == "/slow" {
+	if r.URL.Path == "/slow" || r.URL.Path == "/installation/repositories" && h.lags() {
 		w.WriteHeader(http.StatusOK)
 		_, _ = io.WriteString(w, "first\n")
 		w.(http.Flusher).Flush()
@@ -55,28 +61,54 @@ func (h *hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case r.URL.Path == "/repos/acme/billing/installation":
 		_, _ = io.WriteString(w, `{"id":7}`)
+	case r.URL.Path == "/app/installations/7/access_tokens" && h.most != 0 && h.minted >= h.most:
+		w.WriteHeader(http.StatusServiceUnavailable)
 	case r.URL.Path == "/app/installations/7/access_tokens":
-		h.minted++
-		fresh := fmt.Sprintf("ghs_R3alMinted%dxxxxxxxxxxxxxxxxxxxxxxxxx", h.minted)
-		h.good[fresh] = true
-		w.WriteHeader(http.StatusCreated)
-		_ = json.NewEncoder(w).Encode(map[string]string{"token": fresh, "expires_at": time.Now().Add(time.Hour).UTC().Format(time.RFC3339)})
+		h.mint(w)
 	case r.URL.Path == "/installation/token" && h.broken:
 		w.WriteHeader(http.StatusBadGateway)
 	case r.URL.Path == "/installation/token":
 		delete(h.good, token)
 		w.WriteHeader(http.StatusNoContent)
 	case h.good[token]:
+		if end := h.ends[token]; !end.IsZero() && time.Now().After(end.Add(time.Second)) {
+			h.late++
+		}
+		if r.URL.Path == "/which" {
+			_, _ = io.WriteString(w, strings.TrimRight(strings.TrimPrefix(token, "ghs_R3alMinted"), "x"))
+			return
+		}
 		_, _ = io.WriteString(w, "yours\n")
 	default:
 		w.WriteHeader(http.StatusUnauthorized)
 	}
 }
 
+// mint gives a token of an app. h.mu is held.
+func (h *hub) mint(w http.ResponseWriter) {
+	h.minted++
+	fresh := fmt.Sprintf("ghs_R3alMinted%dxxxxxxxxxxxxxxxxxxxxxxxxx", h.minted)
+	end := time.Now().Add(cmp.Or(h.life, time.Hour))
+	h.good[fresh], h.ends[fresh] = true, end
+	w.WriteHeader(http.StatusCreated)
+	_ = json.NewEncoder(w).Encode(map[string]string{"token": fresh, "expires_at": end.UTC().Format(time.RFC3339)})
+}
+
+// mints bounds the tokens that are minted, and how long each lasts.
+func (h *hub) mints(most int, life time.Duration) {
+	h.mu.Lock()
+	h.most, h.life = most, life
+	h.mu.Unlock()
+}
+
 // valid is how many tokens are good.
 func (h *hub) valid() int { h.mu.Lock(); defer h.mu.Unlock(); return len(h.good) }
 
 func (h *hub) admit(token string) { h.mu.Lock(); h.good[token] = true; h.mu.Unlock() }
+
+func (h *hub) lag(slow bool) { h.mu.Lock(); h.slow = slow; h.mu.Unlock() }
+
+func (h *hub) lags() bool { h.mu.Lock(); defer h.mu.Unlock(); return h.slow }
 
 func (h *hub) fail(broken bool) { h.mu.Lock(); h.broken = broken; h.mu.Unlock() }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -33,13 +34,22 @@ type line struct {
 // onTerminal runs cmd on a terminal of 30 rows and 100 columns.
 func onTerminal(t *testing.T, cmd *exec.Cmd) *line {
 	t.Helper()
+	return onTerminalBut(t, cmd, nil)
+}
+
+// onTerminalBut is onTerminal for a program whose standard output leads elsewhere, if elsewhere is not nil.
+func onTerminalBut(t *testing.T, cmd *exec.Cmd, elsewhere io.Reader) *line {
+	t.Helper()
 	l := &line{t: t, cmd: cmd, more: make(chan struct{}, 1)}
 	var err error
 	l.master, l.slave, err = pty.Open()
 	must(t, err)
 	l.resize(30, 100)
 	l.before = l.modes()
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = l.slave, l.slave, l.slave
+	cmd.Stdin, cmd.Stderr = l.slave, l.slave
+	if elsewhere == nil {
+		cmd.Stdout = l.slave
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	must(t, cmd.Start())
 	read := make(chan struct{})
@@ -98,6 +108,13 @@ func (l *line) find(text string) bool {
 		l.seen += at + len(text)
 	}
 	return at >= 0
+}
+
+// all is what it has shown so far.
+func (l *line) all() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return string(l.out)
 }
 
 func (l *line) send(text string) *line {
