@@ -421,3 +421,67 @@ func TestReviewSaysHowTheCopyIsMade(t *testing.T) {
 	b.reviewing("overlay")
 	b.agentbox("run", "work", "--", "-c", "true").exits(126).says("there can be no overlay here", `backend = "copy"`)
 }
+
+// On gVisor, which mounts no overlay, the repository and its .git are copied.
+func TestReviewOnGVisor(t *testing.T) {
+	s := gvisor(t)
+	if s == nil {
+		return
+	}
+	s.profile("gr", strings.Replace(gvisorProfile, `mode = "direct"`, `mode = "review"`, 1))
+	s.write(".env", "SECRET=1\n")
+	s.write("file", "x\n")
+	before := s.everything()
+	s.agentbox("run", "gr", "-q", "--", "sh", "-c", `cat .env 2>/dev/null; echo y >file; rm README.md; git status --short; git add -A; git commit -qm y; git log --format=%s
+(echo x >.git/hooks/pre-commit) 2>/dev/null || echo "no hook"; (echo x >.git/config) 2>/dev/null || echo "no config"; (echo x >.git/objects-of-the-host/x) 2>/dev/null || echo "no object"`).exits(0).
+		prints(" D README.md\n?? file\ny\nstart\nno hook\nno config\nno object\n")
+	s.unchanged(before)
+	if data, err := os.ReadFile(filepath.Join(s.work(), "copy", "file")); err != nil || string(data) != "y\n" {
+		t.Errorf("the copy holds %q, %v", data, err)
+	}
+}
+
+// A copy that is broken off, by a signal or by SIGKILL, leaves nothing behind.
+func TestReviewsCopyCanBeBrokenOff(t *testing.T) {
+	b := newBox(t)
+	b.reviewing("copy")
+	big, err := os.Create(filepath.Join(b.repo, "big"))
+	must(t, err)
+	block := make([]byte, 1<<20)
+	for i := range block {
+		block[i] = byte(i)
+	}
+	for range 1500 {
+		_, err := big.Write(block)
+		must(t, err)
+	}
+	must(t, big.Close())
+	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
+		l := b.launch("run", "work", "--", "-c", "true")
+		for b.copied("big") == 0 {
+			pause()
+		}
+		l.signal(sig)
+		r := l.end()
+		if sig == syscall.SIGKILL {
+			b.agentbox("run", "shell", "-q", "--", "true").exits(0) // what comes after it tidies
+		} else {
+			r.exits(143)
+		}
+		if b.copied("big") != 0 {
+			t.Errorf("after %v the copy is left", sig)
+		}
+	}
+}
+
+// copied is how much of a file any session holds.
+func (b *box) copied(name string) int64 {
+	found, err := filepath.Glob(filepath.Join(b.work0(), "20*", "work", "copy", name))
+	must(b.t, err)
+	for _, path := range found {
+		if info, err := os.Stat(path); err == nil {
+			return info.Size() + 1
+		}
+	}
+	return 0
+}
