@@ -78,7 +78,7 @@ type Base struct {
 	Copied      time.Time `json:"copied"`       // back end Copy: Moment(<work>/copy), when the copy was whole
 	Head        string    `json:"head"`         // the commit that HEAD named; "" for none
 	Hide        []string  `json:"hide"`         // the hide patterns
-	MountPoints []string  `json:"mount_points"` // what agentbox itself made in the upper: slash-separated, below the root
+	MountPoints []string  `json:"mount_points"` // what agentbox itself made in the upper: slash-separated, below the root; for Copy also what the copy leaves out
 }
 
 // BaseVersion is the version of the record that this package writes and reads.
