@@ -87,7 +87,7 @@ func (l *lister) wanders(way []string) bool {
 			if at == "" {
 				return true
 			}
-			at = strings.TrimSuffix(path.Dir("/"+at)[1:], "/")
+			at = strings.TrimSuffix(path.Dir("/" + at)[1:], "/")
 			continue
 		}
 		at = join(at, part)

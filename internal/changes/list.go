@@ -326,7 +326,7 @@ func (l *lister) same(path string, before, after node) (bool, error) {
 		return false, err
 	}
 	defer b.Close()
-	return equalFiles(a, b)
+	return EqualFiles(a, b)
 }
 
 // special are the mode bits that are never carried over.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -131,4 +132,18 @@ func Mark(f *os.File) (string, error) {
 		return "", err
 	}
 	return n.mark(), nil
+}
+
+// Look gives what the agent's side holds at a path, and its mark.
+func (s *Source) Look(path string) (State, string, error) {
+	upper, err := openTree(s.upper())
+	if err != nil {
+		return State{}, "", fmt.Errorf("reading what the agent wrote: %w", err)
+	}
+	defer upper.close()
+	n, err := upper.lstat(path)
+	if err != nil || n.whiteout() {
+		return State{}, "", errors.Join(err, fs.ErrNotExist)
+	}
+	return n.state(), n.mark(), nil
 }

@@ -192,6 +192,9 @@ func specialName(mode uint32) string {
 func (n node) changed() time.Time  { return time.Unix(n.st.Ctim.Unix()) }
 func (n node) modified() time.Time { return time.Unix(n.st.Mtim.Unix()) }
 
+// moment names the last change of a directory itself.
+func (n node) moment() string { return fmt.Sprintf("%x %x", n.st.Ino, n.changed().UnixNano()) }
+
 // mark names this state of a path.
 func (n node) mark() string {
 	switch n.kind() {
