@@ -49,7 +49,10 @@ func (a *applier) removal(p *place, was pin, c changes.Change) (*step, error) {
 		}
 		return nil, nil
 	case was.kind() == changes.Dir && c.Before.Kind == changes.Dir:
-		return a.next(p, c.Path, was, changes.State{}, told), nil
+		st := a.next(p, c.Path, was, changes.State{}, told)
+		st.rec.Next = &changes.Known{Path: st.rec.Path, Forget: true}
+		st.rec.Prev = st.rec.Next
+		return st, nil
 	case was.kind() == changes.Special || was.kind() == changes.Dir:
 		return nil, a.conflict(c, "something else lies there now", nil)
 	}

@@ -213,7 +213,7 @@ func describe(path string, info fs.FileInfo) (string, error) {
 // squeeze shortens runs of zeros, so that a large hole is a short text.
 func squeeze(content []byte) string {
 	s := string(content)
-	for n := 1 << 20; n >= 4096; n /= 2 {
+	for n := 1 << 18; n >= 4096; n /= 2 {
 		s = strings.ReplaceAll(s, strings.Repeat("\x00", n), "<"+strconv.Itoa(n)+">")
 	}
 	return s

@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -239,7 +238,17 @@ func expected(list []changes.Change, before, seen tree) tree {
 
 // names are what files are called.
 var names = []string{"a", "b", "c.go", "d.txt", "README", "readme", "x y", "\xff\xfe", "line\nfeed", "esc\x1b[31m", "-rf", ".wh.a", ".wh..wh..opq",
-	"ü", "Makefile", "..x", ".env", "secret", "trailing ", "%2F", "git~1", ".GIT"}
+	"ü", "Makefile", "..x", "trailing ", "%2F"}
+
+// refused are names that have another fate. In the tree of the start they would be mounts, which the agent can't remove.
+var refused = []string{".env", "secret", "git~1", ".GIT"}
+
+func agentsName(rnd *rand.Rand) string {
+	if rnd.IntN(10) == 0 {
+		return refused[rnd.IntN(len(refused))]
+	}
+	return someName(rnd)
+}
 
 func someName(rnd *rand.Rand) string { return names[rnd.IntN(len(names))] }
 
@@ -312,7 +321,7 @@ func edit(root string, seed uint64) error {
 // meant says that an edit could not be, as things were.
 func meant(err error) bool {
 	for _, e := range []error{os.ErrNotExist, os.ErrExist, syscall.EISDIR, syscall.ENOTDIR, syscall.ENOTEMPTY, syscall.EXDEV, syscall.EINVAL,
-		syscall.ELOOP, syscall.EBUSY, os.ErrPermission} {
+		syscall.ELOOP, syscall.EBUSY, os.ErrPermission, os.ErrInvalid} {
 		if errors.Is(err, e) {
 			return true
 		}
@@ -327,13 +336,15 @@ type editor struct {
 
 // some picks a path that is there.
 func (e editor) some() string {
-	snap, err := snapshot(e.root)
-	if err != nil || len(snap) == 0 {
+	var all []string
+	_ = filepath.WalkDir(e.root, func(path string, _ os.DirEntry, _ error) error {
+		all = append(all, path)
+		return nil
+	})
+	if len(all) < 2 {
 		return filepath.Join(e.root, someName(e.rnd))
 	}
-	all := slices.Sorted(maps.Keys(snap))
-	rel, _ := strconv.Unquote(all[e.rnd.IntN(len(all))])
-	return filepath.Join(e.root, rel)
+	return all[1+e.rnd.IntN(len(all)-1)]
 }
 
 // fresh picks a path that may be there, in a directory that is.
@@ -345,7 +356,7 @@ func (e editor) fresh() string {
 	if e.rnd.IntN(3) == 0 {
 		at = e.root
 	}
-	return filepath.Join(at, someName(e.rnd))
+	return filepath.Join(at, agentsName(e.rnd))
 }
 
 func (e editor) once() error {
@@ -437,10 +448,10 @@ func (e editor) sparse() error {
 		return err
 	}
 	defer f.Close()
-	if _, err := f.WriteAt([]byte("island"), int64(e.rnd.IntN(3<<20))); err != nil {
+	if _, err := f.WriteAt([]byte("island"), int64(e.rnd.IntN(200<<10))); err != nil {
 		return err
 	}
-	return f.Truncate(4 << 20)
+	return f.Truncate(256 << 10)
 }
 
 // moveDir moves a directory as programs do where a rename is refused: file by file.

@@ -79,6 +79,11 @@ func (a *applier) takeUp(open *record, from int) error {
 	for _, w := range open.Wants {
 		dirs[path.Dir(string(w.Path))] = true
 	}
+	if standing, _ := standing(a.journal.records); open.What == undoes {
+		for _, r := range standing {
+			dirs[path.Dir(string(r.Path))] = true
+		}
+	}
 	for _, r := range records {
 		if r.What != ready {
 			continue
@@ -120,7 +125,7 @@ func (a *applier) readLoose(records []record) {
 			if _, known := a.loose[string(r.Path)]; !known {
 				a.loose[string(r.Path)] = r.Before.Mode
 			}
-		case r.What == ready && r.shape() == setMode && r.After.Kind == changes.Dir:
+		case r.What == ready && (r.shape() == rmdir || r.shape() == setMode && r.After.Kind == changes.Dir):
 			turned[r.N] = string(r.Path)
 		case r.What == done:
 			delete(a.loose, turned[r.N])
@@ -159,6 +164,9 @@ func (a *applier) happened(r record) (bool, error) {
 	defer p.close()
 	switch r.shape() {
 	case rmdir:
+		if now.kind() == changes.Absent {
+			delete(a.loose, string(r.Path))
+		}
 		return now.kind() == changes.Absent, nil
 	case mkdir:
 		return a.madeDir(p, now, r)

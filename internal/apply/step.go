@@ -66,7 +66,11 @@ func (st *step) discard() {
 // next numbers a step on a path.
 func (a *applier) next(p *place, rel string, was pin, after changes.State, o Outcome) *step {
 	a.n++
-	return &step{place: p, was: was, rec: record{What: ready, N: a.n, Path: changes.Name(rel), Before: was.state(), After: after, Told: &o}}
+	before := was.state()
+	if mode, loose := a.loose[rel]; loose && before.Kind == changes.Dir {
+		before.Mode = mode
+	}
+	return &step{place: p, was: was, rec: record{What: ready, N: a.n, Path: changes.Name(rel), Before: before, After: after, Told: &o}}
 }
 
 func (a *applier) tempName() string { return fmt.Sprintf("%s%d", a.tempPrefix(), a.n) }
@@ -91,7 +95,11 @@ func (a *applier) commit(st *step) error {
 	case unlink:
 		return a.takeAway(st)
 	case rmdir:
-		return unix.Unlinkat(fd, name, unix.AT_REMOVEDIR)
+		if err := unix.Unlinkat(fd, name, unix.AT_REMOVEDIR); err != nil {
+			return err
+		}
+		delete(a.loose, string(st.rec.Path))
+		return nil
 	case mkdir:
 		return a.makeIt(st)
 	}
