@@ -60,7 +60,8 @@ func newApplier(ctx context.Context, s *changes.Source, at func(string)) (*appli
 }
 
 func (a *applier) close() {
-	for _, st := range a.batch {
+	for _, st := range a.batch { // an error came before they were written down
+		st.discard()
 		st.place.close()
 	}
 	a.journal.close()

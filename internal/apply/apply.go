@@ -128,7 +128,8 @@ func applyAll(ctx context.Context, s *changes.Source, sel Selection, at func(str
 	if err := a.begin(begins, wants); err != nil {
 		return a.report(), err
 	}
-	return a.report(), a.finish(wants)
+	err = a.finish(wants)
+	return a.report(), err
 }
 
 // finish carries out what is wanted and closes the journal's entry.
