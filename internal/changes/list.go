@@ -420,7 +420,8 @@ func (l *lister) gone(path string) error {
 			return err
 		}
 	}
-	if l.s.Base.Backend == Copy && before.kind() == Dir && len(l.out) == was && !before.changed().Before(l.s.Base.Began) {
+	known, _ := l.bases.Known(path)
+	if l.s.Base.Backend == Copy && before.kind() == Dir && len(l.out) == was && !before.changed().Before(l.s.Base.Began) && known.Base.Kind != Dir {
 		return nil // the person made it since
 	}
 	c, err := l.change(path, before, node{})
