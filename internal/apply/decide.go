@@ -191,7 +191,7 @@ func (a *applier) theirs(w want, c changes.Change, anc changes.Ancestor) (theirs
 	if state.Kind != changes.File {
 		return t, nil
 	}
-	if t.file, err = a.s.After(c.Path); err != nil {
+	if t.file, err = a.s.AfterFile(c.Path); err != nil {
 		return theirs{}, err
 	}
 	if len(w.Hunks) > 0 {

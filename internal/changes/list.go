@@ -365,7 +365,7 @@ func (l *lister) asAncestor(path string, c *Change) (bool, error) {
 	if a.State.Mode&0o100 != c.After.Mode&0o100 {
 		return false, nil
 	}
-	after, err := l.s.After(path)
+	after, err := l.s.AfterFile(path)
 	if err != nil {
 		return false, ignoreUnreadable(err)
 	}
