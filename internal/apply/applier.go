@@ -99,7 +99,7 @@ func (a *applier) know(all ...changes.Known) error {
 	}
 	var text []byte
 	for _, k := range all {
-		line, err := json.Marshal(k)
+		line, err := json.Marshal(k.Escaped())
 		if err != nil {
 			return fatal(err)
 		}

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -124,6 +125,20 @@ func (w *world) agent(seed uint64, script string) tree {
 	return seen
 }
 
+// inCopy has the agent work in a private copy.
+func (w *world) inCopy(seed uint64) tree {
+	w.t.Helper()
+	w.begin()
+	w.upper = filepath.Join(w.work, "copy")
+	must(w.t, exec.Command("cp", "-a", w.root, w.upper).Run())
+	copied, err := changes.Moment(w.work)
+	must(w.t, err)
+	w.base.Backend, w.base.Copied = changes.Copy, copied
+	must(w.t, changes.Save(w.work, w.base))
+	must(w.t, edit(w.upper, seed))
+	return w.snapshot(w.upper)
+}
+
 func carryOut(s *changes.Source, verb string, at func(string)) (Report, error) {
 	ctx := context.Background()
 	switch verb {
@@ -174,8 +189,13 @@ func oneCase(t *testing.T, dir string, seed uint64) {
 	w := newWorld(t, dir)
 	must(t, grow(w.root, rnd))
 	before := w.snapshot(w.root)
-	w.begin()
-	seen := w.agent(seed, "")
+	var seen tree
+	if seed%4 == 3 {
+		seen = w.inCopy(seed)
+	} else {
+		w.begin()
+		seen = w.agent(seed, "")
+	}
 	list, err := w.source().List(context.Background())
 	must(t, err)
 	want := expected(list, before, seen)
@@ -304,7 +324,7 @@ func grow(root string, rnd *rand.Rand) error {
 }
 
 func someTarget(rnd *rand.Rand) string {
-	return []string{"a", "../b", "/etc/passwd", "c.go", "../../../out", "nowhere"}[rnd.IntN(6)]
+	return []string{"a", "../b", "/etc/passwd", "c.go", "../../../out", "\xff%41\n", "nowhere"}[rnd.IntN(7)]
 }
 
 // edit does what an agent might, at random.

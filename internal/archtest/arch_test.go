@@ -38,6 +38,7 @@ var levels = map[string]int{
 	"internal/logins":          0,
 	"internal/policy":          0,
 	"internal/scrub":           0,
+	"internal/subprocess":      0,
 	"internal/shim":            0,
 	"internal/shimwire":        0,
 	"internal/usage":           0,

@@ -365,7 +365,7 @@ func (l *lister) asAncestor(path string, c *Change) (bool, error) {
 	if a.State.Mode&0o100 != c.After.Mode&0o100 {
 		return false, nil
 	}
-	after, err := l.s.After(path)
+	after, err := l.s.AfterFile(path)
 	if err != nil {
 		return false, ignoreUnreadable(err)
 	}
@@ -420,7 +420,8 @@ func (l *lister) gone(path string) error {
 			return err
 		}
 	}
-	if l.s.Base.Backend == Copy && before.kind() == Dir && len(l.out) == was && !before.changed().Before(l.s.Base.Began) {
+	known, _ := l.bases.Known(path)
+	if l.s.Base.Backend == Copy && before.kind() == Dir && len(l.out) == was && !before.changed().Before(l.s.Base.Began) && known.Base.Kind != Dir {
 		return nil // the person made it since
 	}
 	c, err := l.change(path, before, node{})
