@@ -45,6 +45,7 @@ var levels = map[string]int{
 	"completions":              1,
 	"profiles":                 1,
 	"internal/eventlog":        1,
+	"internal/later":           1,
 	"internal/layerfiles":      1,
 	"internal/memory":          1,
 	"internal/otel":            1,
@@ -55,10 +56,12 @@ var levels = map[string]int{
 	"internal/signing":         1,
 	"internal/synthdns":        1,
 	"internal/trust":           1,
+	"internal/changes":         2,
 	"internal/gate":            2,
 	"internal/plan":            2,
 	"internal/replay":          2,
 	"internal/schema":          2,
+	"internal/apply":           3, // it writes what changes reads
 	"internal/doctor":          3,
 	"internal/learn":           3, // it writes rules, so it stands above what judges and what a plan says
 	"internal/mcp":             3,
