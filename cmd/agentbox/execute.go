@@ -361,12 +361,10 @@ func (l runLog) Emit(e event.Event) error {
 func (l runLog) Failed() <-chan struct{} { return l.log.Failed() }
 
 func (j *job) params(in *interrupts) run.Params {
-	var agentIn io.Reader = j.in
+	var agentIn io.Reader = j.input
 	var agentOut, agentErr io.Writer = j.out, j.err
 	if j.term = j.terminal(); j.term == nil {
 		agentIn, agentOut, agentErr = j.screen.in(j.in), j.screen.out(j.out), j.screen.out(j.err)
-	} else {
-		agentIn = j.input
 	}
 	return run.Params{
 		ID: j.session.Meta.ID, Plan: j.plan, Repo: j.ground.repo, Survey: j.ground.survey, Configs: j.ground.configs,

@@ -262,6 +262,22 @@ func TestWhatChangedAfterTheLookIsNotApplied(t *testing.T) {
 	w.absent("a")
 }
 
+// What the agent writes while its file is copied does not slip in.
+func TestWhatChangesWhileItIsCopiedIsNotApplied(t *testing.T) {
+	w := newWorld(t, t.TempDir())
+	w.begin()
+	write(t, w.upper, "a", "harmless")
+	r, err := applyAll(context.Background(), w.source(), everything, func(at string) {
+		if at == "after an empty temporary file" {
+			write(t, w.upper, "a", "harmful!")
+		}
+	})
+	must(t, err)
+	wantResult(t, r, "a", Stale)
+	w.absent("a")
+	noTemps(w)
+}
+
 // Nothing is written through a link: neither one that the person has, nor one that came from the agent.
 func TestNoLinkIsFollowed(t *testing.T) {
 	w := newWorld(t, t.TempDir())

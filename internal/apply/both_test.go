@@ -61,21 +61,7 @@ func (p *person) lost(when string) {
 }
 
 // Whenever the person writes, and wherever an apply is killed, neither side loses a line.
-func TestNeitherSideLosesAnything(t *testing.T) {
-	first, n := uint64(firstSeed), uint64(cases)
-	if seed := fromEnv(t, "AGENTBOX_PROPERTY_SEED", 0); seed != 0 {
-		first, n = seed, 1
-	}
-	n = fromEnv(t, "AGENTBOX_PROPERTY_CASES", n)
-	dir := t.TempDir()
-	for seed := first; seed < first+n; seed++ {
-		scratch := filepath.Join(dir, fmt.Sprint(seed))
-		if !t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) { bothSides(t, scratch, seed) }) {
-			t.Fatalf("again with AGENTBOX_PROPERTY_SEED=%d", seed)
-		}
-		clear(t, scratch)
-	}
-}
+func TestNeitherSideLosesAnything(t *testing.T) { eachCase(t, bothSides) }
 
 func bothSides(t *testing.T, dir string, seed uint64) {
 	rnd := rand.New(rand.NewPCG(seed, 2))

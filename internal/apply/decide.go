@@ -191,7 +191,11 @@ func (a *applier) theirs(w want, c changes.Change, anc changes.Ancestor) (theirs
 	if state.Kind != changes.File {
 		return t, nil
 	}
-	if t.file, err = a.s.After(c.Path); err != nil {
+	t.file, err = a.s.AfterFile(c.Path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return theirs{}, errStale
+	}
+	if err != nil {
 		return theirs{}, err
 	}
 	if len(w.Hunks) > 0 {

@@ -36,7 +36,10 @@ func fromEnv(t *testing.T, name string, otherwise uint64) uint64 {
 }
 
 // What an agent saw is what an apply makes of the repository, wherever it is killed; an undo gives back what was there.
-func TestApplyMakesWhatTheAgentSaw(t *testing.T) {
+func TestApplyMakesWhatTheAgentSaw(t *testing.T) { eachCase(t, oneCase) }
+
+// eachCase runs a property on every case, some at the same time.
+func eachCase(t *testing.T, property func(t *testing.T, scratch string, seed uint64)) {
 	first, n := uint64(firstSeed), uint64(cases)
 	if seed := fromEnv(t, "AGENTBOX_PROPERTY_SEED", 0); seed != 0 {
 		first, n = seed, 1
@@ -44,12 +47,15 @@ func TestApplyMakesWhatTheAgentSaw(t *testing.T) {
 	n = fromEnv(t, "AGENTBOX_PROPERTY_CASES", n)
 	dir := t.TempDir()
 	for seed := first; seed < first+n; seed++ {
-		scratch := filepath.Join(dir, fmt.Sprint(seed))
-		ok := t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) { oneCase(t, scratch, seed) })
-		if !ok {
-			t.Fatalf("again with AGENTBOX_PROPERTY_SEED=%d", seed)
-		}
-		clear(t, scratch)
+		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
+			t.Parallel()
+			scratch := filepath.Join(dir, fmt.Sprint(seed))
+			defer clear(t, scratch)
+			property(t, scratch, seed)
+			if t.Failed() {
+				t.Logf("again with AGENTBOX_PROPERTY_SEED=%d", seed)
+			}
+		})
 	}
 }
 
