@@ -149,7 +149,9 @@ func TestFusesEncoding(t *testing.T) {
 	put(t, st.upper, "again", "again, and new")
 	put(t, st.upper, "covered/.wh..wh..opq", "")
 	put(t, st.upper, "covered/both", "new")
-	st.want(`"again" file>file applies`, `"covered/both" file>file applies`, `"covered/old" file> applies`, `"dir" dir> applies`,
+	put(t, st.upper, ".wh.text", "not a mark")
+	must(t, unix.Mknod(filepath.Join(st.upper, "gone"), unix.S_IFCHR, 0)) // marked in both ways
+	st.want(`".wh.text" >file applies`, `"again" file>file applies`, `"covered/both" file>file applies`, `"covered/old" file> applies`, `"dir" dir> applies`,
 		`"dir/a" file> applies`, `"gone" file> applies`)
 }
 
