@@ -64,6 +64,7 @@ func (st *stage) begin() {
 	if st.base.Backend == Copy {
 		must(st.t, exec.Command("cp", "-a", st.root+"/.", st.upper).Run())
 		must(st.t, os.RemoveAll(filepath.Join(st.upper, ".git")))
+		_ = os.Remove(filepath.Join(st.upper, "d", "fifo")) // as a copy is made
 		copied, err := Moment(st.upper)
 		must(st.t, err)
 		st.base.Copied = copied
@@ -325,6 +326,7 @@ func TestPrivateCopy(t *testing.T) {
 	st.base.Hide = []string{".env"}
 	put(t, st.root, ".env", "x")
 	st.commit()
+	must(t, unix.Mkfifo(filepath.Join(st.root, "d", "fifo"), 0o644))
 	put(t, st.root, "loose", "x")
 	st.begin()
 	st.want()

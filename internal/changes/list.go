@@ -413,6 +413,9 @@ func (l *lister) gone(path string) error {
 	if gitsOwn(filepath.Base(path)) {
 		return l.gits(path, before, node{})
 	}
+	if l.s.Base.Backend == Copy && before.kind() == Special {
+		return nil // such a file is not copied
+	}
 	if l.s.Base.Backend == Copy && before.kind() != Dir {
 		if there, err := l.thereAtStart(path, before); err != nil || !there {
 			return err
