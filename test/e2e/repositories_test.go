@@ -152,10 +152,19 @@ func TestNothingPlantedComesWithAnApply(t *testing.T) {
 	for _, take := range [][]string{{"apply", "--all"}, {"apply", "--commits", "--yes", "--will-execute", "--", "main"}} {
 		b := newBox(t)
 		canary := filepath.Join(filepath.Dir(b.repo), "canary")
-		b.review(fmt.Sprintf(plant, "touch "+canary) + "\n" + fmt.Sprintf(bury, "touch "+canary) + "\ngit add README.md nested odd .gitattributes >/dev/null 2>&1; git commit -qm more >/dev/null 2>&1; git checkout -q -b buried; git add docs; git commit -qm buried; exit 0").exits(0)
+		script := fmt.Sprintf(plant, "touch "+canary) + "\n" + fmt.Sprintf(bury, "touch "+canary)
+		if take[1] == "--commits" { // which would not come in with this
+			script = strings.ReplaceAll(script, "update = !", "branch = ")
+		}
+		b.review(script + "\ngit add README.md nested odd .gitattributes >/dev/null 2>&1; git commit -qm more >/dev/null 2>&1; git checkout -q -b buried; git add docs; git commit -qm buried; exit 0").exits(0)
 		b.gitRunsNothing(canary)
-		// What is a repository by its content alone can't be told from a person's fixture: it is named, and needs its own yes.
-		if r := b.alone("apply", "--commits", "--yes", "--", "buried").exits(1).says("--will-execute"); !strings.Contains(r.out, "docs/HEAD") {
+		if take[1] != "--commits" {
+			b.alone("apply", "--commits", "--yes", "--will-execute", "--", "main").exits(1).says("git refuses what was committed", "submodule update")
+			if refs := b.agentRefs(); len(refs) > 0 {
+				t.Errorf("refs %v", refs)
+			}
+		} else if r := b.alone("apply", "--commits", "--yes", "--", "buried").exits(1).says("--will-execute"); !strings.Contains(r.out, "docs/HEAD") {
+			// What is a repository by its content alone can't be told from a person's fixture: it is named, and needs its own yes.
 			t.Errorf("the repository in docs is not named:\n%s", r.out)
 		}
 		r := b.alone(take...)
