@@ -60,9 +60,9 @@ var levels = map[string]int{
 	"internal/schema":          2,
 	"internal/direct":          2,
 	"internal/doctor":          3,
-	"internal/changes":         1,
-	"internal/later":           0,
-	"internal/apply":           2,
+	"internal/changes":         2,
+	"internal/later":           1,
+	"internal/apply":           3,
 	"internal/learn":           3, // it writes rules, so it stands above what judges and what a plan says
 	"internal/mcp":             3,
 	"internal/proxy":           3,

@@ -393,7 +393,7 @@ func (d *differ) limits() {
 	d.most("limits.memory", a.Memory, b.Memory, "may fill ", " of memory")
 	d.most("limits.cpus", millionths(a.CPUs), millionths(b.CPUs), "may keep ", " processors busy")
 	d.most("limits.pids", cmp.Or(a.Pids, DefaultPids), cmp.Or(b.Pids, DefaultPids), "may have ", " processes")
-	d.most("limits.disk", a.Disk, b.Disk, "may write ", " to its copy of the repository")
+	d.most("limits.disk", a.Disk, b.Disk, "may write ", " data to its copy of the repository")
 }
 
 func (d *differ) memory() {

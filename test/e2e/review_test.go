@@ -289,3 +289,199 @@ func TestReviewEndsWhenTheDiskLimitIsReached(t *testing.T) {
 		t.Error("a copy that was broken off is left")
 	}
 }
+
+// reviewing gives a profile with each backend, the second without any overlay where that is said.
+func (b *box) reviewing(backend string) {
+	b.profile("work", "version = 1\n[agent]\ncommand = [\"sh\"]\n[workspace]\nmode = \"review\"\nbackend = \""+backend+"\"\n")
+}
+
+// What git on the host obeys, in each of its places, is written to by the agent: the host's git executes none of it, and is not
+// even aware of it.
+func TestReviewPlantsNothingForTheHostsGit(t *testing.T) {
+	for _, backend := range []string{"overlay", "copy"} {
+		t.Run(backend, func(t *testing.T) {
+			b := newBox(t)
+			b.reviewing(backend)
+			b.write("src/a.c", "a\n")
+			b.write("hooks/pre-commit", "#!/bin/sh\nexit 0\n")
+			must(t, os.Chmod(filepath.Join(b.repo, "hooks", "pre-commit"), 0o755))
+			b.git("config", "core.hooksPath", "hooks")
+			b.git("config", "remote.origin.url", "https://me:t0ken@example.com/x.git")
+			b.git("add", ".")
+			b.git("commit", "-qm", "more")
+			canary := filepath.Join(filepath.Dir(b.repo), "canary")
+			before := b.everything()
+			r := b.agentbox("run", "work", "-q", "--", "-c", `
+evil() { printf '#!/bin/sh\necho $0 >>`+canary+`\n' >"$1" 2>/dev/null; chmod +x "$1" 2>/dev/null; }
+cat .git/config; grep -rs t0ken . 
+for h in pre-commit post-checkout post-index-change reference-transaction fsmonitor-watchman; do evil .git/hooks/$h; evil hooks/$h; done
+evil payload
+for f in .git/config .git/config.worktree .git/commondir; do
+	printf '[core]\n\tfsmonitor = ./payload\n\tsshCommand = ./payload\n\thooksPath = evil\n[extensions]\n\tworktreeConfig = true\n[filter "x"]\n\tclean = ./payload\n\tsmudge = ./payload\n' >>$f
+	rm -f $f; mv payload2 $f
+done 2>/dev/null
+git config core.fsmonitor ./payload 2>/dev/null; git config --global core.fsmonitor ./payload 2>/dev/null
+echo '* filter=x diff=x merge=x' >.gitattributes; mkdir -p .git/info; echo '* filter=x' >.git/info/attributes
+mkdir evil; evil evil/pre-commit
+mkdir -p nested && git init -q nested 2>/dev/null && git -C nested config core.fsmonitor "$PWD/payload" && git -C nested -c user.name=x -c user.email=x@x commit -q --allow-empty -m x && git add nested 2>/dev/null
+git update-index --assume-unchanged src/a.c; echo b >src/a.c
+mv .git gone 2>/dev/null && echo renamed; rm -rf .git/objects .git/refs .git/hooks 2>/dev/null
+echo "ref: refs/heads/evil" >.git/HEAD
+umount .git 2>/dev/null && echo unmounted; umount . 2>/dev/null && echo unmounted
+cd ..; mv repo moved 2>/dev/null && echo moved; true`).exits(0)
+			for _, bad := range []string{"t0ken", "renamed", "unmounted", "moved"} {
+				if strings.Contains(r.out, bad) {
+					t.Errorf("inside: %s", r.out)
+				}
+			}
+			b.unchanged(before)
+			b.git("config", "--unset", "core.hooksPath")
+			b.git("status")
+			b.git("add", "-A")
+			b.git("commit", "-qm", "on the host", "--allow-empty")
+			b.git("checkout", "-q", "-b", "topic")
+			b.git("stash", "list")
+			b.git("diff")
+			b.git("gc", "-q")
+			if text, err := os.ReadFile(canary); err == nil {
+				t.Errorf("the host executed %s", text)
+			}
+		})
+	}
+}
+
+// The overlay shows nothing that is not to be seen, whatever is done to its marks, and writes nowhere else.
+func TestReviewsOverlayCannotBeTurnedAgainstTheHost(t *testing.T) {
+	b := newBox(t)
+	b.profile("work", "version = 1\n[agent]\ncommand = [\"sh\"]\n[workspace]\nmode = \"review\"\nhide = [\".env\"]\n")
+	private := filepath.Join(filepath.Dir(b.repo), "private")
+	must(t, os.MkdirAll(private, 0o700))
+	must(t, os.WriteFile(filepath.Join(private, "key"), []byte("k3y"), 0o600))
+	must(t, os.Symlink(private, filepath.Join(b.repo, "before")))
+	b.write("d/.env", "k3y\n")
+	b.write("d/file", "x\n")
+	before := b.everything()
+	r := b.agentbox("run", "work", "-q", "--", "-c", `
+cat before/key; ln -s `+private+` made; cat made/key; echo x >made/planted; echo x >before/planted
+cat d/.env; mv d e; mkdir f; mv d/.env f/ ; cat f/.env; ln d/.env f/hard && cat f/hard
+python3 - <<'END'
+import os
+for name, value in (("user.overlay.redirect", b"/../../private"), ("user.overlay.opaque", b"y"), ("user.overlay.metacopy", b""), ("user.overlay.origin", b"x" * 29), ("trusted.overlay.redirect", b"/etc")):
+    for path in ("d", "f", "d/file", "."):
+        try:
+            os.setxattr(path, name, value)
+        except OSError:
+            pass
+for path, mode, dev in (("null", 0o20666, os.makedev(1, 3)), ("sda", 0o60666, os.makedev(8, 0))):
+    try:
+        os.mknod(path, mode, dev); print("made", path)
+    except OSError:
+        pass
+try: # what marks a deletion, made by hand
+    os.mknod("white", 0o20000, os.makedev(0, 0))
+except OSError:
+    pass
+END
+ls -R . >/dev/null; cat `+b.work0()+`/*/work/tree/upper/* 2>/dev/null; ls `+filepath.Dir(b.repo)+`
+true`).exits(0)
+	if strings.Contains(r.out, "k3y") || strings.Contains(r.out, "made") || strings.Contains(r.out, "state") {
+		t.Errorf("inside:\n%s", r.out)
+	}
+	b.unchanged(before)
+	if entries, err := os.ReadDir(private); err != nil || len(entries) != 1 {
+		t.Errorf("outside of the repository there are %v, %v", entries, err)
+	}
+}
+
+// work0 is where sessions are kept.
+func (b *box) work0() string {
+	return filepath.Join(filepath.Dir(b.repo), "state", "agentbox", "sessions")
+}
+
+// The plan says how the copy is made, and an overlay that there can't be is not passed over.
+func TestReviewSaysHowTheCopyIsMade(t *testing.T) {
+	b := newBox(t)
+	if r := b.agentbox("run", "shell", "--workspace", "review", "--dry-run").exits(0); !strings.Contains(r.out, "an overlay") || strings.Contains(r.out, "not yet") {
+		t.Errorf("the plan:\n%s", r.out)
+	}
+	odd := filepath.Join(filepath.Dir(b.repo), "a:b")
+	must(t, os.Rename(b.repo, odd))
+	b.repo = odd
+	b.write("file", "x\n")
+	before := b.everything()
+	r := b.review("echo y >file; cat file; git status --short; git add -A && git commit -qm y && git log --format=%s; ls -d .git/hooks").exits(0)
+	r.prints("y\n?? file\ny\nstart\n.git/hooks\n")
+	b.unchanged(before)
+	if _, err := os.Stat(filepath.Join(b.work(), "git", "copy", "HEAD")); err != nil || !b.hasWork() {
+		t.Errorf("the copied git directory: %v", err)
+	}
+	if r := b.agentbox("run", "shell", "--workspace", "review", "--dry-run").exits(0); !strings.Contains(r.out, "there can be no overlay here") {
+		t.Errorf("the plan:\n%s", r.out)
+	}
+	b.reviewing("overlay")
+	b.agentbox("run", "work", "--", "-c", "true").exits(126).says("there can be no overlay here", `backend = "copy"`)
+}
+
+// On gVisor, which mounts no overlay, the repository and its .git are copied.
+func TestReviewOnGVisor(t *testing.T) {
+	s := gvisor(t)
+	if s == nil {
+		return
+	}
+	s.profile("gr", strings.Replace(gvisorProfile, `mode = "direct"`, `mode = "review"`, 1))
+	s.write(".env", "SECRET=1\n")
+	s.write("file", "x\n")
+	before := s.everything()
+	s.agentbox("run", "gr", "-q", "--", "sh", "-c", `cat .env 2>/dev/null; echo y >file; rm README.md; git status --short; git add -A; git commit -qm y; git log --format=%s
+(echo x >.git/hooks/pre-commit) 2>/dev/null || echo "no hook"; (echo x >.git/config) 2>/dev/null || echo "no config"; (echo x >.git/objects-of-the-host/x) 2>/dev/null || echo "no object"`).exits(0).
+		prints(" D README.md\n?? file\ny\nstart\nno hook\nno config\nno object\n")
+	s.unchanged(before)
+	if data, err := os.ReadFile(filepath.Join(s.work(), "copy", "file")); err != nil || string(data) != "y\n" {
+		t.Errorf("the copy holds %q, %v", data, err)
+	}
+}
+
+// A copy that is broken off, by a signal or by SIGKILL, leaves nothing behind.
+func TestReviewsCopyCanBeBrokenOff(t *testing.T) {
+	b := newBox(t)
+	b.reviewing("copy")
+	big, err := os.Create(filepath.Join(b.repo, "big"))
+	must(t, err)
+	block := make([]byte, 1<<20)
+	for i := range block {
+		block[i] = byte(i)
+	}
+	for range 1500 {
+		_, err := big.Write(block)
+		must(t, err)
+	}
+	must(t, big.Close())
+	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
+		l := b.launch("run", "work", "--", "-c", "true")
+		for b.copied("big") == 0 {
+			pause()
+		}
+		l.signal(sig)
+		r := l.end()
+		if sig == syscall.SIGKILL {
+			b.agentbox("run", "shell", "-q", "--", "true").exits(0) // what comes after it tidies
+		} else {
+			r.exits(143)
+		}
+		if b.copied("big") != 0 {
+			t.Errorf("after %v the copy is left", sig)
+		}
+	}
+}
+
+// copied is how much of a file any session holds.
+func (b *box) copied(name string) int64 {
+	found, err := filepath.Glob(filepath.Join(b.work0(), "20*", "work", "copy", name))
+	must(b.t, err)
+	for _, path := range found {
+		if info, err := os.Stat(path); err == nil {
+			return info.Size() + 1
+		}
+	}
+	return 0
+}
