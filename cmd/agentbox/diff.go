@@ -137,11 +137,7 @@ func writeStat(to io.Writer, list []changes.Change) error {
 			fmt.Fprintln(w, statLine(c))
 		}
 	}
-	added, removed := 0, 0
-	for _, c := range list {
-		added, removed = added+c.Added, removed+c.Removed
-	}
-	fmt.Fprintf(w, "%s, +%d -%d\n", times(uint64(len(list)), "change"), added, removed)
+	fmt.Fprintln(w, tui.Summary(list))
 	return w.Flush()
 }
 

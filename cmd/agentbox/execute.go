@@ -157,6 +157,7 @@ type job struct {
 	session *session.Session
 	places  session.Paths
 	screen  screen
+	input   *agentInput // what is typed for the agent, where it has the terminal
 	quiet   bool
 	stops   chan run.Stop
 	began   time.Time
@@ -207,6 +208,9 @@ func (j *job) open(ctx context.Context, paths session.Paths) error {
 	j.fanout = eventlog.NewFanout(j.log, &j.tally)
 	j.fanout.Clean(j.clean)
 	j.waits = started{j.fanout, make(chan struct{}), make(chan struct{})}
+	if j.input, err = newAgentInput(j.in); err != nil {
+		return err
+	}
 	if err := podman.WriteSeccomp(j.seccomp()); err != nil {
 		return err
 	}
@@ -305,6 +309,9 @@ func (j *job) shut() {
 	if j.term != nil {
 		j.term.Close()
 	}
+	if j.input != nil {
+		j.input.end()
+	}
 	if j.log != nil {
 		if err := j.log.Close(); err != nil {
 			j.say("closing the event log: %s", err)
@@ -352,7 +359,7 @@ func (l runLog) Emit(e event.Event) error {
 func (l runLog) Failed() <-chan struct{} { return l.log.Failed() }
 
 func (j *job) params(in *interrupts) run.Params {
-	var agentIn io.Reader = j.in
+	var agentIn io.Reader = j.input
 	var agentOut, agentErr io.Writer = j.out, j.err
 	if j.term = j.terminal(); j.term == nil {
 		agentIn, agentOut, agentErr = j.screen.in(j.in), j.screen.out(j.out), j.screen.out(j.err)

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -51,14 +50,10 @@ func (a *app) applyPicked(ctx context.Context, l leftover, picks []tui.Pick) err
 
 // kept says in a line that a run's changes wait, and what to type next.
 func (l leftover) kept() string {
-	added, removed := 0, 0
-	for _, c := range l.list {
-		added, removed = added+c.Added, removed+c.Removed
-	}
 	if !hasChanges(l) {
 		return "no file is another one; what was committed is kept: " + l.next()
 	}
-	text := fmt.Sprintf("%s, +%d -%d", times(uint64(len(l.list)), "change"), added, removed)
+	text := tui.Summary(l.list)
 	if hasLater(l.list) {
 		text += ", some of which would execute later"
 	}

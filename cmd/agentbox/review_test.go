@@ -83,6 +83,19 @@ func TestTheReviewOnATerminal(t *testing.T) {
 	}
 }
 
+// What was typed before the review stands there was meant for something else.
+func TestWhatIsTypedAheadIsNoChoice(t *testing.T) {
+	h, s := reviewed(t)
+	term := h.command("agentbox", "apply").onTerminal(80, 24)
+	term.typed("adD\r")
+	term.until(ready24)
+	term.typed("q")
+	rest, code := term.ended()
+	if code != 0 || !strings.Contains(rest, "are kept") || !session.HasWork(s.Dir) || !strings.Contains(h.read("repo/main.go"), "old") {
+		t.Errorf("exit %d: %q", code, rest)
+	}
+}
+
 // However the review ends that nobody ended it, everything is kept.
 func TestASignalKeeps(t *testing.T) {
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {

@@ -6,7 +6,6 @@ import (
 	"os"
 	"sync"
 
-	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 )
 
@@ -100,17 +99,4 @@ func (r *screenReader) take(p []byte) (int, error) {
 }
 
 // wait waits until there is something to read, for so many milliseconds at most; -1 is as long as it takes.
-func (r *screenReader) wait(millis int) error {
-	for {
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(r.from.Fd()), Events: unix.POLLIN}}, millis)
-		switch {
-		case errors.Is(err, unix.EINTR):
-		case err != nil:
-			return err
-		case n == 0:
-			return errTaken
-		default:
-			return nil
-		}
-	}
-}
+func (r *screenReader) wait(millis int) error { return poll(millis, r.from) }

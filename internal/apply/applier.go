@@ -60,7 +60,8 @@ func newApplier(ctx context.Context, s *changes.Source, at func(string)) (*appli
 }
 
 func (a *applier) close() {
-	for _, st := range a.batch {
+	for _, st := range a.batch { // an error came before they were written down
+		st.discard()
 		st.place.close()
 	}
 	a.journal.close()
@@ -98,7 +99,7 @@ func (a *applier) know(all ...changes.Known) error {
 	}
 	var text []byte
 	for _, k := range all {
-		line, err := json.Marshal(k)
+		line, err := json.Marshal(k.Escaped())
 		if err != nil {
 			return fatal(err)
 		}

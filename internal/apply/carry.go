@@ -117,11 +117,15 @@ func (a *applier) flush() error {
 		readies = append(readies, st.rec)
 	}
 	a.at("before ready")
-	if err := a.syncUndo(); err != nil {
-		return err
+	err := a.syncUndo()
+	if err == nil {
+		err = fatal(a.journal.write(readies...))
 	}
-	if err := a.journal.write(readies...); err != nil {
-		return fatal(err)
+	if err != nil {
+		for _, st := range batch {
+			st.discard()
+		}
+		return err
 	}
 	a.at("after ready")
 	again, err := a.commitAll(batch)

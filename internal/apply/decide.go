@@ -51,7 +51,7 @@ func (a *applier) removal(p *place, was pin, c changes.Change) (*step, error) {
 	case was.kind() == changes.Dir && c.Before.Kind == changes.Dir:
 		st := a.next(p, c.Path, was, changes.State{}, told)
 		st.rec.Next = &changes.Known{Path: st.rec.Path, Forget: true}
-		st.rec.Prev = st.rec.Next
+		st.rec.Prev = &changes.Known{Path: st.rec.Path, Written: st.rec.Before, Base: st.rec.Before}
 		return st, nil
 	case was.kind() == changes.Special || was.kind() == changes.Dir:
 		return nil, a.conflict(c, "something else lies there now", nil)
@@ -191,7 +191,11 @@ func (a *applier) theirs(w want, c changes.Change, anc changes.Ancestor) (theirs
 	if state.Kind != changes.File {
 		return t, nil
 	}
-	if t.file, err = a.s.After(c.Path); err != nil {
+	t.file, err = a.s.AfterFile(c.Path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return theirs{}, errStale
+	}
+	if err != nil {
 		return theirs{}, err
 	}
 	if len(w.Hunks) > 0 {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/url"
 	"os"
 	"path/filepath"
 
@@ -33,6 +34,9 @@ type record struct {
 	N     int    `json:"n,omitempty"`     // ready, done, drop: the step, counted through the whole journal
 	Nonce string `json:"nonce,omitempty"` // begin, undo: part of the names of temporary files, which nobody can guess
 	Wants []want `json:"wants,omitempty"` // begin
+
+	Moved bool   `json:"moved,omitempty"` // loosen: what Finder.Moved said before
+	Inode uint64 `json:"inode,omitempty"`
 
 	Path   changes.Name   `json:"path,omitempty"`
 	Before changes.State  `json:"before"`           // of the repository
@@ -102,7 +106,11 @@ func readJournal(work string) (records []record, whole int64, err error) {
 			return nil, 0, fmt.Errorf("reading the journal: %w", err)
 		}
 		var rec record
-		if err := json.Unmarshal(line, &rec); err != nil {
+		err = json.Unmarshal(line, &rec)
+		if err == nil {
+			rec, err = rec.unescaped()
+		}
+		if err != nil {
 			return nil, 0, fmt.Errorf("reading the journal: line %d: %w", len(records)+1, err)
 		}
 		records, whole = append(records, rec), whole+int64(len(line))
@@ -117,7 +125,7 @@ func (j *journal) write(records ...record) error {
 	var text bytes.Buffer
 	enc := json.NewEncoder(&text)
 	for _, r := range records {
-		if err := enc.Encode(r); err != nil {
+		if err := enc.Encode(r.escaped()); err != nil {
 			return fmt.Errorf("writing the journal: %w", err)
 		}
 	}
@@ -135,6 +143,47 @@ func (j *journal) write(records ...record) error {
 	}
 	j.records = append(j.records, records...)
 	return nil
+}
+
+// escaped gives the record as it stands in JSON: paths and links may be any bytes, and would not come back.
+func (r record) escaped() record {
+	r.Before.Link, r.After.Link = url.PathEscape(r.Before.Link), url.PathEscape(r.After.Link)
+	if r.Told != nil {
+		o := *r.Told
+		o.Path, o.Beside = url.PathEscape(o.Path), url.PathEscape(o.Beside)
+		r.Told = &o
+	}
+	for _, k := range []**changes.Known{&r.Next, &r.Prev} {
+		if *k != nil {
+			escaped := (*k).Escaped()
+			*k = &escaped
+		}
+	}
+	return r
+}
+
+func (r record) unescaped() (record, error) {
+	texts := []*string{&r.Before.Link, &r.After.Link}
+	if r.Told != nil {
+		texts = append(texts, &r.Told.Path, &r.Told.Beside)
+	}
+	for _, text := range texts {
+		plain, err := url.PathUnescape(*text)
+		if err != nil {
+			return r, err
+		}
+		*text = plain
+	}
+	for _, k := range []*changes.Known{r.Next, r.Prev} {
+		if k != nil {
+			plain, err := k.Unescaped()
+			if err != nil {
+				return r, err
+			}
+			*k = plain
+		}
+	}
+	return r, nil
 }
 
 func (j *journal) close() { _ = j.f.Close() }

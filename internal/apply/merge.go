@@ -12,8 +12,7 @@ import (
 	"time"
 
 	"agentbox/internal/changes"
-
-	"golang.org/x/sys/unix"
+	"agentbox/internal/subprocess"
 )
 
 // mergeTime bounds one merge.
@@ -116,13 +115,11 @@ func mergeTexts(ctx context.Context, work string, base, mine, other []byte) ([]b
 	}
 	ctx, cancel := context.WithTimeout(ctx, mergeTime)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, git, "merge-file", "-p", "--quiet", "mine", "base", "theirs")
+	cmd := subprocess.Command(ctx, git, "merge-file", "-p", "--quiet", "mine", "base", "theirs")
 	cmd.Dir = dir
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C", "HOME=" + dir, "XDG_CONFIG_HOME=" + dir, "GIT_CONFIG_NOSYSTEM=1",
 		"GIT_CONFIG_SYSTEM=/dev/null", "GIT_CONFIG_GLOBAL=/dev/null", "GIT_ATTR_NOSYSTEM=1", "GIT_CEILING_DIRECTORIES=" + work,
 		"GIT_DIR=" + filepath.Join(dir, "none")}
-	cmd.SysProcAttr = &unix.SysProcAttr{Setpgid: true}
-	cmd.WaitDelay = time.Second
 	out, err := cmd.Output()
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.ExitCode() > 0 && exit.ExitCode() < 128 {
 		return nil, false, nil

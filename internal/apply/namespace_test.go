@@ -80,7 +80,7 @@ func playAgent(text string) error {
 	return os.WriteFile(p.Snapshot, data, 0o600)
 }
 
-// play runs the agent's part as the root of a new user namespace, which outside is nobody but this user.
+// play runs the agent's part.
 func play(p agentPart) (tree, error) {
 	text, err := json.Marshal(p)
 	if err != nil {
@@ -88,11 +88,7 @@ func play(p agentPart) (tree, error) {
 	}
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), agentEnv+"="+string(text))
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
-		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
-		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
-	}
+	cmd.SysProcAttr = ownNamespace()
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("the agent: %w\n%s", err, out)
 	}
@@ -102,6 +98,15 @@ func play(p agentPart) (tree, error) {
 	}
 	var seen tree
 	return seen, json.Unmarshal(data, &seen)
+}
+
+// ownNamespace makes a process the root of a user namespace, which outside is nobody but this user, with mounts of its own.
+func ownNamespace() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{
+		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
+	}
 }
 
 // killedPart is an apply, a resumption or an undo that ends by SIGKILL at its n-th act.

@@ -108,9 +108,10 @@ func (a *applier) loosen(at *os.Root, rel, part string, info fs.FileInfo, last b
 	if mode&need == need {
 		return nil
 	}
-	a.finder.Settle(rel + "/x")
 	if _, known := a.loose[rel]; !known {
-		if err := a.journal.write(record{What: loosens, Path: changes.Name(rel), Before: changes.State{Kind: changes.Dir, Mode: mode}}); err != nil {
+		r := record{What: loosens, Path: changes.Name(rel), Before: changes.State{Kind: changes.Dir, Mode: mode}}
+		r.Moved, r.Inode = a.finder.Moved(rel)
+		if err := a.journal.write(r); err != nil {
 			return fatal(err)
 		}
 		a.loose[rel] = mode
@@ -124,7 +125,9 @@ func (a *applier) loosen(at *os.Root, rel, part string, info fs.FileInfo, last b
 	if err != nil {
 		return err
 	}
-	return chmodAt(int(dir.Fd()), part, was, mode|0o700)
+	err = chmodAt(int(dir.Fd()), part, was, mode|0o700)
+	a.at("after a mode was loosened")
+	return err
 }
 
 // tighten puts back the modes of directories that were loosened, the deepest first.
@@ -149,11 +152,14 @@ func (a *applier) tightenOne(rel string, mode fs.FileMode) error {
 		return err
 	}
 	defer p.close()
-	if was.kind() != changes.Dir || was.perm() != mode|0o700 {
+	switch {
+	case was.kind() != changes.Dir || was.perm() != mode|0o700 && was.perm() != mode:
 		return nil // the person gave it another mode
-	}
-	if err := chmodAt(p.fd(), p.name, was, mode); err != nil {
-		return err
+	case was.perm() != mode:
+		if err := chmodAt(p.fd(), p.name, was, mode); err != nil {
+			return err
+		}
+		a.at("after a mode was put back")
 	}
 	return a.knowDir(p, rel, changes.State{Kind: changes.Dir, Mode: mode})
 }

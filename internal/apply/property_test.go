@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -16,7 +17,7 @@ import (
 	"agentbox/internal/changes"
 )
 
-// Case numbers count from here; AGENTBOX_PROPERTY_SEED repeats one case, AGENTBOX_PROPERTY_CASES makes more of them.
+// AGENTBOX_PROPERTY_SEED repeats one case, AGENTBOX_PROPERTY_CASES says how many there are; both: so many from that one on.
 const (
 	firstSeed = 1
 	cases     = 300
@@ -35,19 +36,26 @@ func fromEnv(t *testing.T, name string, otherwise uint64) uint64 {
 }
 
 // What an agent saw is what an apply makes of the repository, wherever it is killed; an undo gives back what was there.
-func TestApplyMakesWhatTheAgentSaw(t *testing.T) {
-	first, n := uint64(firstSeed), fromEnv(t, "AGENTBOX_PROPERTY_CASES", cases)
+func TestApplyMakesWhatTheAgentSaw(t *testing.T) { eachCase(t, oneCase) }
+
+// eachCase runs a property on every case, some at the same time.
+func eachCase(t *testing.T, property func(t *testing.T, scratch string, seed uint64)) {
+	first, n := uint64(firstSeed), uint64(cases)
 	if seed := fromEnv(t, "AGENTBOX_PROPERTY_SEED", 0); seed != 0 {
 		first, n = seed, 1
 	}
+	n = fromEnv(t, "AGENTBOX_PROPERTY_CASES", n)
 	dir := t.TempDir()
 	for seed := first; seed < first+n; seed++ {
-		scratch := filepath.Join(dir, fmt.Sprint(seed))
-		ok := t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) { oneCase(t, scratch, seed) })
-		if !ok {
-			t.Fatalf("again with AGENTBOX_PROPERTY_SEED=%d", seed)
-		}
-		clear(t, scratch)
+		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
+			t.Parallel()
+			scratch := filepath.Join(dir, fmt.Sprint(seed))
+			defer clear(t, scratch)
+			property(t, scratch, seed)
+			if t.Failed() {
+				t.Logf("again with AGENTBOX_PROPERTY_SEED=%d", seed)
+			}
+		})
 	}
 }
 
@@ -123,6 +131,20 @@ func (w *world) agent(seed uint64, script string) tree {
 	return seen
 }
 
+// inCopy has the agent work in a private copy.
+func (w *world) inCopy(seed uint64) tree {
+	w.t.Helper()
+	w.begin()
+	w.upper = filepath.Join(w.work, "copy")
+	must(w.t, exec.Command("cp", "-a", w.root, w.upper).Run())
+	copied, err := changes.Moment(w.work)
+	must(w.t, err)
+	w.base.Backend, w.base.Copied = changes.Copy, copied
+	must(w.t, changes.Save(w.work, w.base))
+	must(w.t, edit(w.upper, seed))
+	return w.snapshot(w.upper)
+}
+
 func carryOut(s *changes.Source, verb string, at func(string)) (Report, error) {
 	ctx := context.Background()
 	switch verb {
@@ -173,8 +195,13 @@ func oneCase(t *testing.T, dir string, seed uint64) {
 	w := newWorld(t, dir)
 	must(t, grow(w.root, rnd))
 	before := w.snapshot(w.root)
-	w.begin()
-	seen := w.agent(seed, "")
+	var seen tree
+	if seed%4 == 3 {
+		seen = w.inCopy(seed)
+	} else {
+		w.begin()
+		seen = w.agent(seed, "")
+	}
 	list, err := w.source().List(context.Background())
 	must(t, err)
 	want := expected(list, before, seen)
@@ -303,7 +330,7 @@ func grow(root string, rnd *rand.Rand) error {
 }
 
 func someTarget(rnd *rand.Rand) string {
-	return []string{"a", "../b", "/etc/passwd", "c.go", "../../../out", "nowhere"}[rnd.IntN(6)]
+	return []string{"a", "../b", "/etc/passwd", "c.go", "../../../out", "\xff%41\n", "nowhere"}[rnd.IntN(7)]
 }
 
 // edit does what an agent might, at random.
@@ -464,7 +491,7 @@ func (e editor) moveDir() error {
 		return err
 	}
 	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
-		return err
+		return nil // not all names are ones that it copies
 	}
 	return os.RemoveAll(from)
 }

@@ -124,6 +124,7 @@ func (a *applier) readLoose(records []record) {
 		case r.What == loosens:
 			if _, known := a.loose[string(r.Path)]; !known {
 				a.loose[string(r.Path)] = r.Before.Mode
+				a.finder.Trust(string(r.Path), r.Moved, r.Inode)
 			}
 		case r.What == ready && (r.shape() == rmdir || r.shape() == setMode && r.After.Kind == changes.Dir):
 			turned[r.N] = string(r.Path)

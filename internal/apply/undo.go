@@ -56,6 +56,7 @@ func (a *applier) undoRest() (Report, error) {
 	if err := a.tighten(); err != nil {
 		return a.report(), err
 	}
+	a.at("before the end")
 	return a.report(), a.journal.write(record{What: undone})
 }
 

@@ -80,10 +80,16 @@ func (f *Finder) Known(path string) (Known, bool) {
 	return k, ok
 }
 
-// Settle judges the directories above a path before an apply touches their modes.
-func (f *Finder) Settle(path string) {
-	for _, dir := range above(path) {
-		f.isMoved(dir)
+// Moved says whether a directory was put in another's place since the start, as far as its times tell, and its inode.
+func (f *Finder) Moved(dir string) (bool, uint64) {
+	n, _ := f.host.lstat(dir)
+	return f.isMoved(dir), n.st.Ino
+}
+
+// Trust takes over what Moved said before an apply that was killed touched the directory's mode.
+func (f *Finder) Trust(dir string, moved bool, inode uint64) {
+	if n, err := f.host.lstat(dir); err == nil && n.st.Ino == inode {
+		f.moved[dir] = moved
 	}
 }
 

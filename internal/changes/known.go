@@ -25,6 +25,20 @@ type Known struct {
 	Forget  bool   `json:"forget,omitempty"` // nothing is known of this path any more
 }
 
+// Escaped gives the record as it stands in JSON, where what is not UTF-8 would not come back.
+func (k Known) Escaped() Known {
+	k.Written.Link, k.Base.Link = url.PathEscape(k.Written.Link), url.PathEscape(k.Base.Link)
+	return k
+}
+
+// Unescaped is the opposite of Escaped.
+func (k Known) Unescaped() (Known, error) {
+	written, err1 := url.PathUnescape(k.Written.Link)
+	base, err2 := url.PathUnescape(k.Base.Link)
+	k.Written.Link, k.Base.Link = written, base
+	return k, errors.Join(err1, err2)
+}
+
 // MomentOf names the last change of an open directory itself, for Known.Digest.
 func MomentOf(dir *os.File) (string, error) {
 	var n node
@@ -66,6 +80,10 @@ func (s *Source) readKnown() (map[string]Known, error) {
 	for lines.Scan() {
 		var k Known
 		if len(bytes.TrimSpace(lines.Bytes())) == 0 || json.Unmarshal(lines.Bytes(), &k) != nil {
+			continue
+		}
+		k, err := k.Unescaped()
+		if err != nil {
 			continue
 		}
 		if k.Forget {

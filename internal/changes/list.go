@@ -138,7 +138,7 @@ func (l *lister) sort(entries []entry) (here []entry, gone []string) {
 // covered lists what a directory of the lower's held and the upper's directory no longer shows.
 func (l *lister) covered(dir string, here []entry) error {
 	entries, _, err := l.host.list(dir)
-	if errors.Is(absentBelow(err), fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
@@ -163,7 +163,7 @@ func (l *lister) unreadable(dir string, err error) error {
 	switch {
 	case dir == "":
 		return err
-	case errors.Is(absentBelow(err), fs.ErrNotExist):
+	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case !errors.Is(err, fs.ErrPermission) && !errors.Is(err, unix.ENAMETOOLONG):
 		return err
@@ -287,7 +287,7 @@ func (l *lister) leaf(path string, before, after node) error {
 			Why: "only a part of it is here: the overlay was mounted with metacopy"})
 	}
 	same, err := l.same(path, before, after)
-	if errors.Is(err, fs.ErrPermission) || errors.Is(absentBelow(err), fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist) {
 		same, err = false, nil
 	}
 	if err != nil || same {
@@ -365,7 +365,7 @@ func (l *lister) asAncestor(path string, c *Change) (bool, error) {
 	if a.State.Mode&0o100 != c.After.Mode&0o100 {
 		return false, nil
 	}
-	after, err := l.s.After(path)
+	after, err := l.s.AfterFile(path)
 	if err != nil {
 		return false, ignoreUnreadable(err)
 	}
@@ -381,7 +381,7 @@ func (l *lister) asAncestor(path string, c *Change) (bool, error) {
 func (l *lister) below(dir string) error {
 	entries, _, err := l.host.list(dir)
 	if err != nil {
-		if errors.Is(err, fs.ErrPermission) {
+		if errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist) {
 			return nil // what can't be listed is not deleted, and the directory stays
 		}
 		return err
@@ -420,7 +420,8 @@ func (l *lister) gone(path string) error {
 			return err
 		}
 	}
-	if l.s.Base.Backend == Copy && before.kind() == Dir && len(l.out) == was && !before.changed().Before(l.s.Base.Began) {
+	known, _ := l.bases.Known(path)
+	if l.s.Base.Backend == Copy && before.kind() == Dir && len(l.out) == was && !before.changed().Before(l.s.Base.Began) && known.Base.Kind != Dir {
 		return nil // the person made it since
 	}
 	c, err := l.change(path, before, node{})

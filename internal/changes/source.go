@@ -111,8 +111,17 @@ func (s *Source) Before(ctx context.Context, path string) (io.ReadCloser, error)
 	return anc.Open(ctx)
 }
 
-// After opens the agent's file of a path. It is a regular file, reached through no link.
-func (s *Source) After(path string) (*os.File, error) {
+// After opens the agent's file of a path.
+func (s *Source) After(path string) (io.ReadCloser, error) {
+	f, err := s.AfterFile(path)
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// AfterFile is After with a file that can be asked for more: a regular one, reached through no link.
+func (s *Source) AfterFile(path string) (*os.File, error) {
 	upper, err := openTree(s.upper())
 	if err != nil {
 		return nil, fmt.Errorf("reading what the agent wrote: %w", err)

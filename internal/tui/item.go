@@ -80,6 +80,45 @@ func Counts(c changes.Change) string {
 	return strings.Join(parts, " ")
 }
 
+// Summary is all changes in a line.
+func Summary(list []changes.Change) string {
+	var added, removed, binary, modes, links int
+	var size int64
+	for _, c := range list {
+		added, removed, size = added+c.Added, removed+c.Removed, size+c.After.Size
+		if c.Binary {
+			binary++
+		}
+		if ModeChange(c) != "" {
+			modes++
+		}
+		if c.After.Kind == changes.Link {
+			links++
+		}
+	}
+	s := fmt.Sprintf("%s, +%d -%d", count(len(list), "change"), added, removed)
+	for _, part := range []struct {
+		n    int
+		what string
+	}{{binary, "binary"}, {modes, "with another mode"}, {links, "links"}} {
+		if part.n > 0 {
+			s += fmt.Sprintf(", %d %s", part.n, part.what)
+		}
+	}
+	return s + ", " + bytes(size)
+}
+
+// bytes is a size for people.
+func bytes(n int64) string {
+	switch {
+	case n < 1000:
+		return fmt.Sprintf("%d B", n)
+	case n < 1000_000:
+		return fmt.Sprintf("%.1f kB", float64(n)/1e3)
+	}
+	return fmt.Sprintf("%.1f MB", float64(n)/1e6)
+}
+
 // ModeChange is what changed of the permissions: "+x", "-x", or both modes; "" for nothing, and for new and removed files
 // unless a new one can be executed.
 func ModeChange(c changes.Change) string {

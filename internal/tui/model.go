@@ -13,12 +13,13 @@ import (
 
 // model is the screen. It changes nothing but itself: what the person wants done is its choice, once it has ended.
 type model struct {
-	ctx    context.Context
-	source Source
-	title  string
-	live   bool
-	paint  paint
-	keys   map[string]func(*model) tea.Cmd
+	ctx     context.Context
+	source  Source
+	title   string
+	summary string
+	live    bool
+	paint   paint
+	keys    map[string]func(*model) tea.Cmd
 
 	list          list
 	pane          pane
@@ -56,7 +57,7 @@ func newModel(ctx context.Context, r Review) *model {
 		it.on = it.group() == usual
 		items[i] = it
 	}
-	return &model{ctx: ctx, source: r.Source, title: r.Title, live: r.Live, paint: paint{r.Colour}, keys: keys(), list: newList(items), width: 80, height: 24}
+	return &model{ctx: ctx, source: r.Source, title: r.Title, summary: Summary(r.Changes), live: r.Live, paint: paint{r.Colour}, keys: keys(), list: newList(items), width: 80, height: 24}
 }
 
 // Init loads the first text.
@@ -83,7 +84,10 @@ func (m *model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		m.width, m.height = msg.Width, msg.Height
 	case read:
 		if it := m.list.current(); it != nil && it.Path == msg.path { // else the person has gone on
-			m.pane = loaded(it, msg.text, msg.err)
+			jumps := m.pane.jumps
+			if m.pane = loaded(it, msg.text, msg.err); jumps {
+				m.pane.jump(1)
+			}
 		}
 	case tea.KeyPressMsg:
 		return m, m.key(msg.String())
@@ -169,6 +173,10 @@ func (m *model) toggle() tea.Cmd {
 		m.note = "never applied: " + Escaped(it.Why)
 		return nil
 	}
+	if m.reading && m.pane.loading {
+		m.note = "the text is still being loaded"
+		return nil
+	}
 	flip := func(it *item) { it.on, it.hunks = !it.on || it.hunks != nil, nil }
 	if m.reading && m.pane.hunk() >= 0 && len(m.pane.heads) > 1 {
 		id, all := m.pane.ids[m.pane.hunk()], m.pane.ids
@@ -239,6 +247,9 @@ func far(n int) func(*model) tea.Cmd {
 func hunk(n int) func(*model) tea.Cmd {
 	return func(m *model) tea.Cmd {
 		m.reading = true
+		if m.pane.loading {
+			m.pane.jumps = n > 0
+		}
 		m.pane.jump(n)
 		return nil
 	}
@@ -320,14 +331,7 @@ func clipped(lines []string, width, height int) []string {
 	return lines
 }
 
-func (m *model) header() string {
-	added, removed := 0, 0
-	for i := range m.list.items {
-		added += m.list.items[i].Added
-		removed += m.list.items[i].Removed
-	}
-	return fmt.Sprintf("%s · %s +%d -%d", Escaped(m.title), count(len(m.list.items), "change"), added, removed)
-}
+func (m *model) header() string { return Escaped(m.title) + " · " + m.summary }
 
 // body is both sides, or on a narrow screen the one that has the keys.
 func (m *model) body(height int) []string {

@@ -141,7 +141,7 @@ func (s screen) paths() (paths []string) {
 func TestTheScreen(t *testing.T) {
 	list, source := example()
 	s := open(t, list, source, 80, 24)
-	s.shows("run x7k2 · 5 changes +8 -4", "WOULD EXECUTE LATER (1)", "[ ] M! package.json", "changes (3)", "[x] C  both.go", "[x] M  logo.png", "binary +x",
+	s.shows("run x7k2 · 5 changes, +8 -4, 1 binary, 1 with another mode, 50 B", "WOULD EXECUTE LATER (1)", "[ ] M! package.json", "changes (3)", "[x] C  both.go", "[x] M  logo.png", "binary +x",
 		"[x] M  main.go", "never applied (1)", " -  M  .env", "3 of 4 selected; 1 that would execute later left out; 1 changed here too", "a apply selected · q keep")
 	s.shows("conflict: this file was changed here too", "@@ -1,2 +1,2 @@", "-old one", "+new one", "no line feed at the end")
 	if !slices.Equal(source.asked, []string{"both.go"}) {
@@ -355,6 +355,18 @@ func TestALateTextIsDropped(t *testing.T) {
 	if s.pane.path != "main.go" || strings.Contains(s.text(), "too slow") {
 		t.Errorf("the pane shows %q:\n%s", s.pane.path, s.text())
 	}
+}
+
+// Keys that come before the text does select nothing that is not seen: the way to the first hunk is gone when it is there.
+func TestKeysBeforeTheText(t *testing.T) {
+	list, source := example()
+	s := screen{t, newModel(t.Context(), Review{Title: "run", Changes: list, Source: source})}
+	load := s.Init()
+	s.press("n", "space")
+	s.shows("still being loaded", "[x] C  both.go")
+	s.follow(load)
+	s.press("space")
+	s.shows("[~] C  both.go", ">·@@ -1,2 +1,2 @@")
 }
 
 func TestALiveRunIsNotThrownAway(t *testing.T) {

@@ -26,6 +26,7 @@ type pane struct {
 	heads   []int    // the line of each hunk's header
 	ids     []string // of the hunks
 	loading bool
+	jumps   bool // the person wanted the first hunk before there was one
 	width   int
 	at, top pos
 }
@@ -121,7 +122,7 @@ func kinds(c changes.Change) string {
 	if m := ModeChange(c); m != "" {
 		mode = ", mode " + m
 	}
-	before, after := string(c.Before.Kind), string(c.After.Kind)
+	before, after := kind(c.Before.Kind), kind(c.After.Kind)
 	switch Status(c) {
 	case "A":
 		return fmt.Sprintf("new %s, mode %04o%s", after, c.After.Mode.Perm(), strings.TrimPrefix(mode, ", mode"))
@@ -131,6 +132,14 @@ func kinds(c changes.Change) string {
 		return fmt.Sprintf("was a %s, is a %s%s", before, after, mode)
 	}
 	return after + " changed" + mode
+}
+
+// kind is a kind of file in a word.
+func kind(k changes.Kind) string {
+	if k == changes.Dir {
+		return "directory"
+	}
+	return string(k)
 }
 
 // hunk is the hunk under the cursor, or -1.
