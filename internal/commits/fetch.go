@@ -83,6 +83,10 @@ func ours(err error) error {
 	if !errors.As(err, &e) {
 		return err
 	}
+	if said, _, found := strings.Cut(e.said, "fsck error in packed object"); found {
+		_, said, _ = strings.Cut(strings.Split(strings.TrimSpace(said), "\n")[0], ": ")
+		return refuse("agentbox apply takes the changed files, without the commits", "git refuses what was committed: %s", said)
+	}
 	for l := range strings.Lines(e.said) {
 		if text, ok := strings.CutPrefix(l, "agentbox: "); ok {
 			return errors.New(strings.TrimSpace(text))

@@ -292,7 +292,7 @@ func TestARelayOfRubbish(t *testing.T) {
 			t.Errorf("%.20q: %v, %d bytes went by", text, err, to.Len())
 		}
 	}
-	endless := strings.NewReader("\n"+strings.Repeat("0034"+strings.Repeat("a", 40)+" refs/x\n", maxAdvert/40))
+	endless := strings.NewReader("\n" + strings.Repeat("0034"+strings.Repeat("a", 40)+" refs/x\n", maxAdvert/40))
 	if _, err := Relay(endless, new(bytes.Buffer), 1000); err == nil {
 		t.Error("an endless list is taken")
 	}

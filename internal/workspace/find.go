@@ -80,6 +80,9 @@ func top(dir string) (string, error) {
 		case info.IsDir() && isGitDir(git):
 			return at, nil
 		}
+		if filepath.Base(at) != ".git" && isGitDir(at) && isFile(filepath.Join(at, "config")) {
+			return "", refuse("git clone it, and run in the clone", "%s is a bare repository: it has no work tree", quote(at))
+		}
 		if at == "/" {
 			return "", refuse("cd into a repository, or make one here with `git init`",
 				"%s is not in a git repository", quote(dir))
@@ -91,6 +94,11 @@ func top(dir string) (string, error) {
 func isGitDir(git string) bool {
 	_, err := os.Lstat(filepath.Join(git, "HEAD"))
 	return err == nil && isDir(filepath.Join(git, "objects")) && isDir(filepath.Join(git, "refs"))
+}
+
+func isFile(path string) bool {
+	info, err := os.Lstat(path)
+	return err == nil && info.Mode().IsRegular()
 }
 
 func isDir(path string) bool {

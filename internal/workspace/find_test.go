@@ -68,6 +68,11 @@ func TestFindRefuses(t *testing.T) {
 			git(t, r, "-c", "protocol.file.allow=always", "submodule", "add", "-q", at(t, "o"), "sub")
 			return filepath.Join(r, "sub"), Person{UID: me, Home: "/nonexistent"}
 		},
+		"is a bare repository": func(t *testing.T) (string, Person) {
+			r := realTemp(t)
+			git(t, r, "init", "-q", "--bare", "b.git")
+			return filepath.Join(r, "b.git", "objects"), Person{UID: me, Home: "/nonexistent"}
+		},
 		"git directory elsewhere": func(t *testing.T) (string, Person) {
 			r := realTemp(t)
 			git(t, r, "init", "-q", "--separate-git-dir", filepath.Join(r, "g"), "r")

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"agentbox/internal/event"
+	"agentbox/internal/modelserver"
 )
 
 // committing is a shell script's beginning: an agent's identity.
@@ -124,5 +125,97 @@ git commit -q --allow-empty -m fine`)
 	}
 	if _, err := os.Stat(canary); err == nil {
 		t.Error("something planted was run on the host")
+	}
+}
+
+// What a run committed is shown, and put onto the person's branch when they say so, by hand or by the flag.
+func TestCommitsAreApplied(t *testing.T) {
+	b := newBox(t)
+	b.commitsOf(`echo work >work.txt; git add work.txt; git commit -qm 'the work'; printf '#!/bin/sh\n' >build.sh; chmod +x build.sh; git add build.sh; git commit -qm 'a script'`).exits(0)
+	id := b.latest()
+	before := b.git("rev-parse", "HEAD")
+	b.alone("apply", id, "--commits").exits(1).says("no terminal", "--yes")
+	b.alone("apply", id, "--commits", "--yes").exits(1).says("--will-execute")
+	if b.git("rev-parse", "HEAD") != before {
+		t.Error("it moved without a yes")
+	}
+	r := b.alone("apply", "--commits", "--yes", "--will-execute").exits(0).says("main is now at")
+	for _, text := range []string{"2 commits on main", "the work", "An Agent <agent@example.com> · not signed", "build.sh  a build tool runs it"} {
+		if !strings.Contains(r.out, text) {
+			t.Errorf("it does not show %q:\n%s", text, r.out)
+		}
+	}
+	if b.read("work.txt") != "work\n" || b.git("status", "--porcelain") != "" || b.git("log", "-1", "--format=%s") != "a script\n" {
+		t.Errorf("the branch is not there: %s", b.git("log", "--oneline"))
+	}
+	b.alone("apply", id, "--commits").exits(0).says("no commit that is not on your branch")
+	b.alone("discard", id, "--yes").exits(0)
+	if refs := b.agentRefs(); len(refs) > 0 {
+		t.Errorf("refs after discarding: %v", refs)
+	}
+}
+
+// Where the person has gone on meanwhile, copies are made; what is not committed stays.
+func TestCommitsArePicked(t *testing.T) {
+	b := newBox(t)
+	b.commitsOf(`echo work >work.txt; git add work.txt; git commit -qm 'the work'`).exits(0)
+	b.write("mine.txt", "mine\n")
+	b.git("add", "mine.txt")
+	b.git("commit", "-qm", "mine")
+	b.write("README.md", "not committed\n")
+	b.alone("apply", "--commits", "--yes").exits(0)
+	if got := b.git("log", "--format=%s"); got != "the work\nmine\nstart\n" || b.read("work.txt") != "work\n" || b.read("README.md") != "not committed\n" {
+		t.Errorf("%s", got)
+	}
+}
+
+// In the direct mode what would execute later is listed, and put back.
+func TestDirectModeTellsWhatExecutes(t *testing.T) {
+	b := newBox(t)
+	b.write("Makefile", "all:\n")
+	b.write("notes.txt", "a\n")
+	r := b.agentbox("run", "shell", "--workspace", "direct", "--", "sh", "-c", `printf 'all:\n\tevil\n' >Makefile; mkdir .vscode; echo '{}' >.vscode/tasks.json; echo b >notes.txt`)
+	r.exits(0).says("changed Makefile: ", "made .vscode/tasks.json: ", "agentbox undo")
+	if strings.Contains(r.err, "notes.txt") {
+		t.Errorf("it tells of what does not execute:\n%s", r.err)
+	}
+	e := ofKind(b.events(), event.LaterChanged)
+	if len(e) != 2 || e[0].Path != ".vscode/tasks.json" || e[1].Path != "Makefile" || e[1].Reason == "" {
+		t.Errorf("events %+v", e)
+	}
+	b.alone("undo", b.latest()).exits(0)
+	if b.read("Makefile") != "all:\n" || b.read("notes.txt") != "b\n" {
+		t.Errorf("after it: %q %q", b.read("Makefile"), b.read("notes.txt"))
+	}
+	if _, err := os.Stat(filepath.Join(b.repo, ".vscode/tasks.json")); err == nil {
+		t.Error("what was made is still there")
+	}
+}
+
+// Each of the real agents commits with its shell tool, and the commit arrives.
+func TestRealAgentsCommit(t *testing.T) {
+	for _, a := range realAgents() {
+		t.Run(a.profile, func(t *testing.T) {
+			b := newBox(t)
+			b.agentsPath()
+			b.model(modelserver.Config{Task: modelserver.Task{File: "hello.txt", Content: "hello from the model\n", Final: "The task is complete.",
+				Command: "git add hello.txt; git commit -q -m 'work of the agent'"}})
+			b.keyOf(a)
+			r := b.agentbox(append([]string{"run", a.profile, "--workspace", "review", "--"}, a.args...)...).exits(0)
+			id := b.agentRefs()["heads/main"]
+			if id == "" {
+				t.Fatalf("nothing arrived\n%s", r.err)
+			}
+			if got := b.git("show", "--format=%s %an", id); !strings.HasPrefix(got, "work of the agent A Person\n") || !strings.Contains(got, "+hello from the model") {
+				t.Errorf("it is %s", got)
+			}
+			if _, err := os.Stat(filepath.Join(b.repo, "hello.txt")); err == nil {
+				t.Error("the host's tree has changed")
+			}
+			b.alone("apply", "--commits", "--yes").exits(0)
+			if got := b.read("hello.txt"); got != "hello from the model\n" {
+				t.Errorf("applied: %q", got)
+			}
+		})
 	}
 }
