@@ -61,7 +61,7 @@ func (p *person) lost(when string) {
 }
 
 // Whenever the person writes, and wherever an apply is killed, neither side loses a line.
-func TestNeitherSideLosesAnything(t *testing.T) { eachCase(t, bothSides) }
+func TestNeitherSideLosesAnything(t *testing.T) { eachCase(t, cases/3, bothSides) }
 
 func bothSides(t *testing.T, dir string, seed uint64) {
 	rnd := rand.New(rand.NewPCG(seed, 2))

@@ -36,11 +36,11 @@ func fromEnv(t *testing.T, name string, otherwise uint64) uint64 {
 }
 
 // What an agent saw is what an apply makes of the repository, wherever it is killed; an undo gives back what was there.
-func TestApplyMakesWhatTheAgentSaw(t *testing.T) { eachCase(t, oneCase) }
+func TestApplyMakesWhatTheAgentSaw(t *testing.T) { eachCase(t, cases, oneCase) }
 
 // eachCase runs a property on every case, some at the same time.
-func eachCase(t *testing.T, property func(t *testing.T, scratch string, seed uint64)) {
-	first, n := uint64(firstSeed), uint64(cases)
+func eachCase(t *testing.T, n uint64, property func(t *testing.T, scratch string, seed uint64)) {
+	first := uint64(firstSeed)
 	if seed := fromEnv(t, "AGENTBOX_PROPERTY_SEED", 0); seed != 0 {
 		first, n = seed, 1
 	}
