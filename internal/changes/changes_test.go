@@ -64,6 +64,7 @@ func (st *stage) begin() {
 	if st.base.Backend == Copy {
 		must(st.t, exec.Command("cp", "-a", st.root+"/.", st.upper).Run())
 		must(st.t, os.RemoveAll(filepath.Join(st.upper, ".git")))
+		_ = os.Remove(filepath.Join(st.upper, "d", "fifo")) // as a copy is made
 		copied, err := Moment(st.upper)
 		must(st.t, err)
 		st.base.Copied = copied
@@ -149,7 +150,9 @@ func TestFusesEncoding(t *testing.T) {
 	put(t, st.upper, "again", "again, and new")
 	put(t, st.upper, "covered/.wh..wh..opq", "")
 	put(t, st.upper, "covered/both", "new")
-	st.want(`"again" file>file applies`, `"covered/both" file>file applies`, `"covered/old" file> applies`, `"dir" dir> applies`,
+	put(t, st.upper, ".wh.text", "not a mark")
+	must(t, unix.Mknod(filepath.Join(st.upper, "gone"), unix.S_IFCHR, 0)) // marked in both ways
+	st.want(`".wh.text" >file applies`, `"again" file>file applies`, `"covered/both" file>file applies`, `"covered/old" file> applies`, `"dir" dir> applies`,
 		`"dir/a" file> applies`, `"gone" file> applies`)
 }
 
@@ -323,6 +326,7 @@ func TestPrivateCopy(t *testing.T) {
 	st.base.Hide = []string{".env"}
 	put(t, st.root, ".env", "x")
 	st.commit()
+	must(t, unix.Mkfifo(filepath.Join(st.root, "d", "fifo"), 0o644))
 	put(t, st.root, "loose", "x")
 	st.begin()
 	st.want()

@@ -94,7 +94,7 @@ func (l *lister) merged(dir string, over bool) error {
 		return l.unreadable(dir, err)
 	}
 	here, gone := l.sort(entries)
-	hides = hides || slices.ContainsFunc(entries, func(e entry) bool { return l.fuse() && e.name == ".wh..wh..opq" })
+	hides = hides || slices.ContainsFunc(entries, func(e entry) bool { return l.fuse() && e.name == ".wh..wh..opq" && e.kind() == File })
 	for _, name := range gone {
 		if err := l.gone(join(dir, name)); err != nil {
 			return err
@@ -120,7 +120,7 @@ func (l *lister) sort(entries []entry) (here []entry, gone []string) {
 		switch {
 		case e.whiteout():
 			gone = append(gone, e.name)
-		case !l.fuse() || !marks:
+		case !l.fuse() || !marks || e.kind() != File || e.st.Size > 0: // only an empty file is a mark
 			here = append(here, e)
 		case !strings.HasPrefix(name, ".wh."):
 			gone = append(gone, name)
@@ -129,8 +129,9 @@ func (l *lister) sort(entries []entry) (here []entry, gone []string) {
 	there := func(name string) bool {
 		return slices.ContainsFunc(here, func(e entry) bool { return e.name == name })
 	}
-	if l.fuse() {
-		gone = slices.DeleteFunc(gone, there)
+	if l.fuse() { // which may mark a deletion in both ways
+		slices.Sort(gone)
+		gone = slices.Compact(slices.DeleteFunc(gone, there))
 	}
 	return here, gone
 }
@@ -406,8 +407,14 @@ func (l *lister) gone(path string) error {
 	if l.mounts[path] || l.hidden(path, before.kind() == Dir) || path == ".git" {
 		return nil
 	}
+	if l.fuse() && strings.HasPrefix(filepath.Base(path), ".wh.") {
+		return nil // the person's file of such a name was never seen inside
+	}
 	if gitsOwn(filepath.Base(path)) {
 		return l.gits(path, before, node{})
+	}
+	if l.s.Base.Backend == Copy && before.kind() == Special {
+		return nil // such a file is not copied
 	}
 	if l.s.Base.Backend == Copy && before.kind() != Dir {
 		if there, err := l.thereAtStart(path, before); err != nil || !there {
