@@ -117,5 +117,5 @@ func room(dir string) int64 {
 	if err := syscall.Statfs(dir, &st); err != nil {
 		return 1 << 62
 	}
-	return int64(st.Bavail) * int64(st.Bsize)
+	return int64(st.Bavail) * st.Bsize
 }

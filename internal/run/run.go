@@ -148,7 +148,7 @@ func (x *execution) run(ctx context.Context) (int, string, error) {
 // create makes and starts the container. From here on close has something to remove.
 func (x *execution) create(ctx context.Context, spec Spec) (err error) {
 	if x.container, err = x.Runtime.Create(ctx, spec); err != nil {
-		return err
+		return x.explain(err)
 	}
 	wait, err := x.container.Attach(ctx, Streams{In: x.In, Out: x.Out, Err: x.Err})
 	if err != nil {
@@ -156,7 +156,15 @@ func (x *execution) create(ctx context.Context, spec Spec) (err error) {
 	}
 	x.output = make(chan error, 1)
 	go func() { x.output <- wait() }()
-	return x.container.Start(ctx)
+	return x.explain(x.container.Start(ctx))
+}
+
+// explain says what else there is where the kernel may have refused an overlay that was thought possible.
+func (x *execution) explain(err error) error {
+	if err == nil || x.Plan.Binding.Layer.Backend != string(plan.Overlaid) || !strings.Contains(err.Error(), "overlay") {
+		return err
+	}
+	return &Failure{Code: CodeFailed, Text: err.Error(), Hint: `write backend = "copy" below [workspace]: it needs no overlay`}
 }
 
 // launchTime bounds what lies between the start of PID 1 and that of the agent.

@@ -302,7 +302,7 @@ func CanOverlay(repo Repo, dir string) string {
 	if err := unix.Statfs(dir, &st); err != nil {
 		return fmt.Sprintf("the file system of %s can't be asked: %v", quote(dir), err)
 	}
-	if slices.Contains(remote, int64(st.Type)) {
+	if slices.Contains(remote, st.Type) {
 		return fmt.Sprintf("the file system of %s can't be the upper one of an overlay", quote(dir))
 	}
 	return tryUpper(dir)

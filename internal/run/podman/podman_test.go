@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -178,4 +179,21 @@ func TestNothingButLoopback(t *testing.T) {
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
+}
+
+// A service of this run's own is there as long as it is wanted, however long nobody asks it for anything.
+func TestAServiceOutlastsASilence(t *testing.T) {
+	seconds, err := strconv.Atoi(idleSeconds)
+	must(t, err)
+	e := engine(t)
+	must(t, e.Ready(t.Context()))
+	if !e.Own() {
+		return // somebody else's stays anyway
+	}
+	select {
+	case <-e.service.ended:
+		t.Fatalf("it ended while nobody asked: %s", e.service.out)
+	case <-time.After(time.Duration(seconds+2) * time.Second):
+	}
+	must(t, e.Remove(t.Context(), "agentbox-test-none"))
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -16,17 +17,22 @@ import (
 )
 
 // service is a `podman system service` of this run's own. It listens on a socket that agentbox opened and handed
-// over, so that a request made at once waits in the socket's queue and nothing has to be polled. Should agentbox be
-// killed, it ends by itself after idleSeconds.
+// over, so that a request made at once waits in the socket's queue and nothing has to be polled. It stays while agentbox is
+// busy with something else, such as copying a repository. Should agentbox be killed, it ends by itself after idleSeconds.
 type service struct {
 	socket string
 	cmd    *exec.Cmd
 	out    *tail
 	ended  chan struct{}
+	quit   chan struct{} // closed by stop
+	beaten chan struct{} // closed when nothing beats any more
 	once   sync.Once
 }
 
-const idleSeconds = "5"
+const (
+	idleSeconds = "5"
+	beatEvery   = 2 * time.Second
+)
 
 // ErrNoPodman says that there is no podman on PATH.
 var ErrNoPodman = errors.New("podman is not installed")
@@ -47,7 +53,7 @@ func startService(o Options) (*service, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &service{socket: filepath.Join(o.Dir, "podman.sock"), out: &tail{}, ended: make(chan struct{})}
+	s := &service{socket: filepath.Join(o.Dir, "podman.sock"), out: &tail{}, ended: make(chan struct{}), quit: make(chan struct{}), beaten: make(chan struct{})}
 	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: s.socket, Net: "unix"})
 	if err != nil {
 		return nil, fmt.Errorf("opening a socket for Podman: %w", err)
@@ -94,12 +100,43 @@ func (s *service) spawn(program string, o Options, socket *os.File) error {
 		_ = s.cmd.Wait() // how it ended shows in its own words, kept in out
 		close(s.ended)
 	}()
+	go s.beat()
 	return nil
+}
+
+// beat asks for something small now and then, so that the service does not take itself for idle.
+func (s *service) beat() {
+	defer close(s.beaten)
+	ticker := time.NewTicker(beatEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			s.ping()
+		case <-s.ended:
+			return
+		case <-s.quit:
+			return
+		}
+	}
+}
+
+func (s *service) ping() {
+	conn, err := net.DialTimeout("unix", s.socket, time.Second)
+	if err != nil {
+		return // that it has ended shows elsewhere
+	}
+	defer func() { _ = conn.Close() }()
+	_ = conn.SetDeadline(time.Now().Add(beatEvery)) // whether it answers does not matter
+	if _, err := io.WriteString(conn, "GET /_ping HTTP/1.0\r\n\r\n"); err == nil {
+		_, _ = io.Copy(io.Discard, conn)
+	}
 }
 
 // stop ends the service, waits for it, and returns what it had said on stderr.
 func (s *service) stop() string {
 	s.once.Do(func() {
+		close(s.quit)
 		// The first Podman since boot makes the user namespace and serves in a child, which the signal must reach too.
 		_ = syscall.Kill(-s.cmd.Process.Pid, syscall.SIGTERM)
 		timer := time.NewTimer(3 * time.Second)
@@ -110,6 +147,7 @@ func (s *service) stop() string {
 			_ = syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL)
 			<-s.ended
 		}
+		<-s.beaten
 		_ = os.Remove(s.socket)
 	})
 	return s.out.String()
