@@ -10,7 +10,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"agentbox/internal/apply"
-	"agentbox/internal/changes"
 	"agentbox/internal/tui"
 )
 
@@ -239,40 +238,17 @@ func outcomeLine(o apply.Outcome) string {
 	return line
 }
 
-// selection is what was picked in a review, as an apply takes it. parted are directories that stay as they are, since not all
-// below them was picked.
-func selection(picks []tui.Pick, all []changes.Change) (sel apply.Selection, parted []string) {
-	picked := map[string]bool{}
-	for _, p := range picks {
-		picked[p.Change.Path] = p.Hunks == nil
-	}
-	sel.Hunks, sel.Seen = map[string][]string{}, map[string]string{}
+// selection is what was picked in a review, as an apply takes it: each path by itself. Paths of a Selection would bring along
+// what lies below a directory, and so what the person left out, or what an agent that goes on made there since.
+func selection(picks []tui.Pick) apply.Selection {
+	sel := apply.Selection{Hunks: map[string][]string{}, Seen: map[string]string{}}
 	for _, p := range picks {
 		path := p.Change.Path
-		switch {
-		case p.Hunks != nil:
-			sel.Hunks[path] = p.Hunks
-		case isDir(p.Change) && !wholeBelow(path, all, picked): // a directory that is named stands for all that is in it
-			if p.Change.Before.Kind == changes.Dir { // a new one comes with what is applied in it
-				parted = append(parted, path)
-			}
-			continue
-		default:
-			sel.Paths = append(sel.Paths, path)
-		}
+		sel.Hunks[path] = p.Hunks // no hunks are all
 		sel.Seen[path] = p.Change.Mark
 		if p.Change.Later != "" {
 			sel.Later = append(sel.Later, path)
 		}
 	}
-	return sel, parted
-}
-
-func isDir(c changes.Change) bool { return c.Before.Kind == changes.Dir || c.After.Kind == changes.Dir }
-
-// wholeBelow reports whether all that was changed below a directory is picked as a whole.
-func wholeBelow(dir string, all []changes.Change, picked map[string]bool) bool {
-	return !slices.ContainsFunc(all, func(c changes.Change) bool {
-		return c.Path != dir && covers(dir, c.Path) && c.Fate == changes.Applies && !picked[c.Path]
-	})
+	return sel
 }

@@ -40,11 +40,7 @@ func (a *app) review(ctx context.Context, l leftover) error {
 }
 
 func (a *app) applyPicked(ctx context.Context, l leftover, picks []tui.Pick) error {
-	sel, parted := selection(picks, l.list)
-	for _, dir := range parted {
-		a.say("%s itself stays as it is: not all below it is applied", tui.Escaped(dir))
-	}
-	report, err := apply.Apply(ctx, l.source, sel)
+	report, err := apply.Apply(ctx, l.source, selection(picks))
 	return a.tellReport(l, report, err, false)
 }
 

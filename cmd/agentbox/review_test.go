@@ -8,9 +8,7 @@ import (
 	"testing"
 
 	"agentbox/internal/apply"
-	"agentbox/internal/changes"
 	"agentbox/internal/session"
-	"agentbox/internal/tui"
 )
 
 // reviewed is a person at the review of a run that changed two files.
@@ -126,23 +124,27 @@ func TestWhatChangedSinceIsNotApplied(t *testing.T) {
 	}
 }
 
-// A directory that is picked does not bring along what in it was not.
+// A directory that is picked brings nothing along: neither what was left out in it, nor what is made there while the
+// person looks.
 func TestADirectoryBringsNothingAlong(t *testing.T) {
-	dir := changes.Change{Path: "d", Before: changes.State{Kind: changes.Dir, Mode: 0o700}, After: changes.State{Kind: changes.Dir}, Fate: changes.Applies, Mark: "1"}
-	a := changes.Change{Path: "d/a", After: changes.State{Kind: changes.File}, Fate: changes.Applies, Mark: "2"}
-	hook := changes.Change{Path: "d/hook", After: changes.State{Kind: changes.File}, Fate: changes.Applies, Later: "git runs it", Mark: "3"}
-	all := []changes.Change{dir, a, hook}
-	sel, parted := selection([]tui.Pick{{Change: dir}, {Change: a}}, all)
-	if len(sel.Paths) != 1 || sel.Paths[0] != "d/a" || len(sel.Later) != 0 || len(parted) != 1 {
-		t.Errorf("%+v, %q", sel, parted)
+	h := newHome(t)
+	h.write("upper/d/a.txt", "a\n")
+	h.write("upper/d/left.txt", "left\n")
+	h.write("upper/d/Makefile", "all:\n\tevil\n")
+	s, end := h.left()
+	end()
+	term := h.command("agentbox", "apply").onTerminal(80, 24)
+	term.until(ready24)
+	must(t, os.WriteFile(filepath.Join(s.Dir, "work/tree/upper/d/since.txt"), []byte("x\n"), 0o644))
+	term.typed("G a") // d/left.txt stands last
+	rest, _ := term.ended()
+	if got := h.read("repo/d/a.txt"); got != "a\n" {
+		t.Errorf("what was picked is not applied: %q", rest)
 	}
-	sel, parted = selection([]tui.Pick{{Change: dir}, {Change: a}, {Change: hook, Hunks: []string{"h"}}}, all)
-	if len(parted) != 1 || len(sel.Hunks["d/hook"]) != 1 || sel.Later[0] != "d/hook" || sel.Seen["d/hook"] != "3" {
-		t.Errorf("%+v, %q", sel, parted)
-	}
-	sel, parted = selection([]tui.Pick{{Change: dir}, {Change: a}, {Change: hook}}, all)
-	if len(parted) != 0 || len(sel.Paths) != 3 || sel.All || sel.AllLater {
-		t.Errorf("%+v, %q", sel, parted)
+	for _, name := range []string{"left.txt", "Makefile", "since.txt"} {
+		if _, err := os.Lstat(filepath.Join(h.repo, "d", name)); err == nil {
+			t.Errorf("d/%s came along", name)
+		}
 	}
 }
 

@@ -295,7 +295,7 @@ func (m *model) lines() []string {
 		return nil
 	}
 	if m.help {
-		return clipped(helpLines(), m.width, m.height)
+		return clipped(m.helpLines(), m.width, m.height)
 	}
 	var out []string
 	if m.above() > 0 {
@@ -417,8 +417,9 @@ func (m *model) hints() string {
 	return line
 }
 
-func helpLines() []string {
-	return strings.Split(`a        apply what is selected       (agentbox undo takes it back)
+// helpLines say all keys, on as many rows as it takes.
+func (m *model) helpLines() (rows []string) {
+	for l := range strings.SplitSeq(`a        apply what is selected       (agentbox undo takes it back)
 q        keep everything for later    (agentbox apply, agentbox diff)
 d        discard everything; asks once
 space    select the file, or in the diff the hunk
@@ -433,5 +434,8 @@ C changed here too, since the run began: it is merged, or left alone
   with the agent's version beside it.
 ! would execute later, with your rights: space, then y.
 
-Any key goes back.`, "\n")
+Any key goes back.`, "\n") {
+		rows = append(rows, wrapped(m.paint, plain, l, m.width)...)
+	}
+	return rows
 }

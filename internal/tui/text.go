@@ -105,9 +105,9 @@ func (w *wrapper) put(text string, odd bool) {
 	}
 }
 
-// add adds a piece that is not broken, unless no row could hold it.
+// add adds a piece, which is broken only where no row could hold it.
 func (w *wrapper) add(piece string, cells int, odd bool) {
-	if cells > w.width && len(piece) > 1 && odd {
+	if cells > w.width && len(piece) == cells { // written out, or a tab
 		w.put(piece, odd)
 		return
 	}

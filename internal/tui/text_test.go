@@ -35,7 +35,7 @@ func TestEscaped(t *testing.T) {
 // Whatever goes in, what comes out is printed and stays on its rows.
 func FuzzWrapped(f *testing.F) {
 	f.Add("a\x1b[2Jb\u202e漢字", 7)
-	f.Add("\xff\xfe\x00", 1)
+	f.Add("\t\xff\xfe\x00", 3)
 	f.Fuzz(func(t *testing.T, s string, width int) {
 		if width < 2 || width > 200 {
 			return
