@@ -12,7 +12,7 @@ ACTIONLINT := go tool -n -modfile=tools/actionlint.mod actionlint
 PLAIN    := CGO_ENABLED=0 GOFLAGS="-buildvcs=false -trimpath"
 export GOFLAGS := -buildvcs=false
 
-.PHONY: help build shim quickstart test e2e registries bench conformance soak lint fmt generate schema man completions clean need-go
+.PHONY: help build shim quickstart test e2e nightly registries bench conformance soak lint fmt generate schema man completions clean need-go
 
 help: ## say what each target does
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ test: build ## run every test, with the race detector, as an unprivileged user (
 e2e: build ## run only the end-to-end tests
 	hack/prepare-tests
 	hack/test --race ./test/e2e/...
+
+nightly: need-go ## hold applying to 10,000 random trees, edits and kills (AGENTBOX_PROPERTY_CASES for another number)
+	AGENTBOX_PROPERTY_CASES=$${AGENTBOX_PROPERTY_CASES:-10000} TEST_ARGS='-test.timeout=12h' hack/test --on "$${NIGHTLY_ON:-4.3}" ./internal/apply
 
 registries: build ## fetch a package from the real npm, Go and Debian registries, through the sandbox (needs the network)
 	hack/check-registries

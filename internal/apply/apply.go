@@ -74,23 +74,72 @@ var ErrUnfinished = errors.New("an earlier apply was cut short")
 // ErrBusy says that another process applies or undoes this run's changes right now.
 var ErrBusy = errors.New("another process is applying changes of this run")
 
-var errNotYet = errors.New("applying changes: not built yet")
-
 // Apply carries the selected changes into the repository. An error leaves a state that Resume or Undo takes up; what the report
 // holds then has happened.
 func Apply(ctx context.Context, s *changes.Source, sel Selection) (Report, error) {
-	return Report{}, errNotYet
+	return applyAll(ctx, s, sel, nothing)
 }
 
-// Resume finishes the apply that was cut short. Without one it does nothing.
-func Resume(ctx context.Context, s *changes.Source) (Report, error) { return Report{}, errNotYet }
+// Resume finishes the apply, or the undo, that was cut short. Without one it does nothing.
+func Resume(ctx context.Context, s *changes.Source) (Report, error) { return resume(ctx, s, nothing) }
 
 // Undo puts back what every apply of this run replaced, unless the person changed it since: that stays, and is reported as
 // Kept.
-func Undo(ctx context.Context, s *changes.Source) (Report, error) { return Report{}, errNotYet }
+func Undo(ctx context.Context, s *changes.Source) (Report, error) { return undo(ctx, s, nothing) }
 
-// Unfinished says whether an apply of the run was cut short.
-func Unfinished(work string) (bool, error) { return false, errNotYet }
+// Unfinished says whether an apply or an undo of the run was cut short.
+func Unfinished(work string) (bool, error) {
+	records, _, err := readJournal(work)
+	open, _ := unended(records)
+	return open != nil, err
+}
 
 // CanUndo says whether anything was applied that Undo could put back.
-func CanUndo(work string) (bool, error) { return false, errNotYet }
+func CanUndo(work string) (bool, error) {
+	records, _, err := readJournal(work)
+	steps, settled := standing(records)
+	for _, r := range steps {
+		if settled[r.N] != dropped {
+			return true, err
+		}
+	}
+	return false, err
+}
+
+func nothing(string) {}
+
+func applyAll(ctx context.Context, s *changes.Source, sel Selection, at func(string)) (Report, error) {
+	a, err := newApplier(ctx, s, at)
+	if err != nil {
+		return Report{}, err
+	}
+	defer a.close()
+	if open, _ := unended(a.journal.records); open != nil {
+		return Report{}, ErrUnfinished
+	}
+	list, err := s.List(ctx)
+	if err != nil {
+		return Report{}, err
+	}
+	wants := a.choose(list, sel)
+	if len(wants) == 0 {
+		return a.report(), nil
+	}
+	if err := a.begin(begins, wants); err != nil {
+		return a.report(), err
+	}
+	err = a.finish(wants)
+	return a.report(), err
+}
+
+// finish carries out what is wanted and closes the journal's entry.
+func (a *applier) finish(wants []want) error {
+	if err := a.carry(wants); err != nil {
+		return err
+	}
+	if err := a.tighten(); err != nil {
+		return err
+	}
+	a.at("before the end")
+	return a.journal.write(record{What: ends})
+}

@@ -86,7 +86,9 @@ func lock(path string, flags int) (func() error, error) {
 		}
 		return nil, fmt.Errorf("locking %q: %w", path, err)
 	}
-	return f.Close, nil // closing the only descriptor drops the lock
+	return func() error { // a child that was just forked, and runs no program yet, still has a copy of the descriptor
+		return errors.Join(flock(f, unix.LOCK_UN), f.Close())
+	}, nil
 }
 
 // flock retries what a signal interrupted: the Go runtime sends itself SIGURG at any time.

@@ -4,7 +4,10 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestWriteReplacesAndLeavesNothingBeside(t *testing.T) {
@@ -88,4 +91,40 @@ func list(t *testing.T, dir string) (names []string) {
 		names = append(names, e.Name())
 	}
 	return names
+}
+
+// A child that was forked holds a copy of every descriptor until it runs its program.
+func TestUnlockDropsTheLockWhoeverHoldsACopy(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	unlock, err := Lock(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	copies := 0
+	for _, e := range entries {
+		fd, _ := strconv.Atoi(e.Name())
+		if target, _ := os.Readlink("/proc/self/fd/" + e.Name()); target != path {
+			continue
+		}
+		held, err := unix.Dup(fd)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(held)
+		copies++
+	}
+	if err := unlock(); err != nil || copies == 0 {
+		t.Fatal(copies, err)
+	}
+	again, err := TryLock(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := again(); err != nil {
+		t.Fatal(err)
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 )
 
 // Ancestor is what a path was when the agent got it: the base of a three-way merge.
@@ -61,6 +62,37 @@ func (s *Source) Finder() (*Finder, error) {
 	return &Finder{s: s, host: host, known: known, moved: map[string]bool{}}, nil
 }
 
+// Note takes in what an apply recorded meanwhile.
+func (f *Finder) Note(k Known) {
+	if f.known == nil {
+		f.known = map[string]Known{}
+	}
+	if k.Forget {
+		delete(f.known, string(k.Path))
+		return
+	}
+	f.known[string(k.Path)] = k
+}
+
+// Known gives what an apply recorded of a path.
+func (f *Finder) Known(path string) (Known, bool) {
+	k, ok := f.known[path]
+	return k, ok
+}
+
+// Moved says whether a directory was put in another's place since the start, as far as its times tell, and its inode.
+func (f *Finder) Moved(dir string) (bool, uint64) {
+	n, _ := f.host.lstat(dir)
+	return f.isMoved(dir), n.st.Ino
+}
+
+// Trust takes over what Moved said before an apply that was killed touched the directory's mode.
+func (f *Finder) Trust(dir string, moved bool, inode uint64) {
+	if n, err := f.host.lstat(dir); err == nil && n.st.Ino == inode {
+		f.moved[dir] = moved
+	}
+}
+
 // Close ends the search.
 func (f *Finder) Close() { f.host.close() }
 
@@ -80,10 +112,12 @@ func (f *Finder) Find(ctx context.Context, path string) (Ancestor, error) {
 
 func (f *Finder) find(ctx context.Context, path string, host node) (Ancestor, error) {
 	if k, ok := f.known[path]; ok {
-		return f.recorded(path, host, k)
+		if a, ok, err := f.recorded(path, host, k); ok || err != nil {
+			return a, err
+		}
 	}
 	if host.kind() == Dir {
-		same := !f.renamed(host) // what is put into a directory changes its times too
+		same := !f.renamed(path, host) // what is put into a directory changes its times too
 		return Ancestor{Known: true, Same: same, State: host.state()}, nil
 	}
 	if host.kind() != Absent && f.untouched(path, host) {
@@ -129,23 +163,25 @@ func (f *Finder) untouched(path string, host node) bool {
 	if !host.changed().Before(f.s.Base.Began) {
 		return false
 	}
-	for _, dir := range above(path) {
-		moved, seen := f.moved[dir]
-		if !seen {
-			n, err := f.host.lstat(dir)
-			moved = err != nil || f.renamed(n)
-			f.moved[dir] = moved
-		}
-		if moved {
-			return false
-		}
+	return !slices.ContainsFunc(above(path), f.isMoved)
+}
+
+func (f *Finder) isMoved(dir string) bool {
+	moved, seen := f.moved[dir]
+	if !seen {
+		n, err := f.host.lstat(dir)
+		moved = err != nil || f.renamed(dir, n)
+		f.moved[dir] = moved
 	}
-	return true
+	return moved
 }
 
 // renamed says that a directory was renamed, or its mode changed, since the start, as far as its times tell: what is put
 // into it moves both of them.
-func (f *Finder) renamed(dir node) bool {
+func (f *Finder) renamed(path string, dir node) bool {
+	if k, ok := f.known[path]; ok && k.Digest == dir.moment() {
+		return false // an apply changed its mode
+	}
 	return !dir.changed().Before(f.s.Base.Began) && dir.modified().Before(dir.changed())
 }
 
@@ -197,30 +233,28 @@ func (f *Finder) holds(path string, b blob) (bool, error) {
 	return b.holds(file, n.st.Size)
 }
 
-// recorded takes what an apply recorded.
-func (f *Finder) recorded(path string, host node, k Known) (Ancestor, error) {
+// recorded takes what an apply recorded; false says that it tells nothing of how things are now.
+func (f *Finder) recorded(path string, host node, k Known) (Ancestor, bool, error) {
 	if !k.Merged {
 		same, err := f.asWritten(path, host, k)
 		if err != nil {
-			return Ancestor{}, err
+			return Ancestor{}, false, err
 		}
 		if same {
 			a := f.itself(path, host)
 			a.Same = a.State.Mode == k.Written.Mode
 			a.State.Mode = k.Written.Mode
-			return a, nil
+			return a, true, nil
 		}
 	}
 	if k.File == "" && k.Base.Kind == File {
-		a := f.itself(path, host)
-		a.Known, a.Same = false, false
-		return a, nil
+		return Ancestor{}, false, nil
 	}
 	a := Ancestor{Known: true, State: k.Base}
 	if k.Base.Kind == File {
 		a.open = func(context.Context) (io.ReadCloser, error) { return os.Open(filepath.Join(f.s.Work, k.File)) }
 	}
-	return a, nil
+	return a, true, nil
 }
 
 func (f *Finder) asWritten(path string, host node, k Known) (bool, error) {
@@ -266,7 +300,7 @@ func (a Ancestor) SameContent(ctx context.Context, after *os.File) (bool, error)
 		if err := errors.Join(err1, err2); err != nil || one.Size() != two.Size() {
 			return false, err
 		}
-		return equalFiles(file, after)
+		return EqualFiles(file, after)
 	}
 	want, err := io.ReadAll(io.LimitReader(before, MaxDiff+1))
 	if err != nil {

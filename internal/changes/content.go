@@ -81,8 +81,8 @@ func Digest(f *os.File) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
-// equalFiles compares the contents of two files of one size, and stops at the first difference.
-func equalFiles(a, b *os.File) (bool, error) {
+// EqualFiles compares the contents of two files of one size, and stops at the first difference.
+func EqualFiles(a, b *os.File) (bool, error) {
 	bufA, bufB := make([]byte, 64*block), make([]byte, 64*block)
 	for at := int64(0); ; {
 		nextA, err := nextData(a, at)

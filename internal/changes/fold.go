@@ -33,6 +33,9 @@ func (l *lister) twin(rel string) (string, error) {
 // namesIn gives the names that a directory shows inside.
 func (l *lister) namesIn(dir string) (map[string][]string, error) {
 	upper, hides, err := l.upper.list(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil // it went meanwhile
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -50,7 +53,7 @@ func (l *lister) namesIn(dir string) (map[string][]string, error) {
 	}
 	host, _, err := l.host.list(dir)
 	if err != nil {
-		if errors.Is(absentBelow(err), fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 			err = nil
 		}
 		return names, err
@@ -87,7 +90,7 @@ func (l *lister) wanders(way []string) bool {
 			if at == "" {
 				return true
 			}
-			at = strings.TrimSuffix(path.Dir("/"+at)[1:], "/")
+			at = strings.TrimSuffix(path.Dir("/" + at)[1:], "/")
 			continue
 		}
 		at = join(at, part)

@@ -9,6 +9,8 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+
+	"golang.org/x/sys/unix"
 )
 
 // Known is what an apply or an undo left at a path, and what it started from: what both sides have in common from then
@@ -16,11 +18,34 @@ import (
 type Known struct {
 	Path    Name   `json:"path"`
 	Written State  `json:"written"`          // what lies at the path since
-	Digest  string `json:"digest,omitempty"` // … and its content, when it is a file. As long as that is so, the person changed nothing
+	Digest  string `json:"digest,omitempty"` // … and its content, when it is a file, or MomentOf it, when it is a directory. As long as that is so, the person changed nothing
 	Base    State  `json:"base"`             // else: the common ancestor
 	File    string `json:"file,omitempty"`   // its content, a file below <work>; "" for none that is known
 	Merged  bool   `json:"merged,omitempty"` // what was written holds changes of the person's too: Base counts always
 	Forget  bool   `json:"forget,omitempty"` // nothing is known of this path any more
+}
+
+// Escaped gives the record as it stands in JSON, where what is not UTF-8 would not come back.
+func (k Known) Escaped() Known {
+	k.Written.Link, k.Base.Link = url.PathEscape(k.Written.Link), url.PathEscape(k.Base.Link)
+	return k
+}
+
+// Unescaped is the opposite of Escaped.
+func (k Known) Unescaped() (Known, error) {
+	written, err1 := url.PathUnescape(k.Written.Link)
+	base, err2 := url.PathUnescape(k.Base.Link)
+	k.Written.Link, k.Base.Link = written, base
+	return k, errors.Join(err1, err2)
+}
+
+// MomentOf names the last change of an open directory itself, for Known.Digest.
+func MomentOf(dir *os.File) (string, error) {
+	var n node
+	if err := unix.Fstat(int(dir.Fd()), &n.st); err != nil {
+		return "", err
+	}
+	return n.moment(), nil
 }
 
 // KnownFile is the name of the record below <work>.
@@ -55,6 +80,10 @@ func (s *Source) readKnown() (map[string]Known, error) {
 	for lines.Scan() {
 		var k Known
 		if len(bytes.TrimSpace(lines.Bytes())) == 0 || json.Unmarshal(lines.Bytes(), &k) != nil {
+			continue
+		}
+		k, err := k.Unescaped()
+		if err != nil {
 			continue
 		}
 		if k.Forget {

@@ -94,7 +94,7 @@ func (l *lister) merged(dir string, over bool) error {
 		return l.unreadable(dir, err)
 	}
 	here, gone := l.sort(entries)
-	hides = hides || slices.ContainsFunc(entries, func(e entry) bool { return l.fuse() && e.name == ".wh..wh..opq" })
+	hides = hides || slices.ContainsFunc(entries, func(e entry) bool { return l.fuse() && e.name == ".wh..wh..opq" && e.kind() == File })
 	for _, name := range gone {
 		if err := l.gone(join(dir, name)); err != nil {
 			return err
@@ -120,7 +120,7 @@ func (l *lister) sort(entries []entry) (here []entry, gone []string) {
 		switch {
 		case e.whiteout():
 			gone = append(gone, e.name)
-		case !l.fuse() || !marks:
+		case !l.fuse() || !marks || e.kind() != File || e.st.Size > 0: // only an empty file is a mark
 			here = append(here, e)
 		case !strings.HasPrefix(name, ".wh."):
 			gone = append(gone, name)
@@ -129,8 +129,9 @@ func (l *lister) sort(entries []entry) (here []entry, gone []string) {
 	there := func(name string) bool {
 		return slices.ContainsFunc(here, func(e entry) bool { return e.name == name })
 	}
-	if l.fuse() {
-		gone = slices.DeleteFunc(gone, there)
+	if l.fuse() { // which may mark a deletion in both ways
+		slices.Sort(gone)
+		gone = slices.Compact(slices.DeleteFunc(gone, there))
 	}
 	return here, gone
 }
@@ -138,7 +139,7 @@ func (l *lister) sort(entries []entry) (here []entry, gone []string) {
 // covered lists what a directory of the lower's held and the upper's directory no longer shows.
 func (l *lister) covered(dir string, here []entry) error {
 	entries, _, err := l.host.list(dir)
-	if errors.Is(absentBelow(err), fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
@@ -163,7 +164,7 @@ func (l *lister) unreadable(dir string, err error) error {
 	switch {
 	case dir == "":
 		return err
-	case errors.Is(absentBelow(err), fs.ErrNotExist):
+	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case !errors.Is(err, fs.ErrPermission) && !errors.Is(err, unix.ENAMETOOLONG):
 		return err
@@ -287,7 +288,7 @@ func (l *lister) leaf(path string, before, after node) error {
 			Why: "only a part of it is here: the overlay was mounted with metacopy"})
 	}
 	same, err := l.same(path, before, after)
-	if errors.Is(err, fs.ErrPermission) || errors.Is(absentBelow(err), fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist) {
 		same, err = false, nil
 	}
 	if err != nil || same {
@@ -326,7 +327,7 @@ func (l *lister) same(path string, before, after node) (bool, error) {
 		return false, err
 	}
 	defer b.Close()
-	return equalFiles(a, b)
+	return EqualFiles(a, b)
 }
 
 // special are the mode bits that are never carried over.
@@ -365,7 +366,7 @@ func (l *lister) asAncestor(path string, c *Change) (bool, error) {
 	if a.State.Mode&0o100 != c.After.Mode&0o100 {
 		return false, nil
 	}
-	after, err := l.s.After(path)
+	after, err := l.s.AfterFile(path)
 	if err != nil {
 		return false, ignoreUnreadable(err)
 	}
@@ -381,7 +382,7 @@ func (l *lister) asAncestor(path string, c *Change) (bool, error) {
 func (l *lister) below(dir string) error {
 	entries, _, err := l.host.list(dir)
 	if err != nil {
-		if errors.Is(err, fs.ErrPermission) {
+		if errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist) {
 			return nil // what can't be listed is not deleted, and the directory stays
 		}
 		return err
@@ -406,8 +407,14 @@ func (l *lister) gone(path string) error {
 	if l.mounts[path] || l.hidden(path, before.kind() == Dir) || path == ".git" {
 		return nil
 	}
+	if l.fuse() && strings.HasPrefix(filepath.Base(path), ".wh.") {
+		return nil // the person's file of such a name was never seen inside
+	}
 	if gitsOwn(filepath.Base(path)) {
 		return l.gits(path, before, node{})
+	}
+	if l.s.Base.Backend == Copy && before.kind() == Special {
+		return nil // such a file is not copied
 	}
 	if l.s.Base.Backend == Copy && before.kind() != Dir {
 		if there, err := l.thereAtStart(path, before); err != nil || !there {
@@ -420,7 +427,8 @@ func (l *lister) gone(path string) error {
 			return err
 		}
 	}
-	if l.s.Base.Backend == Copy && before.kind() == Dir && len(l.out) == was && !before.changed().Before(l.s.Base.Began) {
+	known, _ := l.bases.Known(path)
+	if l.s.Base.Backend == Copy && before.kind() == Dir && len(l.out) == was && !before.changed().Before(l.s.Base.Began) && known.Base.Kind != Dir {
 		return nil // the person made it since
 	}
 	c, err := l.change(path, before, node{})

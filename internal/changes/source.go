@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -110,8 +111,17 @@ func (s *Source) Before(ctx context.Context, path string) (io.ReadCloser, error)
 	return anc.Open(ctx)
 }
 
-// After opens the agent's file of a path. It is a regular file, reached through no link.
-func (s *Source) After(path string) (*os.File, error) {
+// After opens the agent's file of a path.
+func (s *Source) After(path string) (io.ReadCloser, error) {
+	f, err := s.AfterFile(path)
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// AfterFile is After with a file that can be asked for more: a regular one, reached through no link.
+func (s *Source) AfterFile(path string) (*os.File, error) {
 	upper, err := openTree(s.upper())
 	if err != nil {
 		return nil, fmt.Errorf("reading what the agent wrote: %w", err)
@@ -131,4 +141,18 @@ func Mark(f *os.File) (string, error) {
 		return "", err
 	}
 	return n.mark(), nil
+}
+
+// Look gives what the agent's side holds at a path, and its mark.
+func (s *Source) Look(path string) (State, string, error) {
+	upper, err := openTree(s.upper())
+	if err != nil {
+		return State{}, "", fmt.Errorf("reading what the agent wrote: %w", err)
+	}
+	defer upper.close()
+	n, err := upper.lstat(path)
+	if err != nil || n.whiteout() {
+		return State{}, "", errors.Join(err, fs.ErrNotExist)
+	}
+	return n.state(), n.mark(), nil
 }

@@ -83,7 +83,7 @@ func count(c *Change, before, after side) {
 // sides reads both sides of a change. What is no file has no content.
 func (s *Source) sides(ctx context.Context, bases *Finder, c Change) (before, after side, err error) {
 	if c.After.Kind == File {
-		f, err := s.After(c.Path)
+		f, err := s.AfterFile(c.Path)
 		if err != nil {
 			return before, after, err
 		}

@@ -25,7 +25,8 @@ func openTree(dir string) (tree, error) {
 
 func (t tree) close() { _ = t.top.Close() }
 
-// open opens what lies at rel. No part of it may be a link, but for the last one with O_PATH.
+// open opens what lies at rel. No part of it may be a link, but for the last one with O_PATH: then, too, it is
+// fs.ErrNotExist.
 func (t tree) open(rel string, flags int) (*os.File, error) {
 	how := unix.OpenHow{
 		Flags:   uint64(flags | unix.O_CLOEXEC | unix.O_NOFOLLOW),
@@ -41,7 +42,7 @@ func (t tree) open(rel string, flags int) (*os.File, error) {
 			continue
 		}
 		if err != nil {
-			return nil, &fs.PathError{Op: "open", Path: rel, Err: err}
+			return nil, absentBelow(&fs.PathError{Op: "open", Path: rel, Err: err})
 		}
 		return os.NewFile(uintptr(fd), rel), nil
 	}
@@ -60,7 +61,7 @@ func (t tree) openFile(rel string) (*os.File, node, error) {
 	}
 	if n.kind() != File {
 		_ = f.Close()
-		return nil, node{}, fmt.Errorf("opening %q: it is no regular file", rel)
+		return nil, node{}, fmt.Errorf("opening %q: it is no regular file: %w", rel, fs.ErrNotExist)
 	}
 	return f, n, nil
 }
@@ -69,7 +70,7 @@ func (t tree) openFile(rel string) (*os.File, node, error) {
 func (t tree) lstat(rel string) (node, error) {
 	f, err := t.open(rel, unix.O_PATH)
 	if err != nil {
-		return node{}, absentBelow(err)
+		return node{}, err
 	}
 	defer f.Close()
 	var n node
@@ -191,6 +192,9 @@ func specialName(mode uint32) string {
 
 func (n node) changed() time.Time  { return time.Unix(n.st.Ctim.Unix()) }
 func (n node) modified() time.Time { return time.Unix(n.st.Mtim.Unix()) }
+
+// moment names the last change of a directory itself.
+func (n node) moment() string { return fmt.Sprintf("%x %x", n.st.Ino, n.changed().UnixNano()) }
 
 // mark names this state of a path.
 func (n node) mark() string {

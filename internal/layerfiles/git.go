@@ -19,6 +19,8 @@ import (
 	"unicode"
 
 	"golang.org/x/sys/unix"
+
+	"agentbox/internal/subprocess"
 )
 
 const (
@@ -92,13 +94,8 @@ func GitCommand(ctx context.Context, dir string, args ...string) (*exec.Cmd, err
 		"-c", "protocol.allow=never", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "core.pager=cat",
 		"-c", "core.sshCommand=false", "-c", "core.alternateRefsCommand=false", "-c", "credential.helper=", "-c", "core.askPass=",
 		"-c", "safe.bareRepository=explicit", "-c", "gc.auto=0", "-c", "maintenance.auto=false"}
-	cmd := exec.CommandContext(ctx, program, append(off, args...)...)
-	cmd.Dir = real
-	cmd.Env = gitEnv(filepath.Dir(real))
-	// Git's own children are in its group, and end with it.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGKILL) }
-	cmd.WaitDelay = time.Second
+	cmd := subprocess.Command(ctx, program, append(off, args...)...)
+	cmd.Dir, cmd.Env = real, gitEnv(filepath.Dir(real))
 	return cmd, nil
 }
 
@@ -123,7 +120,7 @@ func (g *git) layers(ctx context.Context) (memory, error) {
 	if err != nil {
 		return nil, err
 	}
-	stderr := &bounded{left: 4096}
+	stderr := &subprocess.Output{Most: 4096}
 	cmd.Stderr = stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -147,7 +144,7 @@ func (g *git) layers(ctx context.Context) (memory, error) {
 	case errors.Is(err, errMissing):
 		return nil, g.missing(ctx)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.EPIPE):
-		return nil, g.died(string(stderr.text))
+		return nil, g.died(string(stderr.Bytes()))
 	case err != nil:
 		return nil, g.wrap(err)
 	}
@@ -358,17 +355,4 @@ func printable(r rune) rune {
 		return r
 	}
 	return '?'
-}
-
-// bounded keeps the beginning of what is written to it.
-type bounded struct {
-	text []byte
-	left int
-}
-
-func (b *bounded) Write(p []byte) (int, error) {
-	keep := min(len(p), b.left)
-	b.left -= keep
-	b.text = append(b.text, p[:keep]...)
-	return len(p), nil
 }

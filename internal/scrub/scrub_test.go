@@ -335,6 +335,11 @@ func BenchmarkScrub(b *testing.B) {
 		random[i] = byte(state >> 56)
 	}
 	text := bytes.Repeat([]byte(`{"id": 4711, "name": "agentbox", "text": "a line\nand another", "url": "https://good.test/a%20b"},`), 200)[:16<<10]
+	waves := make([]byte, 16<<10) // half of it legible, in short runs
+	for i := range waves {
+		waves[i] = byte(i*7 + i>>8)
+	}
+	plain := bytes.Repeat([]byte("package main\n\nimport \"fmt\"\n\nfunc main() { fmt.Println(4711, \"agentbox\") } // a comment of some length\n"), 200)[:16<<10]
 	long := "ghp_agbx0Ph0123456789abcdefghijklmno4567"
 	for _, bench := range []struct {
 		name  string
@@ -343,6 +348,8 @@ func BenchmarkScrub(b *testing.B) {
 	}{
 		{"random", random, []Pair{{"ghp_Zq8stRi4vWpxY1aB2cD3eF5gH6iJ7kQL9012", long}}},
 		{"text", text, []Pair{{"ghp_Zq8stRi4vWpxY1aB2cD3eF5gH6iJ7kQL9012", long}}},
+		{"waves", waves, []Pair{{"ghp_Zq8stRi4vWpxY1aB2cD3eF5gH6iJ7kQL9012", long}}},
+		{"plain", plain, []Pair{{"ghp_Zq8stRi4vWpxY1aB2cD3eF5gH6iJ7kQL9012", long}}},
 		{"random, short value", random, []Pair{{"Zq8stRi4vWpx", "agbx0Ph01234"}}},
 		{"random, ten values", random, func() (pairs []Pair) {
 			for i := range 10 {

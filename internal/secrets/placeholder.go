@@ -9,7 +9,6 @@ import (
 	"maps"
 	"math/big"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -132,9 +131,8 @@ func readClaims(text string) (claims map[string]any, err error) {
 
 // scanner finds placeholders of any run, in the forms in which they travel.
 type scanner struct {
-	plain *regexp.Regexp
-	forms []string // of the marker, in encodings that keep the case
-	sieve *sieve   // for bodies
+	sieve *sieve // for bodies
+	loose *sieve // for what may be spelled in any case
 }
 
 func newScanner() scanner {
@@ -146,7 +144,8 @@ func newScanner() scanner {
 	}
 	slices.Sort(forms)
 	forms = slices.Compact(forms)
-	return scanner{plain: regexp.MustCompile(`(?i)` + marker + `[a-z0-9]{16}`), forms: forms, sieve: newSieve(append(slices.Clone(forms), marker))}
+	forms = append(forms, marker)
+	return scanner{sieve: newSieve(forms, false), loose: newSieve(forms, true)}
 }
 
 // shifted is how the marker looks in base64 when shift bytes, modulo 3, stand before it: only those characters that
@@ -159,21 +158,35 @@ func shifted(enc *base64.Encoding, shift int) string {
 // found reports whether s holds a placeholder: plain in any case, percent-encoded up to three times, base64, hex.
 func (c scanner) found(s string) bool {
 	for range 4 {
-		if c.plain.MatchString(s) {
+		if c.plainly(s) {
 			return true
 		}
-		for _, form := range c.forms {
-			if strings.Contains(s, form) {
-				return true
-			}
-		}
-		decoded := unescape(s)
-		if decoded == s {
+		if strings.IndexByte(s, '%') < 0 {
 			return false
 		}
-		s = decoded
+		s = unescape(s)
 	}
 	return false
+}
+
+// plainly leaves out what is percent-encoded. Behind the marker itself there have to be as many letters and digits as
+// every placeholder has.
+func (c scanner) plainly(s string) bool {
+	for {
+		at, form := next(c.loose, s)
+		if at < 0 || form != marker {
+			return at >= 0
+		}
+		behind := s[at+len(marker):]
+		if len(behind) >= idLength-len(marker) && strings.IndexFunc(behind[:idLength-len(marker)], isNoAlphanumeric) < 0 {
+			return true
+		}
+		s = s[at+1:]
+	}
+}
+
+func isNoAlphanumeric(r rune) bool {
+	return (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z')
 }
 
 // unescape decodes what is percent-encoded and leaves what is not, where url.PathUnescape gives up as a whole.

@@ -5,13 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os/exec"
 	"strings"
-	"syscall"
 	"time"
 	"unicode"
+
+	"agentbox/internal/subprocess"
 )
 
 // CommandTime is how long a command may take: long enough to unlock a password manager by hand.
@@ -58,22 +58,19 @@ func (c Command) Fetch(ctx context.Context) (Lease, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	out, said := &bounded{most: maxValue}, &bounded{most: 4 << 10}
-	defer out.wipe()
-	cmd := exec.CommandContext(ctx, c.Argv[0], c.Argv[1:]...)
+	out, said := &subprocess.Output{Most: maxValue, Strict: true}, &subprocess.Output{Most: 4 << 10}
+	defer out.Wipe()
+	cmd := subprocess.Command(ctx, c.Argv[0], c.Argv[1:]...)
 	if cmd.Err == nil && within(cmd.Path, c.Outside) {
 		return Lease{}, &commandError{text: fmt.Sprintf("command %q is %s, in the repository, where an agent could have put it", c.Argv[0], cmd.Path),
 			tip: "name the program by its full path, or take the repository off your PATH"}
 	}
 	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = c.Dir, c.Env, out, said
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // so that it ends with its children, and Ctrl-C is not for it
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = time.Second // for a child that took its output along into another group
 	err := cmd.Run()
 	if ctx.Err() != nil {
 		err = ctx.Err()
 	}
-	if err != nil {
+	if err != nil && !out.Over() { // else it is the output that is wrong
 		return Lease{}, c.explain(err, limit, said, out)
 	}
 	value, err := c.line(out)
@@ -81,7 +78,7 @@ func (c Command) Fetch(ctx context.Context) (Lease, error) {
 }
 
 // explain says how the command failed.
-func (c Command) explain(err error, limit time.Duration, said, out *bounded) error {
+func (c Command) explain(err error, limit time.Duration, said, out *subprocess.Output) error {
 	e := &commandError{err: err, tip: c.Tip()}
 	var exit *exec.ExitError
 	switch {
@@ -102,12 +99,12 @@ func (c Command) explain(err error, limit time.Duration, said, out *bounded) err
 	default:
 		e.text = fmt.Sprintf("command %q could not be run: %s", c.Argv[0], err)
 	}
-	e.said = said.shown(out)
+	e.said = shown(said, out)
 	return e
 }
 
 // line takes the one line that was printed.
-func (c Command) line(out *bounded) (Secret, error) {
+func (c Command) line(out *subprocess.Output) (Secret, error) {
 	bad := func(what string) (Secret, error) {
 		return Secret{}, &commandError{text: fmt.Sprintf("command %q printed %s", c.Argv[0], what), tip: c.Tip()}
 	}
@@ -119,11 +116,11 @@ func (c Command) line(out *bounded) (Secret, error) {
 }
 
 // oneLine gives what was read without the end of its line, or says what is wrong with it.
-func oneLine(out *bounded) (line []byte, flaw string) {
-	if out.over {
-		return nil, fmt.Sprintf("more than %d KiB, which is no token", out.most>>10)
+func oneLine(out *subprocess.Output) (line []byte, flaw string) {
+	if out.Over() {
+		return nil, fmt.Sprintf("more than %d KiB, which is no token", out.Most>>10)
 	}
-	text := bytes.TrimRight(out.data, "\r\n")
+	text := bytes.TrimRight(out.Bytes(), "\r\n")
 	switch {
 	case len(bytes.TrimSpace(text)) == 0:
 		return nil, "nothing"
@@ -142,43 +139,18 @@ func (c Command) Tip() string {
 	return fmt.Sprintf("try %q by hand, as the profile has it: it must print the token, alone on one line", c.Argv[0])
 }
 
-// bounded keeps the first bytes that are written to it. It takes the rest too, so that the writer goes on.
-type bounded struct {
-	most int
-	data []byte
-	over bool
-}
-
-func (b *bounded) Write(p []byte) (int, error) {
-	if b.data == nil {
-		b.data = make([]byte, 0, b.most) // never grown: no copy is left behind
-	}
-	room := min(len(p), b.most-len(b.data))
-	b.data = append(b.data, p[:room]...)
-	b.over = b.over || room < len(p)
-	return len(p), nil
-}
-
-func (b *bounded) wipe() { clear(b.data[:cap(b.data)]) }
-
-// readAll reads what is there, or as much as fits.
-func (b *bounded) readAll(r io.Reader) error {
-	_, err := io.Copy(b, io.LimitReader(r, int64(b.most)+1))
-	return err
-}
-
 // shown is the beginning of what was said on standard error, on one line, unless a word of standard output is in it: a
 // token may be said twice.
-func (b *bounded) shown(out *bounded) string {
+func shown(said, out *subprocess.Output) string {
 	const most = 200
 	words := strings.Fields(strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) || r == unicode.ReplacementChar {
 			return ' '
 		}
 		return r
-	}, string(b.data)))
-	for _, secret := range bytes.Fields(out.data) {
-		if len(secret) >= 4 && bytes.Contains(b.data, secret) {
+	}, string(said.Bytes())))
+	for _, secret := range bytes.Fields(out.Bytes()) {
+		if len(secret) >= 4 && bytes.Contains(said.Bytes(), secret) {
 			return "[not shown: it repeats what was printed]"
 		}
 	}

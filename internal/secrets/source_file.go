@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"agentbox/internal/subprocess"
 )
 
 // File is a value that is the only line of a file of the person's own.
@@ -37,9 +39,9 @@ func (s File) Fetch(context.Context) (Lease, error) {
 	case info.Mode().Perm()&0o077 != 0:
 		return Lease{}, &missingError{fmt.Sprintf("%s can be read or changed by others (mode %o)", s.Path, info.Mode().Perm()), "chmod 600 " + s.Path, nil}
 	}
-	out := &bounded{most: maxValue}
-	defer out.wipe()
-	if err := out.readAll(f); err != nil {
+	out := &subprocess.Output{Most: maxValue}
+	defer out.Wipe()
+	if err := out.ReadAll(f); err != nil {
 		return Lease{}, s.unread(err)
 	}
 	line, flaw := oneLine(out)

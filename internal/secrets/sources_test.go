@@ -46,7 +46,7 @@ func TestACommandThatGivesNoValue(t *testing.T) {
 		{"printf '" + hidden + "\\000'", "control characters", "alone"},
 		{"printf '" + hidden + "\\377'", "bytes that are not text", "alone"},
 		{"head -c 70000 /dev/zero | tr '\\0' x", "more than 64 KiB", "alone"},
-		{"yes " + hidden + " | head -c 9000000", "more than 64 KiB", "alone"},
+		{"exec yes " + hidden, "more than 64 KiB", "alone"},
 	} {
 		lease, err := sh(tc.script).Fetch(t.Context())
 		var hinted interface{ Hint() string }

@@ -60,11 +60,11 @@ func (w *watcher) look(piece []byte) (credential string, seen bool) {
 // inBody finds a placeholder, and tells whose it is where enough of it is there in plain.
 func (b *Broker) inBody(text []byte) (credential string, seen bool) {
 	for at := 0; ; at++ {
-		next, form := b.scan.sieve.next(text[at:])
-		if next < 0 {
+		n, form := next(b.scan.sieve, text[at:])
+		if n < 0 {
 			return "", seen
 		}
-		at += next
+		at += n
 		switch rest := text[at:]; {
 		case form != marker:
 			seen = true
@@ -78,12 +78,13 @@ func (b *Broker) inBody(text []byte) (credential string, seen bool) {
 // knows how far the nearest end of a form can be.
 type sieve struct {
 	forms []string
+	loose bool        // the marker is found in any case
 	width int         // of the window: the length of the shortest form
 	skip  [4096]uint8 // by the hash of two bytes
 }
 
-func newSieve(forms []string) *sieve {
-	s := &sieve{forms: forms, width: len(marker)}
+func newSieve(forms []string, loose bool) *sieve {
+	s := &sieve{forms: forms, loose: loose, width: len(marker)}
 	for _, f := range forms {
 		s.width = min(s.width, len(f))
 	}
@@ -92,21 +93,33 @@ func newSieve(forms []string) *sieve {
 	}
 	for _, f := range forms {
 		for i := 1; i < s.width; i++ {
-			at := hashOf(f[i-1], f[i])
-			s.skip[at] = min(s.skip[at], uint8(s.width-1-i)) //nolint:gosec // a few
+			s.stop(f[i-1:i+1], loose && f == marker, s.width-1-i)
 		}
 	}
 	return s
 }
 
+// stop has the window move by n at most where it ends in pair.
+func (s *sieve) stop(pair string, loose bool, n int) {
+	spellings := []string{pair}
+	if loose {
+		lower, upper := strings.ToLower(pair), strings.ToUpper(pair)
+		spellings = []string{lower, upper, lower[:1] + upper[1:], upper[:1] + lower[1:]}
+	}
+	for _, p := range spellings {
+		at := hashOf(p[0], p[1])
+		s.skip[at] = min(s.skip[at], uint8(n)) //nolint:gosec // a few
+	}
+}
+
 func hashOf(a, b byte) int { return (int(a)<<5 ^ int(b)) & 4095 }
 
 // strides gives how far a text can be passed in full strides. Four at a time, none of which waits for the one before.
-func (s *sieve) strides(text []byte) (passed int) {
+func strides[text string | []byte](s *sieve, t text) (passed int) {
 	full := s.width - 1
-	for ; len(text) >= 3*full+2; passed, text = passed+4*full, text[min(4*full, len(text)):] {
-		a, b := s.skip[hashOf(text[0], text[1])], s.skip[hashOf(text[full], text[full+1])]
-		c, d := s.skip[hashOf(text[2*full], text[2*full+1])], s.skip[hashOf(text[3*full], text[3*full+1])]
+	for ; len(t) >= 3*full+2; passed, t = passed+4*full, t[min(4*full, len(t)):] {
+		a, b := s.skip[hashOf(t[0], t[1])], s.skip[hashOf(t[full], t[full+1])]
+		c, d := s.skip[hashOf(t[2*full], t[2*full+1])], s.skip[hashOf(t[3*full], t[3*full+1])]
 		if min(a, b, c, d) != uint8(full) { //nolint:gosec // a few
 			break
 		}
@@ -114,26 +127,30 @@ func (s *sieve) strides(text []byte) (passed int) {
 	return passed
 }
 
-// next gives the place of the first form in text, or -1.
-func (s *sieve) next(text []byte) (at int, form string) {
-	for end := s.width - 1; end < len(text); {
-		end += s.strides(text[end-1:])
-		if end >= len(text) {
+// next gives the place of the first form in t, or -1.
+func next[text string | []byte](s *sieve, t text) (at int, form string) {
+	for end := s.width - 1; end < len(t); {
+		end += strides(s, t[end-1:])
+		if end >= len(t) {
 			break
 		}
-		if n := s.skip[hashOf(text[end-1], text[end])]; n > 0 {
+		if n := s.skip[hashOf(t[end-1], t[end])]; n > 0 {
 			end += int(n)
 			continue
 		}
 		at := end - s.width + 1
 		for _, f := range s.forms {
-			if len(text)-at >= len(f) && string(text[at:at+len(f)]) == f {
+			if len(t)-at >= len(f) && s.is(f, string(t[at:at+len(f)])) {
 				return at, f
 			}
 		}
 		end++
 	}
 	return -1, ""
+}
+
+func (s *sieve) is(form, text string) bool {
+	return text == form || s.loose && form == marker && strings.EqualFold(text, form)
 }
 
 func (b *Broker) owner(id string) string {

@@ -7,19 +7,19 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
 	"time"
+
+	"agentbox/internal/subprocess"
 )
 
 const (
 	// signTime bounds how long a program of the host may take: somebody may have to type a PIN into a window of their
 	// desktop, or to touch a token.
 	signTime     = 2 * time.Minute
-	killTime     = 5 * time.Second // for what it leaves behind with its output open
 	maxSignature = 64 << 10
 	maxComplaint = 4 << 10
 )
@@ -29,12 +29,12 @@ const (
 func (k Key) Sign(ctx context.Context, dir string, payload []byte) (signature []byte, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, signTime, fmt.Errorf("it took longer than %s", signTime))
 	defer cancel()
-	begin, out := "-----BEGIN PGP SIGNATURE-----", &bounded{most: maxSignature}
-	said := &bounded{most: maxComplaint, drop: true}
+	begin, out := "-----BEGIN PGP SIGNATURE-----", &subprocess.Output{Most: maxSignature, Strict: true}
+	said := &subprocess.Output{Most: maxComplaint}
 	switch k.Format {
 	case OpenPGP:
 		err = k.run(ctx, bytes.NewReader(payload), out, said, "--status-fd=2", "-bsau", k.ID)
-		signature = []byte(out.String())
+		signature = out.Bytes()
 	case SSH:
 		begin = "-----BEGIN SSH SIGNATURE-----"
 		signature, err = k.signFile(ctx, dir, payload, said)
@@ -44,18 +44,20 @@ func (k Key) Sign(ctx context.Context, dir string, payload []byte) (signature []
 	switch {
 	case ctx.Err() != nil:
 		return nil, fmt.Errorf("%s: %w", filepath.Base(k.Program), context.Cause(ctx))
+	case out.Over():
+		err = errors.New("its output is too long")
 	case err == nil && !bytes.HasPrefix(signature, []byte(begin)):
 		err = errNoSignature
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w%s", filepath.Base(k.Program), err, complaint(said.String()))
+		return nil, fmt.Errorf("%s: %w%s", filepath.Base(k.Program), err, complaint(string(said.Bytes())))
 	}
 	return signature, nil
 }
 
 // signFile has a file signed, in a directory for the time being. A key that is written out in git's configuration lies
 // beside it.
-func (k Key) signFile(ctx context.Context, dir string, payload []byte, said *bounded) ([]byte, error) {
+func (k Key) signFile(ctx context.Context, dir string, payload []byte, said *subprocess.Output) ([]byte, error) {
 	tmp, err := os.MkdirTemp(dir, "sign-")
 	if err != nil {
 		return nil, err
@@ -77,14 +79,12 @@ func (k Key) signFile(ctx context.Context, dir string, payload []byte, said *bou
 	return readSmall(file + ".sig")
 }
 
-// run runs the program without a shell, without a terminal, in a session of its own that ends with ctx as a whole.
+// run runs the program without a shell, without a terminal, in a session of its own.
 func (k Key) run(ctx context.Context, in io.Reader, out, said io.Writer, args ...string) error {
-	cmd := exec.CommandContext(ctx, k.Program, args...)
+	cmd := subprocess.Command(ctx, k.Program, args...)
 	cmd.Dir, cmd.Env = "/", environ(os.Environ())
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = in, out, said
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = killTime
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // which is a group too
 	return cmd.Run()
 }
 
@@ -106,21 +106,3 @@ func complaint(said string) string {
 	}
 	return ": " + strings.ToValidUTF8(shorten(lines[len(lines)-1]), "\ufffd")
 }
-
-// bounded keeps the beginning of what is written. What is more is an error, or dropped.
-type bounded struct {
-	buf  bytes.Buffer
-	most int
-	drop bool
-}
-
-func (b *bounded) Write(p []byte) (int, error) {
-	room := b.most - b.buf.Len()
-	if len(p) > room && !b.drop {
-		return 0, errors.New("its output is too long")
-	}
-	b.buf.Write(p[:min(room, len(p))])
-	return len(p), nil
-}
-
-func (b *bounded) String() string { return b.buf.String() }

@@ -214,14 +214,30 @@ func worked(pid int) float64 {
 	return total
 }
 
-// workedAlone leaves out what the process started.
+// workedAlone leaves out what the process started. The kernel counts the time of its threads in nanoseconds; where it does
+// not, that of the process in ticks.
 func workedAlone(pid int) float64 {
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
+	total := 0.0
+	for _, name := range threads {
+		text, _ := os.ReadFile(name)
+		if fields := strings.Fields(string(text)); len(fields) > 0 {
+			n, _ := strconv.ParseFloat(fields[0], 64)
+			total += n / 1e9
+		}
+	}
+	if total > 0 {
+		return total
+	}
+	return ticked(pid)
+}
+
+func ticked(pid int) (total float64) {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0
 	}
 	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-	total := 0.0
 	for _, text := range fields[11:13] { // utime and stime
 		n, _ := strconv.ParseFloat(text, 64)
 		total += n / ticks

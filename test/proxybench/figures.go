@@ -23,6 +23,8 @@ type figure struct {
 	format  string
 	job     job
 	value   func(outcome) float64
+	spent   bool   // the value is the processor time of the proxy, in µs
+	times   int    // as many rounds as others have; 0 is 1
 	less    string // a contender whose value is taken off everybody's
 	targets []target
 	leave   []string // contenders that have no part in it
@@ -61,6 +63,12 @@ func raced() []figure {
 			targets: []target{{one: inspected, other: goproxyBest, ratio: 1.15, atMost: true}, {one: inspected, other: goproxyBare, ratio: 1.15, atMost: true}}},
 		{name: "throughput of one 64 MB answer", unit: " MB/s", format: "%.0f", job: job{Kind: "big", Conns: 1}, value: megabytes,
 			targets: append(aim(timesBig), target{one: spliced, other: direct, ratio: 0.9}, target{one: spliced, other: srtSpliced, ratio: 1, more: true})},
+		{name: "processor time of the proxy for one 64 MB answer, with a credential and without", unit: " µs", format: "%.0f", job: job{Kind: "big", Conns: 1},
+			spent: true, times: 3, leave: []string{direct, goproxyBare, goproxyBest, mitm, squid, srtSpliced, srtOpened, spliced},
+			targets: []target{{one: inspected, other: uncredited, ratio: 1.05, atMost: true}}},
+		{name: "processor time of the proxy for one small request, with a credential and without", unit: " µs", format: "%.1f", job: job{Kind: "small", Conns: 16, For: second},
+			spent: true, times: 3, leave: []string{direct, goproxyBare, goproxyBest, mitm, squid, srtSpliced, srtOpened, spliced},
+			targets: []target{{one: inspected, other: uncredited, ratio: 1.05, atMost: true}}},
 		{name: "new connections with one request each, per second", format: "%.0f", job: job{Kind: "connect", Conns: 4, For: second}, value: perSecond,
 			targets: []target{{one: inspected, other: goproxyBare, ratio: 1.3}, {one: inspected, other: goproxyBest, ratio: 1.3}}},
 	}
@@ -90,7 +98,7 @@ func (b *bench) race(f figure, all []*contender, ask asker) {
 	fmt.Fprintf(b.out, "\n%s\n", f.name)
 	values, own, clients := map[string][]float64{}, map[string][]float64{}, map[string][]float64{}
 	fell := map[string]error{}
-	for round := range b.rounds {
+	for round := range b.rounds * max(1, f.times) {
 		for i := range all {
 			c := all[(i+round)%len(all)]
 			if c.err != nil || fell[c.name] != nil || slices.Contains(f.leave, c.name) {
@@ -104,8 +112,13 @@ func (b *bench) race(f figure, all []*contender, ask asker) {
 				fell[c.name] = err
 				continue
 			}
-			values[c.name] = append(values[c.name], f.value(o))
-			own[c.name] = append(own[c.name], (c.worked()-before)/float64(o.Done))
+			took := (c.worked() - before) / float64(o.Done)
+			value := took * 1e6
+			if !f.spent {
+				value = f.value(o)
+			}
+			values[c.name] = append(values[c.name], value)
+			own[c.name] = append(own[c.name], took)
 			clients[c.name] = append(clients[c.name], o.Worked.Seconds()/float64(o.Done))
 		}
 	}

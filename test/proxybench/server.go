@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"io"
 	"log"
 	"net"
@@ -13,14 +14,18 @@ import (
 )
 
 // pattern is what bodies are made of: blocks of blockSize bytes, all alike, twice, so that a part of one that begins
-// anywhere in the first can be had in one piece.
+// anywhere in the first can be had in one piece. Half of a block is like what is compressed, half like what a person reads.
 func pattern() []byte {
-	p := make([]byte, 2*blockSize)
-	for i := range blockSize {
-		p[i] = byte(i*7 + i>>8)
-		p[i+blockSize] = p[i]
+	p := make([]byte, 0, 2*blockSize)
+	for state := uint64(1); len(p) < blockSize/2; {
+		state = state*6364136223846793005 + 1442695040888963407
+		p = append(p, byte(state>>56))
 	}
-	return p
+	for len(p) < blockSize {
+		p = append(p, fmt.Sprintf("{\"id\": %d, \"name\": \"agentbox\", \"text\": \"a line of it,\\nand another one\"},\n", len(p))...)
+	}
+	p = p[:blockSize]
+	return append(p, p...)
 }
 
 func smallBody() []byte { return pattern()[:smallSize] }
