@@ -63,9 +63,6 @@ var levels = map[string]int{
 	"internal/schema":          2,
 	"internal/apply":           3, // it writes what changes reads
 	"internal/doctor":          3,
-	"internal/changes":         2,
-	"internal/later":           1,
-	"internal/apply":           3,
 	"internal/learn":           3, // it writes rules, so it stands above what judges and what a plan says
 	"internal/mcp":             3,
 	"internal/proxy":           3,
