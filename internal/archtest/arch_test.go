@@ -61,10 +61,8 @@ var levels = map[string]int{
 	"internal/plan":            2,
 	"internal/replay":          2,
 	"internal/schema":          2,
-	"internal/direct":          2,
+	"internal/direct":          2, // it asks later what would execute
 	"internal/doctor":          3,
-	"internal/changes":         2,
-	"internal/later":           1,
 	"internal/apply":           3,
 	"internal/learn":           3, // it writes rules, so it stands above what judges and what a plan says
 	"internal/mcp":             3,
