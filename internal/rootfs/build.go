@@ -14,17 +14,18 @@ import (
 
 // Options says what Build lays. Paths are absolute paths of the host, which are the same inside.
 type Options struct {
-	Host     string // the directory that stands for the host's root, "" is "/"
-	User     User
-	Hostname string // one label
-	Hosts    []HostLine
-	CA       []byte   // PEM of the run's certificate, without its key; nil lays no certificates at all
-	Roots    []string // bound read-only, see Scan
-	Masked   []string // files and directories in Roots that are shown empty
-	Repo     string   // only its mount point is made
-	Points   []Point  // further mount points of the caller
-	Files    []File   // seeded in the home directory
-	Sizes    Sizes
+	Host       string // the directory that stands for the host's root, "" is "/"
+	User       User
+	Hostname   string // one label
+	Hosts      []HostLine
+	CA         []byte   // PEM of the run's certificate, without its key
+	Untrusting bool     // lays no certificates at all, for a container that speaks with nobody
+	Roots      []string // bound read-only, see Scan
+	Masked     []string // files and directories in Roots that are shown empty
+	Repo       string   // only its mount point is made
+	Points     []Point  // further mount points of the caller
+	Files      []File   // seeded in the home directory
+	Sizes      Sizes
 }
 
 // User is the person, the same inside and outside.

@@ -213,7 +213,7 @@ func notInName(r rune) bool {
 
 // certificates lays the host's bundle with the run's CA added, under every name that tools look for.
 func (b *builder) certificates() error {
-	if b.opt.CA == nil {
+	if b.opt.Untrusting {
 		return nil
 	}
 	own, err := ownCertificate(b.opt.CA)
