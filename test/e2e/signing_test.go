@@ -108,7 +108,7 @@ func TestTheHostSignsWhatThePersonApproves(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b := newSigningBox(t)
 			c.setUp(b)
-			if plan := b.agentbox("run", "sign-ask", "--dry-run").exits(0).out; !strings.Contains(strings.Join(strings.Fields(plan), " "), " signing commits and tags with "+c.with) {
+			if plan := b.agentbox("run", "sign-ask", "--dry-run").exits(0).out; !strings.Contains(strings.Join(strings.Fields(plan), " "), " signing the agent's commits and tags with "+c.with) {
 				t.Errorf("the plan says\n%s", plan)
 			}
 			l := b.terminal("run", "sign-ask", "--", "sh", "-c", signTwo)
