@@ -132,12 +132,19 @@ func (t tree) list(rel string) ([]entry, bool, error) {
 	return entries, opaque(int(d.Fd())), nil
 }
 
+// nodeAt looks at a name. What was a link and is none by the time that it is read (EINVAL) is looked at again.
 func nodeAt(dir int, name string) (n node, err error) {
-	if err := unix.Fstatat(dir, name, &n.st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return n, &fs.PathError{Op: "lstat", Path: name, Err: err}
-	}
-	if n.kind() == Link {
-		n.link, err = readlink(dir, name)
+	const often = 1000 // who exchanges it faster than that wants no answer
+	for range often {
+		if err := unix.Fstatat(dir, name, &n.st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			return n, &fs.PathError{Op: "lstat", Path: name, Err: err}
+		}
+		if n.kind() != Link {
+			return n, nil
+		}
+		if n.link, err = readlink(dir, name); !errors.Is(err, unix.EINVAL) {
+			return n, err
+		}
 	}
 	return n, err
 }
