@@ -365,14 +365,20 @@ func canary(proxy, target string) error {
 	return refusal(string(answer))
 }
 
-// dialTCP connects to a listener of this container: that succeeds or fails at once.
+// dialTCP connects to a listener of this container: that succeeds or fails at once. An attempt that a signal interrupts, as
+// gVisor has the Go runtime's own do, is made again with a new socket: what happens to the old one differs between kernels.
 func dialTCP(addr netip.AddrPort) (*os.File, error) {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	var fd int
+	err := retry(func() (err error) {
+		if fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0); err != nil {
+			return err
+		}
+		if err = unix.Connect(fd, sockaddr(addr)); err != nil {
+			closeFD(fd)
+		}
+		return err
+	})
 	if err != nil {
-		return nil, err
-	}
-	if err := unix.Connect(fd, sockaddr(addr)); err != nil {
-		closeFD(fd)
 		return nil, err
 	}
 	return pollable(fd, "proxy")
