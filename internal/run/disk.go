@@ -43,7 +43,7 @@ func (m *meter) watch() {
 	defer close(m.done)
 	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
-	m.room = room(m.work)
+	m.room, _ = room(m.work)   // look says what is wrong with it
 	enough := m.room > reserve // a disk that was full before is not this run's doing
 	for {
 		if reason := m.look(enough); reason != "" {
@@ -59,7 +59,11 @@ func (m *meter) watch() {
 }
 
 func (m *meter) look(enough bool) string {
-	if enough && room(m.work) < reserve {
+	left, err := room(m.work)
+	switch {
+	case err != nil: // what can't be measured has no limit
+		return fmt.Sprintf("the disk of %s can't be measured: %v", m.work, err)
+	case enough && left < reserve:
 		return fmt.Sprintf("the disk of %s is nearly full", m.work)
 	}
 	now := time.Now()
@@ -101,7 +105,8 @@ func (m *meter) taken() (bytes int64) {
 		return nil
 	})
 	if closed || err != nil {
-		bytes = max(bytes, m.room-room(m.work))
+		left, _ := room(m.work) // 0 where it can't be told: then all of it counts
+		bytes = max(bytes, m.room-left)
 	}
 	return bytes
 }
@@ -111,11 +116,11 @@ func kernels(work, path string) bool {
 	return path == filepath.Join(work, "tree", "work", "work") || path == filepath.Join(work, "git", "work", "work")
 }
 
-// room is how many bytes there are left for the person; plenty when that can't be told.
-func room(dir string) int64 {
+// room is how many bytes there are left for the person.
+func room(dir string) (int64, error) {
 	var st syscall.Statfs_t
 	if err := syscall.Statfs(dir, &st); err != nil {
-		return 1 << 62
+		return 0, err
 	}
-	return int64(st.Bavail) * st.Bsize
+	return int64(st.Bavail) * st.Bsize, nil
 }
