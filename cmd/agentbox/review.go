@@ -47,18 +47,21 @@ func (a *app) applyPicked(ctx context.Context, l leftover, picks []tui.Pick) err
 // kept says in a line that a run's changes wait, and what to type next.
 func (l leftover) kept() string {
 	if !hasChanges(l) {
-		return "no file is another one; what was committed is kept: " + l.next()
+		return "no file has changed, and what was committed is kept: " + l.next()
 	}
 	text := tui.Summary(l.list)
 	if hasLater(l.list) {
 		text += ", some of which would execute later"
 	}
-	return text + " are kept: " + l.next()
+	if len(l.list) == 1 {
+		return text + ", is kept apart from your files: " + l.next()
+	}
+	return text + ", are kept apart from your files: " + l.next()
 }
 
 // next says what to type about a run's changes.
 func (l leftover) next() string {
-	return strings.ReplaceAll("agentbox diff RUN, agentbox apply RUN or agentbox discard RUN", "RUN", l.short())
+	return strings.ReplaceAll("agentbox diff RUN shows, agentbox apply RUN takes, agentbox discard RUN drops what changed", "RUN", l.short())
 }
 
 // afterwards deals with what a run changed, once it has ended. Its exit code stays the agent's, unless --on-exit asked for

@@ -31,7 +31,7 @@ func TestTheReviewOnATerminal(t *testing.T) {
 		check      func(h home, s *session.Session, rest string)
 	}{
 		{"keep", "q", func(h home, s *session.Session, rest string) {
-			if !strings.Contains(rest, "are kept: agentbox diff "+shortID(s.Meta.ID)) {
+			if !strings.Contains(rest, "kept apart from your files: agentbox diff "+shortID(s.Meta.ID)) {
 				t.Errorf("it says %q", rest)
 			}
 		}},
@@ -89,7 +89,7 @@ func TestWhatIsTypedAheadIsNoChoice(t *testing.T) {
 	term.until(ready24)
 	term.typed("q")
 	rest, code := term.ended()
-	if code != 0 || !strings.Contains(rest, "are kept") || !session.HasWork(s.Dir) || !strings.Contains(h.read("repo/main.go"), "old") {
+	if code != 0 || !strings.Contains(rest, "kept apart") || !session.HasWork(s.Dir) || !strings.Contains(h.read("repo/main.go"), "old") {
 		t.Errorf("exit %d: %q", code, rest)
 	}
 }

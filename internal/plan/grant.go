@@ -362,6 +362,9 @@ func (b *grantBuilder) values() {
 	if g.Network.Default == "" { // in every tier, however loose its floor
 		g.Network.Default, g.Origins["network.default"] = policy.Deny, fromDefault
 	}
+	if f, bound := b.floors["workspace.mode"]; g.Workspace.Mode == "" && (!bound || rank("workspace.mode", f.word) < rank("workspace.mode", string(Review))) {
+		g.Workspace.Mode, g.Origins["workspace.mode"] = Review, fromDefault // likewise
+	}
 	b.word("isolation.runtime", &g.Isolation.Runtime)
 	hold(b, "workspace.mode", &g.Workspace.Mode)
 	hold(b, "network.default", &g.Network.Default)

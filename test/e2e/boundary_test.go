@@ -562,7 +562,7 @@ echo end`
 
 // What an agent leaves in a repository must not run when the person works on with their own git.
 func TestNothingPlantedRunsWithTheHostsGit(t *testing.T) {
-	b := newBox(t)
+	b := directBox(t)
 	canary := filepath.Join(filepath.Dir(b.repo), "canary")
 	before := b.read(".git/config")
 	r := b.shell(fmt.Sprintf(plant, "touch "+canary)).exits(0)
@@ -596,7 +596,7 @@ func TestNothingPlantedRunsWithTheHostsGit(t *testing.T) {
 
 // Hooks and programs that were there before are the person's: the agent can neither change nor replace them.
 func TestHooksOfThePersonStay(t *testing.T) {
-	b := newBox(t)
+	b := directBox(t)
 	canary := filepath.Join(filepath.Dir(b.repo), "canary")
 	b.write(".husky/pre-commit", "#!/bin/sh\ntrue\n")
 	b.write("tools/monitor.sh", "#!/bin/sh\ntrue\n")
@@ -625,14 +625,14 @@ echo end`, canary)).exits(0).prints("end\n")
 
 // A repository of its own below the top can't be guarded before it exists: the person is told before they run git.
 func TestANestedRepositoryIsTold(t *testing.T) {
-	b := newBox(t)
+	b := directBox(t)
 	b.shell(`git init -q evil && cd evil && git -c user.name=x -c user.email=x@y commit -q --allow-empty -m x && git config core.fsmonitor 'touch /tmp/x' && cd .. && git add evil 2>/dev/null
 ln -s /etc .git/evil-link; mkdir -p .git/rebase-merge; echo end`).exits(0).prints("end\n").says(
 		"is a git repository of its own", "is in the index as a submodule", "is a link to /etc", "is an unfinished operation")
 }
 
 func TestGitWorksInside(t *testing.T) {
-	b := newBox(t)
+	b := directBox(t)
 	b.write("staged", "host\n")
 	b.git("add", "staged")
 	r := b.shell(`set -e
@@ -725,7 +725,7 @@ cat d/file; git status --short; git log --format=%s`)
 }
 
 func TestHiddenFilesAreEmptyInside(t *testing.T) {
-	b := newBox(t)
+	b := directBox(t)
 	b.profile("hiding", "version = 1\n[agent]\ncommand = [\"sh\"]\n[workspace]\nhide = [\".env*\", \"secrets/**\"]\n")
 	b.write(".env", "TOKEN=h1dden\n")
 	b.write("deep/er/.env.local", "TOKEN=h1dden\n")

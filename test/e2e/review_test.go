@@ -425,7 +425,7 @@ func (b *box) work0() string {
 // The plan says how the copy is made, and an overlay that there can't be is not passed over.
 func TestReviewSaysHowTheCopyIsMade(t *testing.T) {
 	b := newBox(t)
-	if r := b.agentbox("run", "shell", "--workspace", "review", "--dry-run").exits(0); !strings.Contains(r.out, "an overlay") || strings.Contains(r.out, "not yet") {
+	if r := b.agentbox("run", "shell", "--workspace", "review", "--dry-run").exits(0); !strings.Contains(r.out, "review: it works in a copy") || strings.Contains(r.out, "copied first") || strings.Contains(r.out, "not yet") {
 		t.Errorf("the plan:\n%s", r.out)
 	}
 	odd := filepath.Join(filepath.Dir(b.repo), "a:b")

@@ -101,7 +101,7 @@ func TestTrustAsksOnlyForWhatIsNew(t *testing.T) {
 
 // An agent that deletes or loosens what held it gains nothing in this run, and the next asks.
 func TestLooseningARestrictionAsks(t *testing.T) {
-	b := newBox(t)
+	b := directBox(t)
 	b.profile("wide", "version = 1\nextends = \"shell\"\n[[network.rule]]\naction = \"allow\"\nhost = \"one.example.com\"\n")
 	b.write("agentbox.toml", "version = 1\n[workspace]\nhide = [\"...\", \"secret\"]\n[budget]\ntime = \"1h\"\n[[network.rule]]\naction = \"deny\"\nhost = \"one.example.com\"\n")
 	b.write("secret", "s3cret")
