@@ -52,11 +52,12 @@ func TestWhatIsWrittenThroughAMappingIsNotApplied(t *testing.T) {
 // The same between the look of a person and the apply, and with hunks and merges.
 func TestAMappingShowsOneThingAndAppliesNone(t *testing.T) {
 	w := newWorld(t, t.TempDir())
+	two := strings.Replace(their, "one", "uno", 1) // two hunks; the person takes the first, and the other one changes
 	write(t, w.root, "hunks", start)
 	write(t, w.root, "merge", start)
 	w.commit()
 	write(t, w.root, "merge", ours)
-	write(t, w.upper, "hunks", their)
+	write(t, w.upper, "hunks", two)
 	write(t, w.upper, "merge", their)
 	hunks, merge := mapped(t, filepath.Join(w.upper, "hunks")), mapped(t, filepath.Join(w.upper, "merge"))
 	list, err := w.source().List(context.Background())
@@ -73,7 +74,7 @@ func TestAMappingShowsOneThingAndAppliesNone(t *testing.T) {
 	evil := strings.Replace(their, "NINE", "EVIL", 1)
 	r, err := applyAll(context.Background(), w.source(), sel, func(at string) {
 		if at == "before the beginning" {
-			copy(hunks, evil)
+			copy(hunks, strings.Replace(two, "NINE", "EVIL", 1))
 			copy(merge, evil)
 		}
 	})
@@ -82,7 +83,7 @@ func TestAMappingShowsOneThingAndAppliesNone(t *testing.T) {
 	wantResult(t, r, "merge", Stale)
 	w.holds("hunks", start)
 	w.holds("merge", ours)
-	copy(hunks, their)
+	copy(hunks, two)
 	copy(merge, their)
 	list, err = w.source().List(context.Background())
 	must(t, err)

@@ -21,7 +21,7 @@ var ErrChanged = errors.New("the agent changed it after it was listed")
 // digest names what was looked at of a file: its first MaxDiff+1 bytes.
 func digest(data []byte) string {
 	sum := sha256.Sum256(data[:min(len(data), MaxDiff+1)])
-	return hex.EncodeToString(sum[:16])
+	return hex.EncodeToString(sum[:])
 }
 
 // Stat gives the part of a Change.Mark that the file system tells.
