@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"agentbox/internal/apply"
+	"agentbox/internal/session"
 	"agentbox/internal/tui"
 )
 
