@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"strings"
@@ -91,6 +92,10 @@ func gitMode(s changes.State) string {
 // one writes a change that git's format has: of one kind of file, or to and from none.
 func (p *patch) one(ctx context.Context, c changes.Change) error {
 	text, err := p.text(ctx, c)
+	if errors.Is(err, changes.ErrChanged) || errors.Is(err, fs.ErrNotExist) {
+		p.comment(c, "the agent changed it while it was looked at")
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("reading %q: %w", c.Path, err)
 	}

@@ -30,6 +30,8 @@ func (l *lister) look(c *Change) error {
 	case errors.Is(err, fs.ErrPermission):
 		c.Fate, c.Why = Unreadable, "it can't be read"
 		return nil
+	case errors.Is(err, ErrChanged):
+		return err
 	case errors.Is(err, fs.ErrNotExist):
 		c.Fate, c.Why = Unreadable, "it went, or was replaced, while it was looked at"
 		return nil
@@ -37,6 +39,9 @@ func (l *lister) look(c *Change) error {
 		return err
 	}
 	count(c, before, after)
+	if c.After.Kind == File {
+		c.Mark += content + digest(after.data)
+	}
 	if c.Later == "" {
 		c.Later = later.Match(c.Path, before.file(c.Before), after.file(c.After))
 	}
@@ -83,12 +88,7 @@ func count(c *Change, before, after side) {
 // sides reads both sides of a change. What is no file has no content.
 func (s *Source) sides(ctx context.Context, bases *Finder, c Change) (before, after side, err error) {
 	if c.After.Kind == File {
-		f, err := s.AfterFile(c.Path)
-		if err != nil {
-			return before, after, err
-		}
-		defer f.Close()
-		if after.data, err = io.ReadAll(io.LimitReader(f, MaxDiff+1)); err != nil {
+		if after.data, err = s.listed(c); err != nil {
 			return before, after, err
 		}
 		after.known = true
@@ -112,7 +112,25 @@ func (s *Source) sides(ctx context.Context, bases *Finder, c Change) (before, af
 	return before, after, nil
 }
 
-// Diff compares the two sides of a change line by line.
+// listed reads the agent's file of a change. It must be the one that was listed: its name may have led to another one
+// for a moment.
+func (s *Source) listed(c Change) ([]byte, error) {
+	f, err := s.AfterFile(c.Path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if mark, err := Mark(f); err != nil || mark != Stat(c.Mark) {
+		return nil, errors.Join(err, ErrChanged)
+	}
+	data, err := io.ReadAll(io.LimitReader(f, MaxDiff+1))
+	if err == nil && !holds(c.Mark, data) {
+		err = ErrChanged
+	}
+	return data, err
+}
+
+// Diff compares the two sides of a change line by line. What the agent changed since it was listed is ErrChanged.
 func (s *Source) Diff(ctx context.Context, c Change) (Text, error) {
 	bases, err := s.Finder()
 	if err != nil {

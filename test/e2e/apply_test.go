@@ -104,6 +104,7 @@ func TestChangesAreTakenWhileTheAgentWorks(t *testing.T) {
 	if b.read("a.txt") != "one\n" {
 		t.Error("it was not applied")
 	}
+	b.agentbox("apply", "--all", "--will-execute").exits(1).says("the agent still works")
 	b.agentbox("discard", "--yes").exits(1).says("goes on")
 	must(t, in.Close())
 	rest, err := io.ReadAll(out)
