@@ -25,7 +25,7 @@ func (l *lister) look(c *Change) error {
 	if c.After.Kind == Link && l.leadsOut(c.Path, c.After.Link) {
 		c.Later = "a link that leads out of the repository, or through another link: what is read or written by this name lies elsewhere"
 	}
-	before, after, err := l.s.sides(l.ctx, l.bases, *c)
+	before, after, err := l.s.sides(l.ctx, l.bases, *c, MaxDiff)
 	switch {
 	case errors.Is(err, fs.ErrPermission):
 		c.Fate, c.Why = Unreadable, "it can't be read"
@@ -45,11 +45,12 @@ func (l *lister) look(c *Change) error {
 
 // side is the content of one side of a change, as far as it is compared.
 type side struct {
-	data  []byte // at most MaxDiff+1 bytes
-	known bool   // the data could be read
+	data  []byte // at most limit+1 bytes
+	limit int
+	known bool // the data could be read
 }
 
-func (s side) tooLarge() bool { return len(s.data) > MaxDiff }
+func (s side) tooLarge() bool { return len(s.data) > s.limit }
 func (s side) binary() bool   { return bytes.IndexByte(s.data[:min(len(s.data), sniffed)], 0) >= 0 }
 
 // file is the side as the list of what executes later sees it.
@@ -80,15 +81,16 @@ func count(c *Change, before, after side) {
 	}
 }
 
-// sides reads both sides of a change. What is no file has no content.
-func (s *Source) sides(ctx context.Context, bases *Finder, c Change) (before, after side, err error) {
+// sides reads both sides of a change, as far as limit. What is no file has no content.
+func (s *Source) sides(ctx context.Context, bases *Finder, c Change, limit int) (before, after side, err error) {
+	before.limit, after.limit = limit, limit
 	if c.After.Kind == File {
 		f, err := s.AfterFile(c.Path)
 		if err != nil {
 			return before, after, err
 		}
 		defer f.Close()
-		if after.data, err = io.ReadAll(io.LimitReader(f, MaxDiff+1)); err != nil {
+		if after.data, err = io.ReadAll(io.LimitReader(f, int64(limit)+1)); err != nil {
 			return before, after, err
 		}
 		after.known = true
@@ -105,7 +107,7 @@ func (s *Source) sides(ctx context.Context, bases *Finder, c Change) (before, af
 		return before, after, ctx.Err() // what it was can't be read: then there is nothing to compare with
 	}
 	defer r.Close()
-	if before.data, err = io.ReadAll(io.LimitReader(r, MaxDiff+1)); err != nil {
+	if before.data, err = io.ReadAll(io.LimitReader(r, int64(limit)+1)); err != nil {
 		return before, after, err
 	}
 	before.known = true
@@ -119,7 +121,7 @@ func (s *Source) Diff(ctx context.Context, c Change) (Text, error) {
 		return Text{}, err
 	}
 	defer bases.Close()
-	before, after, err := s.sides(ctx, bases, c)
+	before, after, err := s.sides(ctx, bases, c, MaxDiff)
 	if err != nil {
 		return Text{}, fmt.Errorf("comparing %q: %w", c.Path, err)
 	}
