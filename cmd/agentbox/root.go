@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"agentbox/internal/kept"
 	"agentbox/internal/layerfiles"
 	"agentbox/internal/plan"
 	"agentbox/internal/profiles"
@@ -160,6 +161,7 @@ func classify(err error) (code int, hint string) {
 		failure  *run.Failure
 		refusal  *workspace.Refusal
 		planned  *plan.Refusal
+		strange  *kept.Problem
 		absent   *plan.NotFound
 		problems profiles.Problems
 		unknown  *profiles.NotFound
@@ -171,6 +173,8 @@ func classify(err error) (code int, hint string) {
 		return failure.Code, failure.Hint
 	case errors.As(err, &refusal):
 		return run.CodeRefused, refusal.Hint
+	case errors.As(err, &strange):
+		return run.CodeRefused, strange.Hint()
 	case errors.As(err, &planned):
 		return run.CodeRefused, planned.Hint()
 	case errors.As(err, &absent):
