@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"agentbox/internal/hostinfo"
+	"agentbox/internal/kept"
 	"agentbox/internal/plan"
 	"agentbox/internal/rootfs"
 	"agentbox/internal/run"
@@ -49,6 +50,7 @@ func (a *app) survey(ctx context.Context, c call) (ground, error) {
 		return ground{}, err
 	}
 	g.host = plan.Host{
+		Caches: kept.Base(cachesRoot(c.paths), g.repo.Root, c.grants.Profile), State: kept.Base(stateRoot(c.paths), g.repo.Root, c.grants.Profile),
 		User: person, Repo: g.repo.Root, Directory: g.repo.Directory, Path: tools.Path, Shell: a.getenv("SHELL"),
 		Env: a.environ(), Tools: tools.Env, Roots: tools.Roots, Masked: tools.Masked, Hidden: g.survey.Hidden,
 		NoOverlay: noOverlay, Warnings: g.survey.Warnings,

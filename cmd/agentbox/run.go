@@ -245,6 +245,7 @@ type work struct {
 	ground ground
 	engine *podman.Engine
 	config profiles.Config
+	keeps  keptHere
 
 	installed func() (path string, err error) // waits for the shim on disk
 }

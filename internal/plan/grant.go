@@ -116,7 +116,7 @@ func grants(p profiles.Profile) Grants {
 
 func agent(a profiles.Agent) Agent {
 	out := Agent{Command: a.Command, Args: a.Args, Install: a.Install, Pass: passed(a.Pass), Rootfs: rootfs(a), Image: string(a.Image),
-		Containerfile: string(a.Containerfile), Env: envOf(a.Env)}
+		Containerfile: string(a.Containerfile), Env: envOf(a.Env), Keep: texts(a.Keep), Seed: texts(a.Seed)}
 	for _, f := range a.Files {
 		out.Files = append(out.Files, File{f.Path, f.Content})
 	}

@@ -280,9 +280,7 @@ func (t *page) extras(p Plan) {
 		t.line(true, "mcp", "%s is run on this machine: %s%s%s%s (%s)", clean(s.Name), words(s.Command), after(" · allow ", words(s.Allow)),
 			after(" · ask ", words(s.Ask)), after(" · deny ", words(s.Deny)), clean(s.Origin))
 	}
-	if len(g.Workspace.Caches) > 0 {
-		t.line(false, "caches", "%s · shared with other runs", words(g.Workspace.Caches))
-	}
+	t.kept(g)
 	if g.Memory.Scope != "none" {
 		t.line(true, "memory", "%s%s · outlives the run", clean(g.Memory.Scope), ttl(g.Memory.TTL))
 	}

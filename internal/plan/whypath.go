@@ -45,6 +45,7 @@ func (g Grants) outside(p string) Explanation {
 	case slices.ContainsFunc(g.Agent.Files, func(f File) bool { return path.Clean(f.Path) == p }):
 		i := slices.IndexFunc(g.Agent.Files, func(f File) bool { return path.Clean(f.Path) == p })
 		e.Rule, e.Reason = origin(g, "agent.file", i), "yours is not there: the profile writes a file of its own in that place"
+	case g.survives(p, &e):
 	case p == "~" || strings.HasPrefix(p, "~/"):
 		e.Reason = "it is in your home directory, which is not there: the agent has an empty one of its own, with the profile's files and those tools on your PATH that are installed in yours"
 	default:
