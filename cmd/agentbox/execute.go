@@ -47,12 +47,12 @@ func (a *app) execute(ctx context.Context, c call) error {
 	if err != nil {
 		return err
 	}
-	shim := installing(c.paths.Cache)
+	c.shim = installing(c.paths.Cache)
 	w, err := a.resolve(ctx, c, s.RuntimeDir)
 	if err != nil {
 		return errors.Join(in.explain(err), discard(s, err))
 	}
-	w.installed, w.config = shim, c.config
+	w.installed, w.config = c.shim, c.config
 	defer w.engine.Close()
 	if w.keeps, err = openKept(c.paths, w.plan); err != nil {
 		return errors.Join(err, discard(s, err))

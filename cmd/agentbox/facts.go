@@ -16,6 +16,7 @@ import (
 	"agentbox/internal/plan"
 	"agentbox/internal/rootfs"
 	"agentbox/internal/run"
+	"agentbox/internal/run/podman"
 	"agentbox/internal/session"
 	"agentbox/internal/signing"
 	"agentbox/internal/workspace"
@@ -41,9 +42,9 @@ func (a *app) survey(ctx context.Context, c call) (ground, error) {
 	if g.survey, err = workspace.Look(g.repo, c.grants.Workspace.Hide); err != nil {
 		return ground{}, err
 	}
-	noOverlay := ""
-	if c.grants.Workspace.Mode == plan.Review {
-		noOverlay = workspace.CanOverlay(g.repo, c.paths.State)
+	noOverlay, err := g.overlay(ctx, c)
+	if err != nil {
+		return ground{}, err
 	}
 	tools, err := rootfs.Scan(rootfs.Env{Home: person.Home, Repo: g.repo.Root, Private: private(c.paths), Getenv: a.getenv})
 	if err != nil {
@@ -62,6 +63,29 @@ func (a *app) survey(ctx context.Context, c call) (ground, error) {
 		g.host.Remote = originRemote(ctx, g.repo.Root)
 	}
 	return g, g.program(c.grants.Agent.Command[0], a.getenv("PATH"), c.paths)
+}
+
+// overlay says why there can be none in the review mode, or "", and what of the repository an overlay would show otherwise.
+func (g *ground) overlay(ctx context.Context, c call) (why string, err error) {
+	w := c.grants.Workspace
+	if w.Mode != plan.Review || c.grants.Isolation.Runtime == "gvisor" { // which mounts none: the plan knows
+		return "", nil
+	}
+	why = workspace.CanOverlay(g.repo, c.paths.State, func(scratch string, lower ...string) error {
+		shim, err := c.shim()
+		if err != nil {
+			return err
+		}
+		return podman.TryOverlay(ctx, shim, scratch, lower...)
+	})
+	if why != "" || w.Backend == string(plan.Copied) {
+		return why, nil
+	}
+	points, err := workspace.MountedBelow(g.repo.Root)
+	for _, p := range points {
+		g.survey.Warnings = append(g.survey.Warnings, fmt.Sprintf("%q is a file system of its own: it is read-only inside", p))
+	}
+	return "", err
 }
 
 // findSigner finds what the person's own git would sign with.

@@ -147,6 +147,8 @@ type call struct {
 	paths  session.Paths
 	repo   workspace.Repo
 	config profiles.Config
+
+	shim func() (path string, err error) // waits for the shim on disk
 }
 
 // decide reads the layers of the profile and shows what is likely a mistake in them.
@@ -203,6 +205,7 @@ func (a *app) dryRun(ctx context.Context, c call) error {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
+	c.shim = installing(dir)
 	w, err := a.resolve(ctx, c, dir)
 	if err != nil && !showable(err) {
 		return err

@@ -19,6 +19,7 @@ var widening = map[string]struct{ file, text, says string }{
 	"file":          {"agentbox.toml", "[[agent.file]]\npath = \"~/.bashrc\"\ncontent = \"id\"\n", "~/.bashrc"},
 	"time":          {"agentbox.toml", "[budget]\ntime = \"99h\"\n", ""}, // shell has no limit: this tightens
 	"credential":    {"agentbox.toml", "[[network.rule]]\naction = \"allow\"\nhost = \"api.github.com\"\n[[credential]]\nname = \"github\"\nsource = { env = \"GH\" }\nhosts = [\"api.github.com\"]\nheader = \"Authorization: Bearer {token}\"\nenv = \"GH_TOKEN\"\n", "github"},
+	"direct":        {"agentbox.toml", "[workspace]\nmode = \"direct\"\n", "writes to your files as it goes (the mode was review)"},
 	"host command":  {"agentbox.toml", "[[network.rule]]\naction = \"allow\"\nhost = \"api.github.com\"\n[[credential]]\nname = \"github\"\nsource = { command = [\"touch\", \"MARK\"] }\nhosts = [\"api.github.com\"]\nheader = \"Authorization: Bearer {token}\"\nenv = \"GH_TOKEN\"\n", "touch"},
 	"tool server":   {"agentbox.toml", "[[mcp]]\nname = \"files\"\ncommand = [\"touch\", \"MARK\"]\nallow = [\"*\"]\n", "touch"},
 	"telemetry":     {"agentbox.toml", "[telemetry]\notlp = \"https://collector.example.com\"\n", "collector.example.com"},
