@@ -27,7 +27,7 @@ func (a *app) review(ctx context.Context, l leftover) error {
 	choice, err := tui.Show(ctx, a.in, a.out, tui.Review{Title: l.title(), Live: l.info.Live, Changes: l.list, Source: l.source,
 		Colour: a.getenv("NO_COLOR") == ""})
 	if err != nil {
-		return &sayNext{err, l.next()}
+		return &sayNext{err, l.next("")}
 	}
 	switch choice.Do {
 	case tui.Apply:
@@ -35,7 +35,7 @@ func (a *app) review(ctx context.Context, l leftover) error {
 	case tui.Discard:
 		return a.discardLeft(ctx, l)
 	}
-	a.say("%s", l.kept())
+	a.say("%s", l.kept(""))
 	return nil
 }
 
@@ -44,24 +44,24 @@ func (a *app) applyPicked(ctx context.Context, l leftover, picks []tui.Pick) err
 	return a.tellReport(l, report, err, false)
 }
 
-// kept says in a line that a run's changes wait, and what to type next.
-func (l leftover) kept() string {
+// kept says in a line that a run's changes wait, and what to type next; how is what "agentbox apply" is told.
+func (l leftover) kept(how string) string {
 	if !hasChanges(l) {
-		return "no file has changed, and what was committed is kept: " + l.next()
+		return strings.ReplaceAll("no file has changed, and what was committed is kept: agentbox apply RUN --commits takes it, agentbox discard RUN drops it", "RUN", l.short())
 	}
 	text := tui.Summary(l.list)
 	if hasLater(l.list) {
 		text += ", some of which would execute later"
 	}
 	if len(l.list) == 1 {
-		return text + ", is kept apart from your files: " + l.next()
+		return text + ", is kept apart from your files: " + l.next(how)
 	}
-	return text + ", are kept apart from your files: " + l.next()
+	return text + ", are kept apart from your files: " + l.next(how)
 }
 
 // next says what to type about a run's changes.
-func (l leftover) next() string {
-	return strings.ReplaceAll("agentbox diff RUN shows, agentbox apply RUN takes, agentbox discard RUN drops what changed", "RUN", l.short())
+func (l leftover) next(how string) string {
+	return strings.ReplaceAll("agentbox diff RUN shows them, agentbox apply RUN"+how+" takes them, agentbox discard RUN drops them", "RUN", l.short())
 }
 
 // afterwards deals with what a run changed, once it has ended. Its exit code stays the agent's, unless --on-exit asked for
@@ -77,7 +77,7 @@ func (a *app) afterwards(ctx context.Context, o runOptions, id string, kept bool
 	}
 	l, err := openLeft(ctx, info)
 	if err != nil {
-		a.tellOnly(&sayNext{err, leftover{info: info}.next()})
+		a.tellOnly(&sayNext{err, leftover{info: info}.next("")})
 		return nil
 	}
 	if failed != nil || gone(out.Code) {
@@ -120,9 +120,14 @@ func (a *app) settleChanges(ctx context.Context, o runOptions, l leftover) error
 		restoreScreen(a.out)
 		return a.review(ctx, l)
 	}
-	if !o.quiet {
-		a.say("%s", l.kept())
+	if o.quiet {
+		return nil
 	}
+	how := ""
+	if a.terminal() == nil { // at which to pick
+		how = " --all"
+	}
+	a.say("%s", l.kept(how))
 	return nil
 }
 
