@@ -118,7 +118,7 @@ func given(base string) string {
 
 func (w *writer) workspace(f Facts, o Options) {
 	w.line("[workspace]", "")
-	w.line(`# mode = "direct"`, `the agent changes your files; left out: a copy, which you review; "readonly": nothing`)
+	w.line(`# mode = "direct"`, `the agent changes your files; left out: a copy, to review`)
 	w.gap()
 	w.text("Shown to the agent as empty. Patterns are as in .gitignore; \"...\" stands for what "+quote(o.Base)+" hides.",
 		"Hide files that git does not track: a tracked one can be read from its history all the same.")
