@@ -310,7 +310,8 @@ func CanOverlay(repo Repo, dir string, mount func(scratch string, lower ...strin
 }
 
 func tryUpper(dir string, mount func(scratch string) error) string {
-	try, err := os.MkdirTemp(dir, ".try-*")
+	// Its name is longer than what a run's own layer has below dir: the kernel takes so many characters of all paths together.
+	try, err := os.MkdirTemp(dir, ".try-*"+strings.Repeat("-", 80))
 	if err != nil {
 		return fmt.Sprintf("nothing can be written to %s: %v", quote(dir), err)
 	}
