@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -226,5 +227,24 @@ func TestWhatIsLeftOut(t *testing.T) {
 	l.do(err)
 	if strings.Contains(string(text), "secrets") {
 		t.Error("what is hidden is recorded")
+	}
+}
+
+// What was there is remembered by short hashes. With one that anybody can compute, an agent could have looked for the name of a
+// directory with which its new Makefile passes for an old file.
+func TestNobodyElseCanComputeWhatIsRemembered(t *testing.T) {
+	l := newLab(t)
+	var seen []record
+	for range 2 {
+		l.before()
+		var r record
+		l.do(read(filepath.Join(l.dir, recordFile), &r))
+		seen = append(seen, r)
+	}
+	if len(seen[0].Names) == 0 || slices.Equal(seen[0].Names, seen[1].Names) || slices.Equal(seen[0].Exact, seen[1].Exact) {
+		t.Error("the same files have the same hashes in every run")
+	}
+	if l.want("listed", l.after(), ""); seen[0].Key == seen[1].Key {
+		t.Error("two runs have one key")
 	}
 }

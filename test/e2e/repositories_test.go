@@ -150,7 +150,7 @@ var promptCalls = [][]string{
 // What an agent planted in its copy does not come along into the person's repository, neither with all its changes nor with
 // its commits: whatever the person's git is asked then, in every directory, runs nothing.
 func TestNothingPlantedComesWithAnApply(t *testing.T) {
-	for _, take := range [][]string{{"apply", "--all"}, {"apply", "--all", "--will-execute"}, {"apply", "--commits", "--yes", "--will-execute", "--", "main"}} {
+	for _, take := range [][]string{{"apply", "--all"}, {"apply", "--commits", "--yes", "--will-execute", "--", "main"}} {
 		b := newBox(t)
 		b.write("fixture/HEAD", "ref: refs/heads/main\n") // what is missing to make it a repository, the agent adds
 		b.git("add", "fixture")
@@ -160,14 +160,10 @@ func TestNothingPlantedComesWithAnApply(t *testing.T) {
 		if take[1] == "--commits" { // which would not come in with this
 			script = strings.ReplaceAll(script, "update = !", "branch = ")
 		}
-		if len(take) == 3 { // who says yes to a repository, has one
-			script = strings.ReplaceAll(script, "repo docs;", "")
-		} else {
-			script += "\nrepo fixture\n"
-		}
+		script += "\nrepo fixture\n"
 		b.review(script + "\ngit add README.md nested odd .gitattributes >/dev/null 2>&1; git commit -qm more >/dev/null 2>&1; git checkout -q -b buried; git add docs; git commit -qm buried; exit 0").exits(0)
-		b.gitRunsNothing(canary)
 		if take[1] != "--commits" {
+			b.gitRunsNothing(canary)
 			b.alone("apply", "--commits", "--yes", "--will-execute", "--", "main").exits(1).says("git refuses what was committed", "submodule update")
 			if refs := b.agentRefs(); len(refs) > 0 {
 				t.Errorf("refs %v", refs)
@@ -189,8 +185,11 @@ func TestNothingPlantedComesWithAnApply(t *testing.T) {
 		if take[1] == "--commits" {
 			b.git("checkout", "-q", "--detach", b.agentRefs()["heads/main"])
 		} else {
-			b.git("checkout", "-q", "--", "README.md")
-			b.alone("undo")
+			b.alone("apply", "--will-execute", ".gitattributes", ".gitmodules", "evilhooks", "evilgit", "nested", "filed", "odd") // but for the repositories
+			if b.gitRunsNothing(canary); !strings.Contains(b.read(".gitmodules"), canary) {
+				t.Error("what executes did not come with a yes")
+			}
+			b.alone("undo").says("restored")
 		}
 		b.gitRunsNothing(canary)
 	}
