@@ -1,6 +1,7 @@
 package direct
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -186,6 +187,12 @@ func TestNoFIFOIsWaitedFor(t *testing.T) {
 	l.do(unix.Mkfifo(l.path("Makefile"), 0o600))
 	l.want("listed", l.after(), "removed Makefile")
 	l.want("not put back", l.undo(), "Makefile: something else is there now")
+	root, err := os.OpenRoot(l.top)
+	l.do(err)
+	defer root.Close()
+	if _, err := content(root, "Makefile", 1); !errors.Is(err, errNotPlain) { // as if it had come there a moment ago
+		t.Error(err)
+	}
 }
 
 func TestWhatIsKeptIsBounded(t *testing.T) {
