@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"agentbox/internal/changes"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -151,4 +153,39 @@ func TestWhatAMergeMakesExecuteWaits(t *testing.T) {
 	wantResult(t, r, "merge/package.json", Merged)
 	w.holds("merge/package.json", strings.Replace(plain, "\"4\"", scripts+"\"4\"", 1))
 	w.holds("other", both)
+}
+
+// Of a file that is larger than what is compared line by line, its times tell that the agent went on writing to its end.
+func TestTheEndOfALargeFileIsLookedAtToo(t *testing.T) {
+	w := newWorld(t, t.TempDir())
+	w.begin()
+	write(t, w.upper, "large", strings.Repeat("x", changes.MaxDiff+2))
+	f, err := os.OpenFile(filepath.Join(w.upper, "large"), os.O_WRONLY, 0)
+	must(t, err)
+	defer f.Close()
+	r, err := applyAll(context.Background(), w.source(), everything, func(at string) {
+		if at == "after an empty temporary file" {
+			_, err := f.WriteAt([]byte("y"), changes.MaxDiff+1)
+			must(t, err)
+		}
+	})
+	must(t, err)
+	wantResult(t, r, "large", Stale)
+	w.absent("large")
+	noTemps(w)
+}
+
+// A link has no content that could be looked at once more: its name and where it leads decide.
+func TestALinkThatLeadsOutWaits(t *testing.T) {
+	w := newWorld(t, t.TempDir())
+	w.begin()
+	must(t, os.Symlink("/etc/passwd", filepath.Join(w.upper, "out")))
+	must(t, os.Symlink("docs", filepath.Join(w.upper, ".github")))
+	write(t, w.upper, "docs/workflows/x.yml", "on: push\n")
+	r := w.apply(Selection{All: true, Later: []string{"docs"}})
+	wantResult(t, r, "out", Waiting)
+	wantResult(t, r, ".github", Waiting)
+	w.absent("out")
+	w.absent(".github")
+	wantResult(t, r, "docs/workflows/x.yml", Applied)
 }

@@ -106,3 +106,15 @@ func TestAttributesOfAnotherOverlayMeanNothing(t *testing.T) {
 		}
 	}
 }
+
+// A file or a directory of which an attribute says that the rest of it lies elsewhere is not followed there, nor applied.
+func TestAttributesThatLeadElsewhereAreNotFollowed(t *testing.T) {
+	st := newStage(t, Overlay)
+	put(t, st.root, "secret/key", "x")
+	st.begin()
+	put(t, st.upper, "file", "part")
+	put(t, st.upper, "dir/", "")
+	must(t, unix.Setxattr(filepath.Join(st.upper, "file"), "user.overlay.metacopy", nil, 0))
+	must(t, unix.Setxattr(filepath.Join(st.upper, "dir"), "user.overlay.redirect", []byte("/secret"), 0))
+	st.want(`"dir" >dir unreadable`, `"file" >file unreadable`)
+}

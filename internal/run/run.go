@@ -319,7 +319,7 @@ func (x *execution) close(ctx context.Context) error {
 	}
 	<-settled
 	if errs = append(errs, <-watched); x.shown {
-		x.lookAgain()
+		x.lookAgain(context.WithoutCancel(ctx))
 	}
 	return errors.Join(errs...)
 }
@@ -349,7 +349,7 @@ func (x *execution) unwatch() error {
 }
 
 // lookAgain walks the repository once more, after the run.
-func (x *execution) lookAgain() {
+func (x *execution) lookAgain(ctx context.Context) {
 	if hide := x.Plan.Grants.Workspace.Hide; len(hide) > 0 {
 		now, err := workspace.Look(x.Repo, hide)
 		if err != nil {
@@ -359,7 +359,7 @@ func (x *execution) lookAgain() {
 		x.revealed(now.Hidden)
 	}
 	if x.Plan.Grants.Workspace.Mode != plan.Review { // there the agent changed nothing that git would follow
-		x.planted()
+		x.planted(ctx)
 	}
 }
 
@@ -398,8 +398,15 @@ func identity(path string) file {
 }
 
 // planted tells the person what their own git would follow that was not there before.
-func (x *execution) planted() {
+func (x *execution) planted(ctx context.Context) {
 	found, err := workspace.Planted(x.Repo, x.before)
+	aside, failed := workspace.PutIndexAside(ctx, x.Repo)
+	if failed != nil {
+		x.Warn(failed.Error())
+	}
+	if aside != "" {
+		found = append(found, aside)
+	}
 	if err != nil {
 		x.Warn("looking through the repository after the run: " + err.Error())
 	}

@@ -100,11 +100,11 @@ func TestChangesAreTakenWhileTheAgentWorks(t *testing.T) {
 	if patch := b.agentbox("diff").exits(0).out; !strings.Contains(patch, "+one\n") {
 		t.Errorf("while it runs: %s", patch)
 	}
+	b.agentbox("apply", "--all", "--will-execute").exits(1).says("the agent still works")
 	b.agentbox("apply", "a.txt").exits(0).says("1 applied")
 	if b.read("a.txt") != "one\n" {
 		t.Error("it was not applied")
 	}
-	b.agentbox("apply", "--all", "--will-execute").exits(1).says("the agent still works")
 	b.agentbox("discard", "--yes").exits(1).says("goes on")
 	must(t, in.Close())
 	rest, err := io.ReadAll(out)

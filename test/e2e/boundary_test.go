@@ -631,6 +631,29 @@ ln -s /etc .git/evil-link; mkdir -p .git/rebase-merge; echo end`).exits(0).print
 		"is a git repository of its own", "is in the index as a submodule", "is a link to /etc", "is an unfinished operation")
 }
 
+// In the direct mode the index is the agent's to write: one that has the person's `git checkout .` write a hook is put aside.
+func TestAForgedIndexIsPutAside(t *testing.T) {
+	b := newBox(t)
+	canary := filepath.Join(filepath.Dir(b.repo), "canary")
+	b.shell(`printf '#!/bin/sh\ntouch `+canary+`\n' | git hash-object -w --stdin >/tmp/blob; python3 - <<'END'
+import hashlib, struct
+name = b".git/hooks/post-checkout"
+body = struct.pack(">4s12I", b"DIRC", 2, 1, 0, 0, 0, 0, 0, 0, 0o100755, 0, 0, 0) + bytes.fromhex(open("/tmp/blob").read()) + struct.pack(">H", len(name)) + name
+body += bytes(8 - (62 + len(name)) % 8)
+open(".git/index", "wb").write(body + hashlib.sha1(body).digest())
+END
+git ls-files`).exits(0).prints(".git/hooks/post-checkout\n").says("git's index named .git/hooks/post-checkout,", "a new one was made from the last commit")
+	for _, args := range [][]string{{"checkout", "."}, {"checkout", "-q", "-b", "other"}} {
+		b.git(args...)
+	}
+	if _, err := os.Lstat(canary); err == nil {
+		t.Error("the host's git ran what the agent planted")
+	}
+	if status := b.git("status", "--porcelain"); status != "" {
+		t.Errorf("status: %s", status)
+	}
+}
+
 func TestGitWorksInside(t *testing.T) {
 	b := directBox(t)
 	b.write("staged", "host\n")
