@@ -37,9 +37,7 @@ func (a *app) survey(ctx context.Context, c call) (ground, error) {
 		return ground{}, err
 	}
 	g := ground{repo: c.repo, configs: workspace.ConfigFiles(person.Home, configHome(a.getenv, person.Home)), sockets: a.sockets()}
-	if g.survey, err = workspace.Look(g.repo, c.grants.Workspace.Hide); err != nil {
-		return ground{}, err
-	}
+	looked := looking(g.repo, c.grants.Workspace.Hide)
 	noOverlay := ""
 	if c.grants.Workspace.Mode == plan.Review {
 		noOverlay = workspace.CanOverlay(g.repo, c.paths.State)
@@ -50,8 +48,7 @@ func (a *app) survey(ctx context.Context, c call) (ground, error) {
 	}
 	g.host = plan.Host{
 		User: person, Repo: g.repo.Root, Directory: g.repo.Directory, Path: tools.Path, Shell: a.getenv("SHELL"),
-		Env: a.environ(), Tools: tools.Env, Roots: tools.Roots, Masked: tools.Masked, Hidden: g.survey.Hidden,
-		NoOverlay: noOverlay, Warnings: g.survey.Warnings,
+		Env: a.environ(), Tools: tools.Env, Roots: tools.Roots, Masked: tools.Masked, NoOverlay: noOverlay,
 	}
 	if c.grants.Signing.Commits != "" {
 		g.findSigner()
@@ -59,7 +56,24 @@ func (a *app) survey(ctx context.Context, c call) (ground, error) {
 	if slices.Contains(c.grants.Use, "origin") {
 		g.host.Remote = originRemote(ctx, g.repo.Root)
 	}
-	return g, g.program(c.grants.Agent.Command[0], a.getenv("PATH"), c.paths)
+	if err := g.program(c.grants.Agent.Command[0], a.getenv("PATH"), c.paths); err != nil {
+		return ground{}, err
+	}
+	g.survey, err = looked()
+	g.host.Hidden, g.host.Warnings = g.survey.Hidden, g.survey.Warnings
+	return g, err
+}
+
+// looking walks the repository beside whatever else there is to do. The function it returns waits for that.
+func looking(repo workspace.Repo, hide []string) func() (workspace.Survey, error) {
+	var s workspace.Survey
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s, err = workspace.Look(repo, hide)
+	}()
+	return func() (workspace.Survey, error) { <-done; return s, err }
 }
 
 // findSigner finds what the person's own git would sign with.
