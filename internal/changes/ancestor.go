@@ -44,7 +44,7 @@ type Finder struct {
 	s     *Source
 	host  tree
 	known map[string]Known
-	index map[string]blob
+	index index
 	asked bool            // index was read
 	moved map[string]bool // directories: whether one was put in another's place
 }
@@ -130,7 +130,7 @@ func (f *Finder) find(ctx context.Context, path string, host node) (Ancestor, er
 		}
 		f.index, f.asked = index, true
 	}
-	if b, ok := f.index[path]; ok {
+	if b, ok := f.index.find(path); ok {
 		return f.tracked(ctx, path, host, b)
 	}
 	if host.kind() == Absent {
