@@ -34,7 +34,19 @@ func (b blob) state() State {
 	return State{Kind: File, Mode: 0o644}
 }
 
-// readIndex reads what the index of the start named.
+// startIndex reads what the index of the start named, once.
+func (s *Source) startIndex(ctx context.Context) (x index, err error) {
+	s.reading.Lock()
+	defer s.reading.Unlock()
+	if !s.read {
+		if s.index, err = s.readIndex(ctx); err != nil {
+			return index{}, err
+		}
+		s.read = true
+	}
+	return s.index, nil
+}
+
 func (s *Source) readIndex(ctx context.Context) (index, error) {
 	file := filepath.Join(s.Work, "base.index")
 	data, err := os.ReadFile(file)
