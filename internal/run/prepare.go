@@ -91,8 +91,10 @@ func (x *execution) mounts(ctx context.Context, tree rootfs.Tree) ([]Mount, []wo
 		return nil, nil, err
 	}
 	var err error
-	if x.before, err = workspace.Remember(x.Repo, x.Survey); err != nil {
-		return nil, nil, err
+	if x.Plan.Grants.Workspace.Mode != plan.Review { // there the agent changes nothing that git would follow
+		if x.before, err = workspace.Remember(x.Repo, x.Survey); err != nil {
+			return nil, nil, err
+		}
 	}
 	repo, warnings, err := x.repository(ctx, scratch)
 	if err != nil {

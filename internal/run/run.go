@@ -113,7 +113,7 @@ type execution struct {
 	watcher      *workspace.Watcher
 	before       workspace.State
 	hidden       map[file]bool // what mounts hide
-	looking      chan error    // how remembering what would execute later went, once; nil where nothing is to be remembered
+	looking      chan error    // how recording what the repository is like went, once; nil where nothing is to be recorded
 	shown        bool          // the repository is laid out for the container
 	started      bool          // the agent is
 	keptReadOnly []string      // where caches are that are only read
@@ -318,6 +318,7 @@ func (x *execution) close(ctx context.Context) error {
 		errs = append(errs, x.endpoint.Close())
 	}
 	<-settled
+	_ = x.known() // a failure has kept the agent from starting, and was told
 	if errs = append(errs, <-watched); x.shown {
 		x.lookAgain(context.WithoutCancel(ctx))
 	}
