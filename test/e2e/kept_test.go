@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"agentbox/internal/modelserver"
 )
 
 // keeping is a profile that keeps a cache, one that it only reads, and some of the agent's home.
@@ -168,4 +170,37 @@ func (b *box) grep(text string) (found []string) {
 		must(b.t, err)
 	}
 	return found
+}
+
+// A conversation goes on in the next run where a profile keeps the directory that the agent writes it to.
+func TestAConversationGoesOnInTheNextRun(t *testing.T) {
+	for _, c := range []struct {
+		agent, keep string
+		first, next []string
+	}{
+		{"claude", "~/.claude/projects", []string{"-p", "begin with 81537"}, []string{"--continue", "-p", "and on"}},
+		{"codex", "~/.codex/sessions", []string{"exec", "begin with 81537"}, []string{"exec", "resume", "--last", "and on"}},
+	} {
+		t.Run(c.agent, func(t *testing.T) {
+			b := keeper(t)
+			b.agentsPath()
+			server := b.model(modelserver.Config{})
+			b.profile("mine", "version = 1\nextends = \""+c.agent+"\"\n[agent]\nkeep = [\""+c.keep+"\"]\n")
+			b.agentbox(append([]string{"run", "mine", "-q", "--"}, c.first...)...).exits(0)
+			before := len(server.Requests())
+			b.agentbox(append([]string{"run", "mine", "-q", "--"}, c.next...)...).exits(0)
+			remembered := 0
+			for _, r := range server.Requests()[before:] {
+				if bytes.Contains(r.Body, []byte("81537")) && bytes.Contains(r.Body, []byte("and on")) {
+					remembered++
+				}
+			}
+			if remembered == 0 {
+				t.Errorf("none of %d requests tells of the run before", len(server.Requests())-before)
+			}
+			if found := b.grep("real-k3y"); len(found) != 0 {
+				t.Errorf("the real key is in %q", found)
+			}
+		})
+	}
 }
