@@ -135,6 +135,11 @@ done; true`).exits(0)
 	if found := b.grep(canary); len(found) != 0 {
 		t.Errorf("after gc it is in %q", found)
 	}
+	strange := filepath.Join(filepath.Dir(b.repo), "cache", "agentbox", "caches", "strange")
+	must(t, os.WriteFile(strange, nil, 0o600))
+	if r := b.agentbox("gc", "--caches").exits(1); !strings.Contains(r.out, "should not be there:\n  cache") || !strings.Contains(r.out, strange) {
+		t.Errorf("%s", r.out)
+	}
 }
 
 // grep lists the files that hold a text, or have it in their names, below agentbox's own directories, its runtime directory,
