@@ -327,7 +327,7 @@ func (w *writer) limits(o Options) {
 func (w *writer) later(f Facts) {
 	w.gap()
 	w.text("Not in this version yet, and refused where it is written: usd, tokens and requests of [budget],",
-		"caches of [workspace], [[mcp]] for tool servers.")
+		"[[mcp]] for tool servers.")
 	if f.Devcontainer != "" {
 		w.text("", f.Devcontainer+": `agentbox profile import` says what of it has a counterpart here.",
 			"The agent runs on this machine's own system, read-only, not in that image.")
