@@ -6,9 +6,12 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync/atomic"
 	"syscall"
+	"time"
 
 	"agentbox/internal/apply"
+	"agentbox/internal/changes"
 	"agentbox/internal/run"
 	"agentbox/internal/tui"
 )
@@ -24,8 +27,13 @@ func onExits() []string { return []string{onExitApply, onExitKeep, onExitDiscard
 
 // review shows what a run changed on the terminal, and does what the person then wants.
 func (a *app) review(ctx context.Context, l leftover) error {
-	choice, err := tui.Show(ctx, a.in, a.out, tui.Review{Title: l.title(), Live: l.info.Live, Changes: l.list, Source: l.source,
-		Colour: a.getenv("NO_COLOR") == ""})
+	r := tui.Review{Title: l.title(), Live: l.info.Live, Changes: l.list, Source: l.source, Colour: a.getenv("NO_COLOR") == ""}
+	if l.info.Live {
+		w := l.source.Watch()
+		defer func() { _ = w.Close() }() // it only read
+		r.Latest = &latest{a: a, l: l, watcher: w}
+	}
+	choice, err := tui.Show(ctx, a.in, a.out, r)
 	if err != nil {
 		return &sayNext{err, l.next("")}
 	}
@@ -33,10 +41,38 @@ func (a *app) review(ctx context.Context, l leftover) error {
 	case tui.Apply:
 		return a.applyPicked(ctx, l, choice.Picked)
 	case tui.Discard:
+		if l.info, err = a.session([]string{l.info.ID}); err != nil { // it may have ended meanwhile
+			return err
+		}
 		return a.discardLeft(ctx, l)
 	}
 	a.say("%s", l.kept(""))
 	return nil
+}
+
+// latest lists the changes of a run that goes on.
+type latest struct {
+	a       *app
+	l       leftover
+	watcher *changes.Watcher
+	took    atomic.Int64 // the last look, in nanoseconds
+}
+
+// Wait waits until there may be others.
+func (n *latest) Wait(ctx context.Context) error {
+	return n.watcher.Wait(ctx, max(watchEvery, 4*time.Duration(n.took.Load())))
+}
+
+// List lists them as they are now.
+func (n *latest) List(ctx context.Context) ([]changes.Change, bool, error) {
+	began := time.Now()
+	info, err := n.a.session([]string{n.l.info.ID}) // first: what is listed of an ended run is all
+	if err != nil {
+		return nil, false, err
+	}
+	list, err := n.l.source.List(ctx)
+	n.took.Store(int64(time.Since(began)))
+	return list, info.Live, err
 }
 
 func (a *app) applyPicked(ctx context.Context, l leftover, picks []tui.Pick) error {

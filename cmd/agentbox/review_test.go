@@ -154,3 +154,34 @@ func TestOutcomesAreWrittenOut(t *testing.T) {
 		t.Errorf("%q, want %q", got, want)
 	}
 }
+
+// While the run goes on its changes come onto the screen by themselves, and are not taken unseen.
+func TestTheReviewOfALiveRun(t *testing.T) {
+	h := newHome(t)
+	h.write("upper/main.go", "package main\n\nfunc new() {}\n")
+	h.write("upper/other.txt", "WWWWWWWW\n")
+	s, end := h.left()
+	term := h.command("agentbox", "apply").onTerminal(80, 24)
+	term.until("the run goes on")
+	upper := filepath.Join(s.Dir, "work/tree/upper")
+	must(t, os.MkdirAll(filepath.Join(upper, "dir"), 0o755))
+	must(t, os.WriteFile(filepath.Join(upper, "dir/QQQQ.txt"), []byte("later\n"), 0o644))
+	term.until("QQQQ.txt") // the screen writes what is another letter only: these are in no word of it
+	term.typed("G")
+	term.until("WWWWWWWW")
+	must(t, os.WriteFile(filepath.Join(upper, "other.txt"), []byte("ZZZZZZZZ\n"), 0o644))
+	term.until("ZZZZZZZZ")
+	end()
+	term.typed("a")
+	if rest, code := term.ended(); code != 0 || !strings.Contains(rest, "1 applied") {
+		t.Errorf("exit %d: %q", code, rest)
+	}
+	for name, want := range map[string]bool{"other.txt": false, "dir/QQQQ.txt": false} {
+		if _, err := os.Stat(filepath.Join(h.repo, name)); (err == nil) != want {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if !strings.Contains(h.read("repo/main.go"), "new") {
+		t.Error("what was looked at is not applied")
+	}
+}

@@ -71,7 +71,7 @@ func (a *app) serveCommits(ctx context.Context, id string) (err error) {
 		return err
 	}
 	defer closeEngine()
-	return a.relay(ctx, s, p.packLimit())
+	return a.relay(ctx, s, commits.Remaining(p.packLimit(), a.getenv))
 }
 
 // relay hands on what the sandbox says, and ends it when that is not to be believed any more.
