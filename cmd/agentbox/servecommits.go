@@ -134,7 +134,7 @@ func (a *app) serving(ctx context.Context, id, dir string) (p planned, s run.Ser
 	s = run.Serving{ID: info.ID, Binding: p.Binding, Work: filepath.Join(info.Dir, session.WorkDir), Dir: filepath.Join(dir, "served"),
 		Seccomp: filepath.Join(dir, "seccomp.json")}
 	if s.Repo, err = workspace.Locate(p.Binding.Repo); err != nil {
-		return s, nil, err
+		return p, s, nil, err
 	}
 	if s.Git, err = exec.LookPath("git"); err != nil {
 		return p, s, nil, err
