@@ -37,7 +37,7 @@ write = true
 	r := b.agentbox("run", "work", "-q", "--", "sh", "-c", fmt.Sprintf(`git log --format=%%s -1; git fsck --no-dangling 2>/dev/null && echo whole
 cat /shared/data; cat /shared/.env; (echo x >/shared/data) 2>/dev/null || echo read-only
 echo new >%[1]s/out/new; (touch %[1]s/out/lib/.git/hooks/post-commit) 2>/dev/null || echo guarded
-(touch %[1]s/lender.git/objects/x) 2>/dev/null || echo lent; ls -d %[1]s/beside %[1]s/shared %[1]s/lender.git/config 2>/dev/null`, around))
+(touch %[1]s/lender.git/objects/x) 2>/dev/null || echo lent; ls -d %[1]s/beside %[1]s/shared %[1]s/lender.git/config 2>/dev/null; true`, around))
 	r.exits(0).prints(b.git("log", "--format=%s", "-1") + "whole\ndata\nread-only\nguarded\nlent\n")
 	if text, err := os.ReadFile(filepath.Join(around, "out/new")); err != nil || string(text) != "new\n" {
 		t.Errorf("what was written is %q (%v)", text, err)
