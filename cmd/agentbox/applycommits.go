@@ -63,12 +63,16 @@ func (a *app) latestCommits(ctx context.Context) (session.Info, error) {
 	if err != nil {
 		return session.Info{}, err
 	}
+	repo, err := gitAt(root)
+	if err != nil {
+		return session.Info{}, err
+	}
 	for _, info := range slices.Backward(all) {
 		made, err := run.Committed(filepath.Join(info.Dir, session.WorkDir))
 		if err != nil {
 			return session.Info{}, err
 		}
-		has, err := commits.Has(ctx, commits.Repo{Root: root, Git: filepath.Join(root, ".git")}, info.ID)
+		has, err := commits.Has(ctx, repo, info.ID)
 		if err != nil {
 			return session.Info{}, err
 		}
@@ -85,7 +89,10 @@ func shortRun(id string) string { return id[strings.LastIndexByte(id, '-')+1:] }
 // applyCommits shows the commits of a run and puts them onto the person's branch: by a fast-forward where they stand on it,
 // else as copies.
 func (a *app) applyCommits(ctx context.Context, info session.Info, o commitOptions) error {
-	repo := commits.Repo{Root: info.Repo, Git: filepath.Join(info.Repo, ".git")}
+	repo, err := gitAt(info.Repo)
+	if err != nil {
+		return err
+	}
 	list, err := a.commitsOf(ctx, info, repo)
 	if err != nil {
 		return err
@@ -138,7 +145,11 @@ func (a *app) commitsOf(ctx context.Context, info session.Info, repo commits.Rep
 
 // forgetCommits takes the refs of a run away that is discarded.
 func forgetCommits(ctx context.Context, info session.Info) error {
-	return commits.Forget(ctx, commits.Repo{Root: info.Repo, Git: filepath.Join(info.Repo, ".git")}, info.ID)
+	repo, err := gitAt(info.Repo)
+	if err != nil {
+		return err
+	}
+	return commits.Forget(ctx, repo, info.ID)
 }
 
 func chosen(list []commits.Branch, name string) (commits.Branch, error) {

@@ -188,7 +188,7 @@ func renamed(g plan.Grants, from, to string) plan.Grants {
 		return origin
 	}
 	g.Network.Rules, g.Credentials = slices.Clone(g.Network.Rules), slices.Clone(g.Credentials)
-	g.Git, g.Servers = slices.Clone(g.Git), slices.Clone(g.Servers)
+	g.Git, g.Servers, g.Mounts = slices.Clone(g.Git), slices.Clone(g.Servers), slices.Clone(g.Mounts)
 	for i := range g.Network.Rules {
 		g.Network.Rules[i].Origin = rename(g.Network.Rules[i].Origin)
 	}
@@ -197,6 +197,9 @@ func renamed(g plan.Grants, from, to string) plan.Grants {
 	}
 	for i := range g.Git {
 		g.Git[i].Origin = rename(g.Git[i].Origin)
+	}
+	for i := range g.Mounts {
+		g.Mounts[i].Origin = rename(g.Mounts[i].Origin)
 	}
 	for i := range g.Servers {
 		g.Servers[i].Origin = rename(g.Servers[i].Origin)

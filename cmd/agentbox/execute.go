@@ -369,7 +369,7 @@ func (j *job) params(in *interrupts) run.Params {
 		agentIn, agentOut, agentErr = j.screen.in(j.in), j.screen.out(j.out), j.screen.out(j.err)
 	}
 	return run.Params{
-		ID: j.session.Meta.ID, Plan: j.plan, Repo: j.ground.repo, Survey: j.ground.survey, Configs: j.ground.configs,
+		ID: j.session.Meta.ID, Plan: j.plan, Repo: j.ground.repo, Survey: j.ground.survey, Others: j.ground.others, Configs: j.ground.configs,
 		Dir: j.session.RuntimeDir, Work: filepath.Join(j.session.Dir, session.WorkDir), Shim: j.shim, Seccomp: j.seccomp(), Sockets: j.ground.sockets,
 		Runtime: checked{j.engine}, Log: runLog{j.fanout, j.log, new(sync.Once), j.waits.begun}, Secrets: j.broker, Password: j.password,
 		Signer: j.ground.signer,

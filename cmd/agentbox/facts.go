@@ -14,6 +14,7 @@ import (
 	"agentbox/internal/hostinfo"
 	"agentbox/internal/kept"
 	"agentbox/internal/plan"
+	"agentbox/internal/profiles"
 	"agentbox/internal/rootfs"
 	"agentbox/internal/run"
 	"agentbox/internal/run/podman"
@@ -28,6 +29,7 @@ type ground struct {
 	repo    workspace.Repo
 	survey  workspace.Survey
 	configs []string // the person's git configuration files
+	others  []workspace.Other
 	sockets []string // of the host, that must not be seen inside
 	signer  run.Signer
 }
@@ -50,7 +52,7 @@ func (a *app) survey(ctx context.Context, c call) (ground, error) {
 	}
 	g.host = plan.Host{
 		Caches: kept.Base(cachesRoot(c.paths), g.repo.Root, c.grants.Profile), State: kept.Base(stateRoot(c.paths), g.repo.Root, c.grants.Profile),
-		User: person, Repo: g.repo.Root, Directory: g.repo.Directory, Path: tools.Path, Shell: a.getenv("SHELL"),
+		User: person, Repo: g.repo.Root, GitDir: g.repo.Outside(), Directory: g.repo.Directory, Path: tools.Path, Shell: a.getenv("SHELL"),
 		Env: a.environ(), Tools: tools.Env, Roots: tools.Roots, Masked: tools.Masked, NoOverlay: noOverlay,
 	}
 	if c.grants.Signing.Commits != "" {
@@ -62,10 +64,40 @@ func (a *app) survey(ctx context.Context, c call) (ground, error) {
 	if err := g.program(c.grants.Agent.Command[0], a.getenv("PATH"), c.paths); err != nil {
 		return ground{}, err
 	}
-	g.survey, err = looked()
+	if g.survey, err = looked(); err != nil {
+		return ground{}, err
+	}
 	g.survey.Warnings = append(g.survey.Warnings, within...)
 	g.host.Hidden, g.host.Warnings = g.survey.Hidden, g.survey.Warnings
-	return g, err
+	return g, a.beside(&g, c, person)
+}
+
+// beside finds out about what is shown beside the repository.
+func (a *app) beside(g *ground, c call, person plan.User) error {
+	if len(c.grants.Mounts) == 0 {
+		return nil
+	}
+	others, err := workspace.OtherHomes("/etc/passwd", person.UID)
+	if err != nil {
+		return err
+	}
+	around := workspace.Around{Repo: g.repo, Sockets: g.sockets, Roots: g.host.Roots,
+		Person: workspace.Person{UID: person.UID, Home: person.Home, OtherHomes: others, Own: private(c.paths)}}
+	var asked []workspace.Asked
+	for _, m := range c.grants.Mounts {
+		asked = append(asked, workspace.Asked{Source: profiles.HostPath(m.Source).Under(person.Home), Target: profiles.HostPath(m.Target).Under(person.Home),
+			Write: m.Write, Origin: m.Origin})
+	}
+	if g.others, err = workspace.Others(around, asked, c.grants.Workspace.Hide); err != nil {
+		return err
+	}
+	for _, o := range g.others {
+		g.host.Shown = append(g.host.Shown, plan.Shown{Source: o.Source, Target: o.Target, Write: o.Write, Dir: o.Dir, Hidden: len(o.Survey.Hidden)})
+		if o.Source == o.Target {
+			g.survey.Shown = append(g.survey.Shown, o.Source)
+		}
+	}
+	return nil
 }
 
 // looking walks the repository beside whatever else there is to do. The function it returns waits for that.
@@ -107,7 +139,7 @@ func (g *ground) overlay(ctx context.Context, c call) (why string, warnings []st
 func (g *ground) findSigner() {
 	settings, err := workspace.Settings(g.repo, g.configs, signing.Settings())
 	if err == nil {
-		g.signer.Key, err = signing.Find(settings, signing.Place{Home: g.host.User.Home, Not: []string{g.repo.Root, g.repo.Git}})
+		g.signer.Key, err = signing.Find(settings, signing.Place{Home: g.host.User.Home, Not: []string{g.repo.Root, g.repo.Common}})
 	}
 	if g.signer.Problem = err; err != nil {
 		g.signer.Key, g.host.Signs = signing.Key{}, plan.Signs{Problem: err.Error()}

@@ -168,7 +168,7 @@ func lookAt(ctx context.Context, repo workspace.Repo) (starter.Facts, error) {
 func remotes(ctx context.Context, repo workspace.Repo) []string {
 	ctx, cancel := context.WithTimeout(ctx, gitTime)
 	defer cancel()
-	git := exec.CommandContext(ctx, "git", "config", "--file", filepath.Join(repo.Git, "config"), "--no-includes", "--get-regexp", `^remote\..*\.url$`)
+	git := exec.CommandContext(ctx, "git", "config", "--file", filepath.Join(repo.Common, "config"), "--no-includes", "--get-regexp", `^remote\..*\.url$`)
 	git.Dir = "/"
 	git.Env = []string{"PATH=" + os.Getenv("PATH"), "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null", "LC_ALL=C"}
 	out, err := git.Output()

@@ -13,6 +13,7 @@ import (
 	"agentbox/internal/plan"
 	"agentbox/internal/run"
 	"agentbox/internal/session"
+	"agentbox/internal/workspace"
 )
 
 // refsTold bounds how many refs one event names.
@@ -38,7 +39,7 @@ func (j *job) arrivals(ctx context.Context, record func(event.Event)) {
 	}
 	var got commits.Fetched
 	if err == nil {
-		got, err = j.fetchCommits(ctx, id, commits.Repo{Root: j.ground.repo.Root, Git: j.ground.repo.Git}, work)
+		got, err = j.fetchCommits(ctx, id, gitOf(j.ground.repo), work)
 	}
 	e := event.Event{Kind: event.CommitsFetched, Decision: event.Allow, Detail: map[string]string{"refs": strconv.Itoa(len(got.Refs))}}
 	if err != nil {
@@ -66,6 +67,16 @@ func firstNames(refs map[string]string, n int) []string {
 	}
 	slices.Sort(names)
 	return names[:min(n, len(names))]
+}
+
+func gitOf(r workspace.Repo) commits.Repo {
+	return commits.Repo{Root: r.Root, Git: r.Git, Common: r.Common}
+}
+
+// gitAt is gitOf the repository whose top is root.
+func gitAt(root string) (commits.Repo, error) {
+	repo, err := workspace.Locate(root)
+	return gitOf(repo), err
 }
 
 // fetchCommits brings a run's commits into the repository, below refs/agentbox/RUN/.
@@ -96,7 +107,7 @@ func (j *job) tellCommits(ctx context.Context) {
 		return
 	}
 	id, work := j.session.Meta.ID, filepath.Join(j.session.Dir, session.WorkDir)
-	list, err := commits.List(ctx, commits.Repo{Root: j.ground.repo.Root, Git: j.ground.repo.Git}, id, work)
+	list, err := commits.List(ctx, gitOf(j.ground.repo), id, work)
 	if err != nil {
 		j.say("warning: %s", printable(err.Error()))
 		return

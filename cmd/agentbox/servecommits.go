@@ -132,8 +132,10 @@ func (a *app) serving(ctx context.Context, id, dir string) (p planned, s run.Ser
 		return p, s, nil, err
 	}
 	s = run.Serving{ID: info.ID, Binding: p.Binding, Work: filepath.Join(info.Dir, session.WorkDir), Dir: filepath.Join(dir, "served"),
-		Repo:    workspace.Repo{Root: p.Binding.Repo, Git: filepath.Join(p.Binding.Repo, ".git"), Directory: p.Binding.Repo},
 		Seccomp: filepath.Join(dir, "seccomp.json")}
+	if s.Repo, err = workspace.Locate(p.Binding.Repo); err != nil {
+		return p, s, nil, err
+	}
 	if s.Git, err = exec.LookPath("git"); err != nil {
 		return p, s, nil, err
 	}

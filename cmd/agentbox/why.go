@@ -196,7 +196,7 @@ func (o whyOptions) question(cmd *cobra.Command) (question, error) {
 	}
 	return func(k knowledge) (string, plan.Explanation) {
 		rel := inside(k.root, k.home, o.path)
-		return "path " + rel, k.grants.WhyPath(rel)
+		return "path " + rel, atHome(k.grants, k.home).WhyPath(rel)
 	}, nil
 }
 
@@ -278,6 +278,17 @@ func inside(root, home, path string) string {
 		return "~/" + rel
 	}
 	return abs
+}
+
+// atHome writes what is shown in the home directory as inside gives it.
+func atHome(g plan.Grants, home string) plan.Grants {
+	g.Mounts = slices.Clone(g.Mounts)
+	for i, m := range g.Mounts {
+		if rest, ok := strings.CutPrefix(m.Target, home+"/"); ok {
+			g.Mounts[i].Target = "~/" + rest
+		}
+	}
+	return g
 }
 
 // followed is a path whose directories are real: of the repository the real path is known.

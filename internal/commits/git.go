@@ -18,9 +18,12 @@ import (
 
 // Repo is the host's repository.
 type Repo struct {
-	Root string // the top of its work tree
-	Git  string // its git directory
+	Root   string // the top of its work tree; of a bare repository, its git directory
+	Git    string // the work tree's git directory
+	Common string // of a linked worktree: the git directory with the objects; "" is Git
 }
+
+func (r Repo) common() string { return cmp.Or(r.Common, r.Git) }
 
 // Refusal is an error that the person can do something about.
 type Refusal struct {

@@ -49,21 +49,21 @@ func newShadow(ctx context.Context, repo Repo, dir string) (_ *shadow, err error
 	}
 	for name, content := range map[string]string{
 		"HEAD": "ref: refs/heads/none\n", "config": config, "packed-refs": have,
-		"objects/info/alternates": filepath.Join(repo.Git, "objects") + "\n",
+		"objects/info/alternates": filepath.Join(repo.common(), "objects") + "\n",
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
 			return nil, err
 		}
 	}
-	return s, s.copies("shallow", "info/attributes", "info/sparse-checkout")
+	return s, errors.Join(s.copies(repo.common(), "shallow", "info/attributes"), s.copies(repo.Git, "info/sparse-checkout"))
 }
 
 func (s *shadow) remove() error { return os.RemoveAll(s.dir) }
 
-// copies takes over small files of the host's git directory, which the agent can't write.
-func (s *shadow) copies(names ...string) error {
+// copies takes over small files of a git directory of the host's, which the agent can't write.
+func (s *shadow) copies(git string, names ...string) error {
 	for _, name := range names {
-		path := filepath.Join(s.repo.Git, name)
+		path := filepath.Join(git, name)
 		info, err := os.Lstat(path)
 		if errors.Is(err, fs.ErrNotExist) || err == nil && !info.Mode().IsRegular() {
 			continue
@@ -145,6 +145,6 @@ func (s *shadow) git(ctx context.Context, args ...string) (string, error) {
 // onTree runs git in the shadow over the host's own work tree, index and objects.
 func (s *shadow) onTree(ctx context.Context, args ...string) (string, error) {
 	env := append([]string{"GIT_WORK_TREE=" + s.repo.Root, "GIT_INDEX_FILE=" + filepath.Join(s.repo.Git, "index"),
-		"GIT_OBJECT_DIRECTORY=" + filepath.Join(s.repo.Git, "objects")}, s.env...)
+		"GIT_OBJECT_DIRECTORY=" + filepath.Join(s.repo.common(), "objects")}, s.env...)
 	return call{dir: s.repo.Root, env: env, args: args}.run(ctx)
 }

@@ -89,6 +89,10 @@ func Pick(ctx context.Context, repo Repo, run string, b Branch, work string) (Ta
 
 // ready refuses what can't be moved.
 func (r Repo) ready(ctx context.Context) (head, error) {
+	if r.Root == r.Git {
+		return head{}, refuse("git branch NAME REF, with a ref of git for-each-ref refs/agentbox, makes a branch of them",
+			"a bare repository has no work tree to take commits into")
+	}
 	h, err := r.head(ctx)
 	if err != nil {
 		return h, err
@@ -158,7 +162,7 @@ func (s *shadow) pick(ctx context.Context, h head, b Branch) (string, error) {
 		return "", err
 	}
 	env = append(env, s.env...)
-	env = append(env, "GIT_WORK_TREE="+tree, "GIT_OBJECT_DIRECTORY="+filepath.Join(s.repo.Git, "objects"))
+	env = append(env, "GIT_WORK_TREE="+tree, "GIT_OBJECT_DIRECTORY="+filepath.Join(s.repo.common(), "objects"))
 	git := func(args ...string) (string, error) {
 		sparse := []string{"-c", "core.sparseCheckout=true", "-c", "core.sparseCheckoutCone=false", "-c", "index.sparse=false",
 			"-c", "rerere.enabled=false", "-c", "commit.gpgSign=false", "-c", "advice.detachedHead=false"}

@@ -50,6 +50,7 @@ func Diff(from, to Grants) []Change {
 	d := &differ{from: from, to: to, fresh: isNothing(from)}
 	d.agent()
 	d.workspace()
+	d.mounts()
 	d.network()
 	d.origin()
 	d.git()

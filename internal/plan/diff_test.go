@@ -20,6 +20,7 @@ func everything(t testing.TB) Grants {
 		Agent: Agent{Command: []string{"agent", "-x"}, Args: []string{"-y"}, Rootfs: "image", Image: "a@sha256:1", Containerfile: "c",
 			Env: map[string]string{"A": "1"}, Files: []File{{"~/.a", "a"}}, Pass: []string{"TERM"}, Install: "install it", Keep: []string{"~/.k"}, Seed: []string{"~/.s"}},
 		Workspace: Workspace{Mode: Review, Backend: "overlay", Hide: []string{".env"}, Caches: []string{"npm"}},
+		Mounts:    []Mount{{Source: "~/data", Target: "~/data", Write: true, Origin: "p.toml:6"}},
 		Use:       []string{"npm"},
 		Network:   policy.Set{Default: policy.Ask, Only: []policy.Pattern{pattern(t, "a.test")}, Rules: []policy.Rule{allowRule(t, "a.test")}},
 		Git:       []GitRule{{Remote: "a.test/b/c", Fetch: true, Push: []string{"refs/heads/x"}, Force: true, Delete: true, Origin: "p.toml:1"}},
@@ -225,6 +226,9 @@ func randomGrants(t testing.TB, r *rand.Rand) Grants {
 	}
 	for _, name := range someOf(r, "~/.a", "~/.b") {
 		g.Agent.Files = append(g.Agent.Files, File{name, oneOf(r, "1", "2")})
+	}
+	for _, name := range someOf(r, "~/a", "/srv/b") {
+		g.Mounts = append(g.Mounts, Mount{Source: name, Target: oneOf(r, name, "/c"), Write: r.IntN(2) == 0})
 	}
 	for _, name := range someOf(r, "a.test/x", "b.test/y") {
 		g.Git = append(g.Git, GitRule{Remote: name, Fetch: r.IntN(2) == 0, Push: someOf(r, "refs/a", "refs/b")})

@@ -101,6 +101,7 @@ func grants(p profiles.Profile) Grants {
 	g := Grants{
 		Profile: p.Name, Description: p.Description, Tier: string(p.Tier), Agent: agent(p.Agent),
 		Workspace: Workspace{Mode: Mode(p.Workspace.Mode), Backend: string(p.Workspace.Backend), Hide: p.Workspace.Hide, Caches: texts(p.Workspace.Caches)},
+		Mounts:    mounts(p.Mounts),
 		Use:       texts(p.Network.Use), Network: policy.Set{Default: policy.Action(p.Network.Default), Rules: rules(p.Network.Rules)},
 		Git: gitRules(p.Git), Credentials: credentials(p.Credentials), Signing: signing(p.Signing), Budget: budget(p.Budget),
 		Limits:    Limits{Memory: int64(p.Limits.Memory), CPUs: p.Limits.CPUs, Pids: p.Limits.Pids, Disk: int64(p.Limits.Disk)},
@@ -236,6 +237,14 @@ func sourceOf(s profiles.Source) Source {
 	return out
 }
 
+func mounts(in []profiles.Mount) []Mount {
+	var out []Mount
+	for _, m := range in {
+		out = append(out, Mount{Source: string(m.Source), Target: string(cmp.Or(m.Target, m.Source)), Write: m.Write, Origin: m.Origin})
+	}
+	return out
+}
+
 func signing(s profiles.Signing) Signing {
 	if s.Commits == profiles.Action(policy.Deny) { // as when nobody says anything
 		return Signing{}
@@ -285,7 +294,7 @@ func item(path string, i int) string { return path + "[" + strconv.Itoa(i) + "]"
 
 // carried reports paths below entries that have an Origin themselves.
 func carried(path string) bool {
-	for _, list := range []string{"credential[", "git[", "mcp["} {
+	for _, list := range []string{"credential[", "git[", "mcp[", "mount["} {
 		if strings.HasPrefix(path, list) {
 			return true
 		}

@@ -70,6 +70,10 @@ func bare(g Grants) Grants {
 	g.Agent.Files = sorted(g.Agent.Files, func(f File) string { return f.Path })
 	g.Network.Only = slices.Compact(sorted(g.Network.Only, policy.Pattern.String))
 	g.Use = slices.DeleteFunc(list(g.Use), func(name string) bool { return name != originSet })
+	g.Mounts = sorted(mapped(g.Mounts, func(m Mount) Mount {
+		m.Origin = ""
+		return m
+	}), func(m Mount) string { return m.Source })
 	g.Git = sorted(mapped(g.Git, func(r GitRule) GitRule {
 		r.Origin, r.Push = "", list(r.Push)
 		return r

@@ -46,7 +46,7 @@ func ManifestOf(g Grants) Manifest {
 			add("network", verb(r.Action)+" "+requests(r)+blind(r), r.Origin, g.expires(""))
 		}
 	}
-	order := []string{"command", "environment", "file", "workspace", "cache", "state", "network", "git", "credential", "signing", "mcp", "memory", "telemetry"}
+	order := []string{"command", "environment", "file", "workspace", "mount", "cache", "state", "network", "git", "credential", "signing", "mcp", "memory", "telemetry"}
 	slices.SortStableFunc(m.Grants, func(a, b ManifestItem) int {
 		return cmp.Or(cmp.Compare(slices.Index(order, a.Kind), slices.Index(order, b.Kind)), strings.Compare(a.What, b.What), strings.Compare(a.Origin, b.Origin))
 	})
@@ -72,6 +72,7 @@ func handedOut(g Grants) []Change {
 	d := &differ{from: Nothing(), to: g, fresh: true}
 	d.agent()
 	d.workspace()
+	d.mounts()
 	d.origin()
 	d.git()
 	d.credentials()

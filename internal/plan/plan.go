@@ -31,6 +31,7 @@ type Grants struct {
 	Tier        string            `json:"tier"` // "low" when no layer says
 	Agent       Agent             `json:"agent"`
 	Workspace   Workspace         `json:"workspace"`
+	Mounts      []Mount           `json:"mounts,omitempty"`
 	Use         []string          `json:"use"`     // named sets; their rules are in Network, but those of "origin", which Binding knows
 	Network     policy.Set        `json:"network"` // canonical order is not kept: rules stand as written; without Git, which Set adds
 	Git         []GitRule         `json:"git"`
@@ -186,16 +187,35 @@ type Memory struct {
 	TTL   time.Duration `json:"ttl,omitempty"`
 }
 
+// Mount is what of the person's machine is shown beside the repository.
+type Mount struct {
+	Source string `json:"source"` // absolute, or "~/…"
+	Target string `json:"target"` // where it is inside, likewise
+	Write  bool   `json:"write,omitempty"`
+	Origin string `json:"origin,omitempty"`
+}
+
+// Shown is a mount as it is on this machine, now. Both paths are absolute and free of links.
+type Shown struct {
+	Source string `json:"source"`
+	Target string `json:"target"`
+	Write  bool   `json:"write,omitempty"`
+	Dir    bool   `json:"dir,omitempty"`
+	Hidden int    `json:"hidden,omitempty"` // how many paths in it are hidden
+}
+
 // Binding says how the grants are carried out on this machine, for this person, now.
 type Binding struct {
-	Repo       string          `json:"repo"`      // absolute, links resolved, the top of the work tree
-	Directory  string          `json:"directory"` // where the agent starts: in Repo
-	Argv       []string        `json:"argv"`      // the command with its arguments; [0] is absolute on this host, or a name when it is not there
-	Env        []string        `json:"env"`       // the agent's environment but for what holds placeholders, sorted; see Environ
+	Repo       string          `json:"repo"`              // absolute, links resolved, the top of the work tree
+	GitDir     string          `json:"git_dir,omitempty"` // its git directory, where that lies outside of Repo: it is shown too
+	Directory  string          `json:"directory"`         // where the agent starts: in Repo
+	Argv       []string        `json:"argv"`              // the command with its arguments; [0] is absolute on this host, or a name when it is not there
+	Env        []string        `json:"env"`               // the agent's environment but for what holds placeholders, sorted; see Environ
 	User       User            `json:"user"`
-	Roots      []string        `json:"roots"`  // toolchain roots outside /usr that are bound read-only
-	Masked     []string        `json:"masked"` // credential files inside them that are hidden
-	Hidden     []string        `json:"hidden"` // paths in the repo that match workspace.hide now, absolute
+	Roots      []string        `json:"roots"`           // toolchain roots outside /usr that are bound read-only
+	Masked     []string        `json:"masked"`          // credential files inside them that are hidden
+	Hidden     []string        `json:"hidden"`          // paths in the repo that match workspace.hide now, absolute
+	Shown      []Shown         `json:"shown,omitempty"` // what the mounts of the grants are here
 	Layer      Layer           `json:"layer,omitzero"`
 	Kept       []Kept          `json:"kept,omitempty"`  // what outlives the run, beside the repository
 	Seeds      []string        `json:"seeds,omitempty"` // files of the person's home that are copied in, absolute; one that is not there is left out

@@ -36,6 +36,14 @@ content = '''{"repo": "{repo}", "key": "{placeholder.main.last20}", "o": {}}'''
 [workspace]
 hide = [".env*", "secrets/**"]
 
+[[mount]]
+source = "~/data"
+
+[[mount]]
+source = "/srv/models"
+target = "/models"
+write = true
+
 [[network.rule]]
 action = "allow"
 host = "api.good.test"
@@ -106,6 +114,8 @@ func resolve(t *testing.T, in Inputs) Plan {
 
 func TestGolden(t *testing.T) {
 	in := inputs(t, full)
+	in.Host.GitDir = "/home/ann/main/.git"
+	in.Host.Shown = []Shown{{Source: "/home/ann/data", Target: "/home/ann/data", Dir: true, Hidden: 2}, {Source: "/srv/models", Target: "/models", Write: true, Dir: true}}
 	in.Config.Upstream.CA = profiles.HostPaths{"~/ca.pem"}
 	in.Config.Upstream.Hosts = map[policy.Host]profiles.Endpoint{host(t, "api.good.test"): "127.0.0.1:9443"}
 	in.Host.Warnings = []string{"labels are off:\x1b[2J SELinux does not confine the container"}
@@ -242,6 +252,7 @@ func TestHashSeesEveryGrant(t *testing.T) {
 		{`host = "*.blind.test"`, `host = "blind.test"`}, {`"2h"`, `"3h"`}, {`"4GiB"`, `"5GiB"`}, {`pids = 512`, `pids = 513`},
 		{`cpus = 1.5`, `cpus = 1.6`}, {`Bearer {token}`, `token {token}`}, {`keyring = "main"`, `keyring = "other"`},
 		{`"o": {}`, `"o": {"a": 1}`}, {`action = "deny"`, `action = "allow"`},
+		{`source = "~/data"`, `source = "~/dat"`}, {`target = "/models"`, `target = "/model"`}, {`write = true`, `write = false`},
 		{"[workspace]", "[workspace]\nmode = \"readonly\""},
 	} {
 		text := strings.ReplaceAll(full, edit[0], edit[1])

@@ -37,6 +37,7 @@ type Inputs struct {
 type Host struct {
 	User      User
 	Repo      string
+	GitDir    string            // the repository's git directory where that lies outside of Repo, "" elsewhere
 	Directory string            // where the agent starts: Repo or below it
 	Program   string            // what Agent.Command[0] was found to be; "" when it was not found
 	Path      string            // PATH for inside
@@ -46,6 +47,7 @@ type Host struct {
 	Roots     []string          // toolchain roots outside /usr
 	Masked    []string          // credential files inside Roots
 	Hidden    []string          // matches of the hide patterns
+	Shown     []Shown           // what the mounts of the grants are
 	NoOverlay string            // why there can be no overlay over the repository; "" when there can
 	Remote    Remote            // of the repository, "origin"; zero when it has none
 	Engine    EngineFacts
@@ -207,8 +209,8 @@ func binding(in Inputs, g Grants) (Binding, error) {
 		remote = h.Remote.String()
 	}
 	return Binding{
-		Repo: h.Repo, Directory: h.Directory, Argv: argv(in, g), Env: env, User: h.User,
-		Roots: list(h.Roots), Masked: list(h.Masked), Hidden: list(h.Hidden),
+		Repo: h.Repo, GitDir: h.GitDir, Directory: h.Directory, Argv: argv(in, g), Env: env, User: h.User,
+		Roots: list(h.Roots), Masked: list(h.Masked), Hidden: list(h.Hidden), Shown: h.Shown,
 		Engine: engine(h.Engine, g), Upstream: upstream(in), Signs: signs, Terminal: h.Terminal,
 		Remote: remote, Rules: origin, Warnings: append(warnings(h, g), unusable...), Enforced: enforced(h.Engine, g),
 		ListenTCP: listenTCP(set), KnownHosts: knownHosts(set), Uses: g.Uses(),

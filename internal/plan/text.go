@@ -124,9 +124,13 @@ func (t *page) files(p Plan) {
 		t.line(false, "repo", "%s · %s: it works in a copy, until you apply%s", clean(p.Binding.Repo), clean(string(w.Mode)), from(p, "workspace.mode"))
 		t.layer(p.Binding.Layer)
 	}
+	if p.Binding.GitDir != "" {
+		t.line(true, "", "%s: its git directory, which lies outside of it, is shown too, with all branches and worktrees", clean(p.Binding.GitDir))
+	}
 	if hide := p.Grants.Workspace.Hide; len(hide) > 0 {
 		t.line(false, "hidden", "%s, now %s%s", words(hide), count(len(p.Binding.Hidden), "path"), from(p, "workspace.hide"))
 	}
+	t.mounts(p)
 	tools := append([]string{"/usr"}, p.Binding.Roots...)
 	t.line(false, "tools", "%s · read-only%s", words(tools), masked(p.Binding.Masked))
 }

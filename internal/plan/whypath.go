@@ -38,6 +38,9 @@ func (g Grants) WhyPath(rel string) Explanation {
 // outside is about what is not in the repository.
 func (g Grants) outside(p string) Explanation {
 	const fixed = "nothing changes that"
+	if e, ok := g.mounted(p); ok {
+		return e
+	}
 	e := Explanation{Decision: "hidden", Rule: "built-in", Change: fixed}
 	switch {
 	case p == "/usr" || strings.HasPrefix(p, "/usr/"):

@@ -23,6 +23,7 @@ func TestWhyTellsTheGuardsOfTheRepository(t *testing.T) {
 
 func tellsTheGuards(t *testing.T, g Grants) {
 	t.Helper()
+	g.Mounts = []Mount{{Source: "~/data", Target: "~/data", Origin: "mine.toml:3"}, {Source: "/srv/m", Target: "/m", Write: true, Origin: "mine.toml:6"}}
 	for _, tc := range []struct{ path, decision, reason string }{
 		{".git/config", "read", "a filtered copy"},
 		{".git/config.worktree", "read", "a filtered copy"},
@@ -47,6 +48,12 @@ func tellsTheGuards(t *testing.T, g Grants) {
 		{"a/../../x", "hidden", "not in the repository"},
 		{"/usr/bin/git", "read", "/usr are shown read-only"},
 		{"config", "hidden", "workspace.hide"},
+		{"~/data", "read", "[[mount]]"},
+		{"~/data/a/b", "read", "[[mount]]"},
+		{"~/data/a/HEAD", "hidden", "workspace.hide"},
+		{"~/database", "hidden", "home directory"},
+		{"/m/a", "write", "lets the agent change it"},
+		{"/srv/m/a", "hidden", "not in the repository"},
 	} {
 		e := g.WhyPath(tc.path)
 		if e.Decision != tc.decision || !strings.Contains(e.Reason, tc.reason) || e.Rule == "" || e.Change == "" || tc.decision != "write" && strings.Contains(e.Change, "to hide it") {

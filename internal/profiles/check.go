@@ -160,6 +160,7 @@ func (d *document) checkNames(p *Profile) {
 	d.checkUnique(len(p.Agent.Files), func(i int) string { return p.Agent.Files[i].Path }, "path", "agent", "file")
 	d.checkUnique(len(p.Credentials), func(i int) string { return string(p.Credentials[i].Name) }, "name", "credential")
 	d.checkUnique(len(p.Servers), func(i int) string { return string(p.Servers[i].Name) }, "name", "mcp")
+	d.checkUnique(len(p.Mounts), func(i int) string { return string(p.Mounts[i].Source) }, "source", "mount")
 	d.checkUnique(len(p.Git), func(i int) string { return string(p.Git[i].Remote) }, "remote", "git")
 }
 

@@ -176,7 +176,7 @@ func (m *merger) entries(lower, upper *node, t reflect.Type) *node {
 func identity(t reflect.Type) (field, bool) {
 	name, ok := map[reflect.Type]string{
 		reflect.TypeFor[Credential](): "name", reflect.TypeFor[Server](): "name",
-		reflect.TypeFor[File](): "path", reflect.TypeFor[GitRule](): "remote",
+		reflect.TypeFor[File](): "path", reflect.TypeFor[Mount](): "source", reflect.TypeFor[GitRule](): "remote",
 	}[t]
 	fields := fieldsOf(t)
 	i := slices.IndexFunc(fields, func(f field) bool { return f.name == name })

@@ -413,7 +413,7 @@ func said(lower, upper reflect.Value) reflect.Value {
 }
 
 func added(list []reflect.Value, v reflect.Value) []reflect.Value {
-	name := map[reflect.Type]string{reflect.TypeFor[File](): "Path", reflect.TypeFor[GitRule](): "Remote", reflect.TypeFor[Credential](): "Name", reflect.TypeFor[Server](): "Name"}[v.Type()]
+	name := map[reflect.Type]string{reflect.TypeFor[File](): "Path", reflect.TypeFor[GitRule](): "Remote", reflect.TypeFor[Mount](): "Source", reflect.TypeFor[Credential](): "Name", reflect.TypeFor[Server](): "Name"}[v.Type()]
 	for i := range list {
 		if name != "" && list[i].FieldByName(name).String() == v.FieldByName(name).String() {
 			list[i] = v

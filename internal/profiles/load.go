@@ -330,6 +330,7 @@ func (l *loader) place(p *Profile) {
 	}, "network", "rule")
 	each(len(p.Credentials), func(n []*node, i int) { p.Credentials[i].Origin = origin(n, i) }, "credential")
 	each(len(p.Servers), func(n []*node, i int) { p.Servers[i].Origin = origin(n, i) }, "mcp")
+	each(len(p.Mounts), func(n []*node, i int) { p.Mounts[i].Origin = origin(n, i) }, "mount")
 	each(len(p.Git), func(n []*node, i int) { p.Git[i].Origin = origin(n, i) }, "git")
 	each(len(p.Agent.Files), func(n []*node, i int) { p.Agent.Files[i].Origin = origin(n, i) }, "agent", "file")
 }

@@ -57,6 +57,9 @@ func (d dice) profile() Profile {
 	p.Workspace.Caches = some(d, 3, func(i int) Cache { return Cache(Caches()[i]) })
 	p.Network = Network{Default: oneOfThese[Action](d, "", "deny", "ask", "allow"), Rules: some(d, 5, d.rule)}
 	p.Network.Use = some(d, 3, func(i int) Name { return Name([]string{"origin", "npm", "go"}[i]) })
+	p.Mounts = some(d, 3, func(i int) Mount {
+		return Mount{Source: HostPath(fmt.Sprintf("~/data-%d", i)), Target: oneOfThese[HostPath](d, "", HostPath(fmt.Sprintf("/data/%d", i))), Write: d.maybe()}
+	})
 	p.Git = some(d, 3, func(i int) GitRule {
 		return GitRule{Remote: Remote(fmt.Sprintf("git.test/a/b%d", i)), Fetch: d.maybe(), Force: d.maybe(), Delete: d.maybe(), Push: some(d, 2, func(i int) RefPattern { return RefPattern(fmt.Sprintf("refs/heads/x%d/*", i)) })}
 	})
@@ -172,6 +175,9 @@ func placeless(p Profile) Profile {
 	}
 	for i := range p.Git {
 		p.Git[i].Origin = ""
+	}
+	for i := range p.Mounts {
+		p.Mounts[i].Origin = ""
 	}
 	for i := range p.Credentials {
 		p.Credentials[i].Origin = ""

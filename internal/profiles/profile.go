@@ -21,6 +21,7 @@ type Profile struct {
 	Tier        Tier         `toml:"tier"`
 	Agent       Agent        `toml:"agent,required"`
 	Workspace   Workspace    `toml:"workspace"`
+	Mounts      []Mount      `toml:"mount"`
 	Network     Network      `toml:"network"`
 	Git         []GitRule    `toml:"git"`
 	Credentials []Credential `toml:"credential"`
@@ -82,6 +83,14 @@ type Workspace struct {
 	Backend Backend  `toml:"backend"`
 	Hide    []string `toml:"hide"`
 	Caches  []Cache  `toml:"caches"`
+}
+
+// Mount is a file or directory of the person's machine, outside of the repository, that is shown inside.
+type Mount struct {
+	Origin string   `toml:"-"`
+	Source HostPath `toml:"source,required"`
+	Target HostPath `toml:"target"` // where it is inside; "" is Source
+	Write  bool     `toml:"write"`  // the agent may write to it
 }
 
 // Network is the default, the named sets and the rules.

@@ -23,6 +23,7 @@ type Options struct {
 	Roots      []string // bound read-only, see Scan
 	Masked     []string // files and directories in Roots that are shown empty
 	Repo       string   // only its mount point is made
+	Shown      []Point  // what else of the host is mounted at its own path, or another: only the mount points are made
 	Points     []Point  // further mount points of the caller
 	Files      []File   // seeded in the home directory
 	Sizes      Sizes
@@ -136,6 +137,9 @@ func (o Options) checkPaths() error {
 	all := slices.Concat(o.Roots, o.Masked)
 	if o.Repo != "" {
 		all = append(all, o.Repo)
+	}
+	for _, p := range o.Shown {
+		all = append(all, p.Path)
 	}
 	for _, p := range all {
 		if !filepath.IsAbs(p) || filepath.Clean(p) != p || p == "/" || strings.ContainsRune(p, 0) {
@@ -376,6 +380,7 @@ func (b *builder) points() error {
 	if b.opt.Repo != "" {
 		points = append([]Point{{b.opt.Repo, true}}, points...)
 	}
+	points = append(points, b.opt.Shown...)
 	b.resolved = map[string]string{}
 	for _, p := range points {
 		at, err := b.point(p.Path, p.Dir)

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"agentbox/internal/plan"
@@ -62,6 +63,12 @@ func (x *execution) rootOptions(files []plan.File) rootfs.Options {
 		Repo:   x.Plan.Binding.Repo,
 		Points: []rootfs.Point{{Path: shimwire.Dir, Dir: true}},
 	}
+	if dir := x.Plan.Binding.GitDir; dir != "" {
+		o.Shown = append(o.Shown, rootfs.Point{Path: dir, Dir: true})
+	}
+	for _, m := range x.Others {
+		o.Shown = append(o.Shown, rootfs.Point{Path: m.Target, Dir: m.Dir})
+	}
 	for _, h := range x.Plan.Binding.KnownHosts {
 		o.Hosts = append(o.Hosts, rootfs.HostLine{Name: h.String(), Addr: x.boundary.address(h)})
 	}
@@ -100,7 +107,15 @@ func (x *execution) mounts(ctx context.Context, tree rootfs.Tree) ([]Mount, []wo
 	if err != nil {
 		return nil, nil, err
 	}
-	for _, w := range warnings {
+	others, places, more, err := workspace.OtherMounts(x.Others, scratch)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := x.watch(repo, places); err != nil {
+		return nil, nil, err
+	}
+	repo = append(repo, others...)
+	for _, w := range append(warnings, more...) {
 		x.Warn(w)
 	}
 	x.shown, x.hidden = true, map[file]bool{}
@@ -211,13 +226,16 @@ func (x *execution) expect(spec Spec, repo []workspace.Mount) shimwire.Expect {
 	u := x.Plan.Binding.User
 	e := shimwire.Expect{
 		Seccomp: true, NoNewPrivs: true, UID: u.UID, GID: u.GID,
-		Absent: x.Sockets, Empty: x.Plan.Binding.Hidden, Unreadable: []string{"/etc/shadow", "/etc/gshadow"},
+		Absent: x.Sockets, Empty: slices.Clone(x.Plan.Binding.Hidden), Unreadable: []string{"/etc/shadow", "/etc/gshadow"},
 		ReadOnly: []string{"/", "/usr", "/etc", shimwire.Dir},
 		Canary:   x.boundary.canary, Proxy: netip.AddrPortFrom(loopback, plan.ProxyPort).String(),
 	}
 	for _, m := range repo {
 		if m.ReadOnly {
 			e.ReadOnly = append(e.ReadOnly, m.Target)
+		}
+		if m.Kind == workspace.Hide {
+			e.Empty = append(e.Empty, m.Target)
 		}
 	}
 	e.ReadOnly = append(e.ReadOnly, x.keptReadOnly...)

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -23,17 +24,22 @@ func (x *execution) repository(ctx context.Context, scratch string) (mounts []wo
 	case plan.Review:
 		return x.review(ctx, scratch)
 	case plan.ReadOnly:
-		mounts, warnings, err = workspace.Mounts(x.Repo, workspace.ReadOnly, x.Survey, x.Configs, scratch)
-	default:
-		x.remember(ctx)
-		mounts, warnings, err = workspace.Mounts(x.Repo, workspace.Direct, x.Survey, x.Configs, scratch)
+		return workspace.Mounts(x.Repo, workspace.ReadOnly, x.Survey, x.Configs, scratch)
 	}
-	if err != nil {
-		return nil, nil, err
+	x.remember(ctx)
+	return workspace.Mounts(x.Repo, workspace.Direct, x.Survey, x.Configs, scratch)
+}
+
+// watch looks after the places on the host that mounts are at: those of the repository, and of what is shown beside it.
+func (x *execution) watch(repo, beside []workspace.Mount) (err error) {
+	if x.Plan.Grants.Workspace.Mode == plan.Review {
+		// Of the repository nothing is lost: the host replaces a file below an overlay, and the mounts are above it.
+		if repo = repo[:1]; len(beside) == 0 {
+			return nil
+		}
 	}
-	// In review mode nothing is lost: the host replaces a file below an overlay, and the mounts are above it.
-	x.watcher, err = workspace.Watch(mounts)
-	return mounts, warnings, err
+	x.watcher, err = workspace.Watch(slices.Concat(repo, beside))
+	return err
 }
 
 // review lays the run's layer and records what the repository is like now. The record stands, on the disk, before the agent

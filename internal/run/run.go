@@ -34,7 +34,8 @@ type Params struct {
 	Plan    plan.Plan
 	Repo    workspace.Repo
 	Survey  workspace.Survey
-	Configs []string      // the person's git configuration files
+	Configs []string // the person's git configuration files
+	Others  []workspace.Other
 	Dir     string        // a directory of this run alone, 0700; the caller removes it
 	Work    string        // where the review mode keeps what is changed; the caller keeps it, or removes it
 	Direct  string        // where the direct mode remembers what would execute later; the caller keeps it, or removes it

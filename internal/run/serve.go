@@ -66,7 +66,7 @@ func (s Serving) spec() (Spec, error) {
 	tree, err := rootfs.Build(filepath.Join(s.Dir, dirRoot), rootfs.Options{
 		User:     rootfs.User{UID: u.UID, GID: u.GID, Name: u.Name, Group: u.Group, Home: u.Home},
 		Hostname: hostname, Roots: s.Binding.Roots, Masked: s.Binding.Masked,
-		Repo: s.Repo.Git, Untrusting: true,
+		Repo: s.Repo.Common, Untrusting: true,
 	})
 	if err != nil {
 		return Spec{}, fmt.Errorf("laying the container's root: %w", err)

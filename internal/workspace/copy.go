@@ -17,9 +17,9 @@ import (
 
 // copy fills the layer. Where something is to be hidden nothing is copied, and nothing needs to be laid over it.
 func (b *builder) copy(ctx context.Context) error {
-	skip := map[string]bool{b.repo.Git: true}
+	skip := map[string]bool{b.repo.Common: true}
 	for target, m := range b.mounts {
-		if m.Kind == Hide && !within(target, b.repo.Git) {
+		if m.Kind == Hide && !within(target, b.repo.Common) {
 			skip[target] = true
 		}
 	}
@@ -27,9 +27,11 @@ func (b *builder) copy(ctx context.Context) error {
 	if err := c.tree(b.repo.Root, filepath.Join(b.layer.Work, "copy")); err != nil {
 		return err
 	}
-	// A mount point of its own: a container's engine would make it otherwise, as somebody else.
-	if err := os.Mkdir(filepath.Join(b.layer.Work, "copy", ".git"), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
+	if b.repo.Outside() == "" {
+		// A mount point of its own: a container's engine would make it otherwise, as somebody else.
+		if err := os.Mkdir(filepath.Join(b.layer.Work, "copy", ".git"), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
 	}
 	if b.layer.CopyGit {
 		if err := b.copyGit(c); err != nil {
@@ -65,9 +67,9 @@ func (b *builder) keepCopied(skip map[string]bool) error {
 // copyGit copies what git writes to. The objects that are there are only read, and are taken from the repository's own.
 func (b *builder) copyGit(c *copier) error {
 	to := filepath.Join(b.layer.Work, "git", "copy")
-	objects := filepath.Join(b.repo.Git, "objects")
+	objects := filepath.Join(b.repo.Common, "objects")
 	c.skip = map[string]bool{objects: true}
-	if err := c.tree(b.repo.Git, to); err != nil {
+	if err := c.tree(b.repo.Common, to); err != nil {
 		return err
 	}
 	for _, dir := range []string{"objects/info", "objects/pack", hostObjects} {
@@ -79,8 +81,9 @@ func (b *builder) copyGit(c *copier) error {
 	if err := os.WriteFile(filepath.Join(to, "objects", "info", "alternates"), []byte("../"+hostObjects+"\n"), 0o644); err != nil {
 		return err
 	}
-	b.points = append(b.points, ".git/"+hostObjects)
-	b.add(Mount{Source: objects, Target: filepath.Join(b.repo.Git, hostObjects), ReadOnly: true, Kind: Guard})
+	target := filepath.Join(b.repo.Common, hostObjects)
+	b.point(target)
+	b.add(Mount{Source: objects, Target: target, ReadOnly: true, Kind: Guard})
 	return nil
 }
 
@@ -294,7 +297,7 @@ func CanOverlay(repo Repo, dir string, mount func(scratch string, lower ...strin
 	for _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist); _, err = os.Stat(dir) {
 		dir = filepath.Dir(dir)
 	}
-	for _, path := range []string{repo.Root, dir} {
+	for _, path := range append(repo.tops(), dir) {
 		if strings.ContainsAny(path, `\:,`) {
 			return fmt.Sprintf("the kernel takes no path like %s for one", quote(path))
 		}

@@ -41,7 +41,7 @@ func gitRepo(t *testing.T) Repo {
 	}
 	put(t, filepath.Join(git, "HEAD"), "ref: refs/heads/main\n", 0o644)
 	put(t, filepath.Join(git, "config"), "[core]\n\tbare = false\n", 0o644)
-	return Repo{Root: root, Git: git, Directory: root}
+	return Repo{Root: root, Git: git, Common: git, Directory: root}
 }
 
 func inReview(t *testing.T, repo Repo, l Layer, s Survey) (Reviewed, error) {

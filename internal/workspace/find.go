@@ -56,12 +56,32 @@ func Find(dir string, person Person) (Repo, error) {
 	if err != nil {
 		return Repo{}, err
 	}
-	for _, check := range []func(string, Person) error{checkText, checkPlace, checkOwner, checkWorktree} {
+	for _, check := range []func(string, Person) error{checkText, checkPlace} {
 		if err := check(root, person); err != nil {
 			return Repo{}, err
 		}
 	}
-	return Repo{Root: root, Git: filepath.Join(root, ".git"), Directory: real}, nil
+	repo, err := Locate(root)
+	if err != nil {
+		return Repo{}, err
+	}
+	repo.Directory = real
+	return repo, checkGit(repo, person)
+}
+
+// checkGit holds the git directories to what holds for a repository, wherever they lie.
+func checkGit(repo Repo, person Person) error {
+	if out := repo.Outside(); out != "" {
+		for _, check := range []func(string, Person) error{checkText, checkPlace} {
+			if err := check(out, person); err != nil {
+				return err
+			}
+		}
+	}
+	if err := checkOwner(repo, person); err != nil {
+		return err
+	}
+	return checkWorktree(repo)
 }
 
 // top walks up from dir to the first directory with a .git that git would take.
@@ -75,13 +95,11 @@ func top(dir string) (string, error) {
 			return "", fmt.Errorf("finding the repository: %w", err)
 		case info.Mode()&fs.ModeSymlink != 0:
 			return "", refuse("move the git directory to where the link stands", "%s is a symbolic link", quote(git))
-		case info.Mode().IsRegular():
-			return "", refuseGitFile(at, git)
-		case info.IsDir() && isGitDir(git):
+		case info.Mode().IsRegular(), info.IsDir() && isGitDir(git):
 			return at, nil
 		}
 		if filepath.Base(at) != ".git" && isGitDir(at) && isFile(filepath.Join(at, "config")) {
-			return "", refuse("git clone it, and run in the clone", "%s is a bare repository: it has no work tree", quote(at))
+			return at, checkBare(at)
 		}
 		if at == "/" {
 			return "", refuse("cd into a repository, or make one here with `git init`",
@@ -106,25 +124,22 @@ func isDir(path string) bool {
 	return err == nil && info.IsDir()
 }
 
-func refuseGitFile(at, git string) error {
-	text, err := readRegular(git, maxText)
+// checkBare refuses a git directory that is not a bare repository's, but some work tree's.
+func checkBare(git string) error {
+	entries, err := readConfig(filepath.Join(git, "config"))
 	if err != nil {
-		return fmt.Errorf("finding the repository: %w", err)
+		return err
 	}
-	target, ok := strings.CutPrefix(strings.TrimSpace(string(text)), "gitdir: ")
-	switch {
-	case !ok:
-		return refuse("repair it, or remove it and run `git init`", "%s is not a valid git file", quote(git))
-	case strings.Contains(target, "/worktrees/"):
-		return refuse("run in the main work tree (`git worktree list` names it first)",
-			"%s is a linked worktree: its git directory lies outside of it", quote(at))
-	case strings.Contains(target, "/modules/"):
-		return refuse("run in the repository that holds the submodule",
-			"%s is a submodule: its git directory lies outside of it", quote(at))
-	default:
-		return refuse("use a clone whose .git is a directory",
-			"%s has its git directory elsewhere", quote(at))
+	bare := ""
+	for _, e := range entries {
+		if e.name() == "core.bare" {
+			bare = e.value
+		}
 	}
+	if bare != "true" {
+		return refuse("run in its work tree", "%s is a git directory, and no bare repository (core.bare)", quote(git))
+	}
+	return nil
 }
 
 // checkText refuses paths that a mount, a terminal or JSON cannot carry as they are.
@@ -165,8 +180,16 @@ func checkPlace(root string, person Person) error {
 	return nil
 }
 
-func checkOwner(root string, person Person) error {
-	for _, path := range []string{root, filepath.Join(root, ".git")} {
+// checkOwner refuses what belongs to somebody else, or says whose work tree this is and can be written by somebody else.
+func checkOwner(repo Repo, person Person) error {
+	paths := []string{repo.Root, repo.Git}
+	if repo.Outside() != "" {
+		paths = append(paths, filepath.Join(repo.Root, ".git"), repo.Common, filepath.Join(repo.Common, "config"))
+	}
+	if repo.Git != repo.Common {
+		paths = append(paths, filepath.Join(repo.Git, "gitdir"), filepath.Join(repo.Git, "commondir"))
+	}
+	for _, path := range paths {
 		info, err := os.Lstat(path)
 		if err != nil {
 			return fmt.Errorf("finding the repository: %w", err)
@@ -179,25 +202,21 @@ func checkOwner(root string, person Person) error {
 	return nil
 }
 
-// checkWorktree refuses a git directory whose work tree is said to be elsewhere.
-func checkWorktree(root string, _ Person) error {
-	git := filepath.Join(root, ".git")
-	entries, err := readConfig(filepath.Join(git, "config"))
-	if err != nil {
+// checkWorktree refuses a git directory whose work tree is said to be elsewhere. In a linked worktree git does not ask.
+func checkWorktree(repo Repo) error {
+	if repo.Git != repo.Common {
+		return nil
+	}
+	tree, err := workTree(repo.Git)
+	if err != nil || tree == "" {
 		return err
 	}
-	for _, e := range entries {
-		if e.name() != "core.worktree" || e.value == "" {
-			continue
-		}
-		tree := e.value
-		if !filepath.IsAbs(tree) {
-			tree = filepath.Join(git, tree)
-		}
-		if resolved(tree) != root {
-			return refuse("run `git config --unset core.worktree`, or use another clone",
-				"the work tree of %s is elsewhere (core.worktree)", quote(root))
-		}
+	if !filepath.IsAbs(tree) {
+		tree = filepath.Join(repo.Git, tree)
+	}
+	if resolved(tree) != repo.Root {
+		return refuse("run `git config --unset core.worktree`, or use another clone",
+			"the work tree of %s is elsewhere (core.worktree)", quote(repo.Root))
 	}
 	return nil
 }

@@ -20,7 +20,7 @@ func TestFindWalksUpAndFollowsLinks(t *testing.T) {
 	}
 	for _, dir := range []string{deep, link} {
 		got := find(t, dir)
-		want := Repo{Root: repo.Root, Git: repo.Git, Directory: deep}
+		want := Repo{Root: repo.Root, Git: repo.Git, Common: repo.Git, Directory: deep}
 		if got != want {
 			t.Errorf("%s: got %+v, want %+v", dir, got, want)
 		}
@@ -58,22 +58,7 @@ func TestFindRefuses(t *testing.T) {
 		"belongs to another user": func(t *testing.T) (string, Person) { return at(t, "r"), Person{UID: me + 1, Home: "/nonexistent"} },
 		"not valid UTF-8":         func(t *testing.T) (string, Person) { return at(t, "r\xff"), Person{UID: me, Home: "/nonexistent"} },
 		"control characters":      func(t *testing.T) (string, Person) { return at(t, "r\nx"), Person{UID: me, Home: "/nonexistent"} },
-		"linked worktree": func(t *testing.T) (string, Person) {
-			r := at(t, "r")
-			git(t, r, "worktree", "add", "-q", "../w")
-			return filepath.Join(filepath.Dir(r), "w"), Person{UID: me, Home: "/nonexistent"}
-		},
-		"is a submodule": func(t *testing.T) (string, Person) {
-			r := at(t, "r")
-			git(t, r, "-c", "protocol.file.allow=always", "submodule", "add", "-q", at(t, "o"), "sub")
-			return filepath.Join(r, "sub"), Person{UID: me, Home: "/nonexistent"}
-		},
-		"is a bare repository": func(t *testing.T) (string, Person) {
-			r := realTemp(t)
-			git(t, r, "init", "-q", "--bare", "b.git")
-			return filepath.Join(r, "b.git", "objects"), Person{UID: me, Home: "/nonexistent"}
-		},
-		"git directory elsewhere": func(t *testing.T) (string, Person) {
+		"does not say that this is its work tree": func(t *testing.T) (string, Person) {
 			r := realTemp(t)
 			git(t, r, "init", "-q", "--separate-git-dir", filepath.Join(r, "g"), "r")
 			return filepath.Join(r, "r"), Person{UID: me, Home: "/nonexistent"}

@@ -14,7 +14,7 @@ import (
 // the repository, that lives as long as the mounts do: filtered copies and empty sources are written to it. configs are the person's own
 // git configuration files (see ConfigFiles), which may name hooks or programs inside the repository too.
 func Mounts(repo Repo, mode Mode, s Survey, configs []string, scratch string) ([]Mount, []string, error) {
-	if within(resolved(scratch), repo.Root) {
+	if repo.inside(resolved(scratch)) {
 		return nil, nil, fmt.Errorf("preparing the workspace: the scratch directory %s lies in the repository", quote(scratch))
 	}
 	b := &builder{repo: repo, mode: mode, scratch: scratch, mounts: map[string]Mount{}}
@@ -25,6 +25,7 @@ func Mounts(repo Repo, mode Mode, s Survey, configs []string, scratch string) ([
 }
 
 func (b *builder) build(s Survey, configs []string) error {
+	b.others = s.Shown
 	steps := []func() error{
 		b.trees,
 		func() error { return b.outer(configs) },
@@ -43,7 +44,8 @@ func (b *builder) build(s Survey, configs []string) error {
 type builder struct {
 	repo     Repo
 	mode     Mode
-	layer    Layer // in review mode
+	layer    Layer    // in review mode
+	others   []string // what else is shown inside
 	scratch  string
 	copies   int
 	mounts   map[string]Mount // by target
@@ -66,7 +68,7 @@ func (b *builder) add(m Mount) {
 	}
 }
 
-// sorted gives the mounts parents first. What lies below a hidden directory does not exist any more.
+// sorted gives the mounts parents first, the repository's top before all. What lies below a hidden directory does not exist any more.
 func (b *builder) sorted() []Mount {
 	var out []Mount
 	for _, m := range b.mounts {
@@ -75,6 +77,9 @@ func (b *builder) sorted() []Mount {
 		}
 	}
 	slices.SortFunc(out, func(x, y Mount) int {
+		if in := within(x.Target, b.repo.Root); in != within(y.Target, b.repo.Root) {
+			return map[bool]int{true: -1, false: 1}[in]
+		}
 		if d := strings.Count(x.Target, "/") - strings.Count(y.Target, "/"); d != 0 {
 			return d
 		}
@@ -84,7 +89,7 @@ func (b *builder) sorted() []Mount {
 }
 
 func (b *builder) belowHidden(target string) bool {
-	for at := filepath.Dir(target); within(at, b.repo.Root); at = filepath.Dir(at) {
+	for at := filepath.Dir(target); b.repo.inside(at); at = filepath.Dir(at) {
 		if b.mounts[at].Kind == Hide {
 			return true
 		}
@@ -101,14 +106,17 @@ func (b *builder) trees() error {
 		}
 	}
 	for _, name := range []string{"config", "config.worktree"} {
-		if err := b.filtered(filepath.Join(b.repo.Git, name)); err != nil {
+		if err := b.filtered(filepath.Join(b.repo.Common, name)); err != nil {
 			return err
 		}
 	}
 	for _, name := range []string{"commondir", "hooks", "worktrees", "modules"} {
-		if err := b.guardPath(filepath.Join(b.repo.Git, name)); err != nil {
+		if err := b.guardPath(filepath.Join(b.repo.Common, name)); err != nil {
 			return err
 		}
+	}
+	if err := b.elsewhere(); err != nil {
+		return err
 	}
 	if err := b.looseConfigs(); err != nil {
 		return err
@@ -117,9 +125,9 @@ func (b *builder) trees() error {
 	return b.modules()
 }
 
-// roots mounts the repository and its .git. The second is a mount of its own, so that it can't be renamed away.
+// roots mounts the repository and its git directory. The second is a mount of its own, so that it can't be renamed away.
 func (b *builder) roots() {
-	for _, path := range []string{b.repo.Root, b.repo.Git} {
+	for _, path := range []string{b.repo.Root, b.repo.Common} {
 		m := Mount{Source: path, Target: path, Kind: Tree}
 		if b.mode == Review {
 			m = b.layer.mount(b.repo, path)
@@ -133,13 +141,13 @@ func (b *builder) mountPoints() error {
 	if b.mode == Review {
 		return b.layerPoints()
 	}
-	hooks := filepath.Join(b.repo.Git, "hooks")
+	hooks := filepath.Join(b.repo.Common, "hooks")
 	if err := os.Mkdir(hooks, 0o777); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("guarding the repository's hooks: %w", err)
 	}
 	// A commondir file makes git read its configuration and hooks from the directory it names.
 	for name, content := range map[string]string{"config": "", "config.worktree": "", "commondir": ".\n"} {
-		if err := createFile(filepath.Join(b.repo.Git, name), content); err != nil {
+		if err := createFile(filepath.Join(b.repo.Common, name), content); err != nil {
 			return fmt.Errorf("guarding the repository's configuration: %w", err)
 		}
 	}
@@ -148,12 +156,12 @@ func (b *builder) mountPoints() error {
 
 // checkCommon refuses a git directory that takes its configuration from another one.
 func (b *builder) checkCommon() error {
-	text, err := readRegular(filepath.Join(b.repo.Git, "commondir"), maxText)
+	text, err := readRegular(filepath.Join(b.repo.Common, "commondir"), maxText)
 	if err != nil {
 		return fmt.Errorf("guarding the repository's configuration: %w", err)
 	}
 	if strings.TrimRight(string(text), "\r\n") != "." {
-		return refuse("use a plain clone", "%s takes its configuration from another directory (commondir)", quote(b.repo.Git))
+		return refuse("use a plain clone", "%s takes its configuration from another directory (commondir)", quote(b.repo.Common))
 	}
 	return nil
 }
@@ -195,7 +203,7 @@ func (b *builder) filtered(path string) error {
 		return err
 	}
 	kept := filterConfig(entries)
-	if filepath.Dir(path) == b.repo.Git && filepath.Base(path) == "config" {
+	if filepath.Dir(path) == b.repo.Common && filepath.Base(path) == "config" {
 		// Nothing can be written to it, so that `git checkout -b x origin/x` must not want to.
 		kept = append(kept, entry{section: "branch", key: "autosetupmerge", value: "false"})
 		kept = append(kept, b.layer.settings()...)
@@ -250,7 +258,7 @@ func (b *builder) refuseLink(path string) error {
 }
 
 func (b *builder) pin(path string) {
-	for at := filepath.Dir(path); at != b.repo.Root && within(at, b.repo.Root); at = filepath.Dir(at) {
+	for at := filepath.Dir(path); !slices.Contains(b.repo.tops(), at) && b.repo.inside(at); at = filepath.Dir(at) {
 		source := at
 		if b.mode == Review {
 			source = b.layer.copied(b.repo, at)
@@ -263,7 +271,7 @@ func (b *builder) pin(path string) {
 
 // looseConfigs hides copies that people and editors leave beside the configuration.
 func (b *builder) looseConfigs() error {
-	entries, err := os.ReadDir(b.repo.Git)
+	entries, err := os.ReadDir(b.repo.Common)
 	if err != nil {
 		return fmt.Errorf("guarding the repository: %w", err)
 	}
@@ -272,7 +280,7 @@ func (b *builder) looseConfigs() error {
 		known := e.Name() == "config" || e.Name() == "config.worktree" || e.Name() == "config.lock"
 		loose := strings.HasPrefix(name, "config") || name == "credentials" || name == "git-credentials"
 		if loose && !known && e.Type().IsRegular() {
-			if err := b.hidePath(filepath.Join(b.repo.Git, e.Name())); err != nil {
+			if err := b.hidePath(filepath.Join(b.repo.Common, e.Name())); err != nil {
 				return err
 			}
 		}
@@ -280,22 +288,66 @@ func (b *builder) looseConfigs() error {
 	return nil
 }
 
+// alternates says what is missing where objects are borrowed from somewhere that is not shown. A repository's word is not
+// enough to show it.
 func (b *builder) alternates() {
-	text, err := readRegular(filepath.Join(b.repo.Git, "objects", "info", "alternates"), maxText)
-	if err != nil || strings.TrimSpace(string(text)) == "" {
+	var missing []string
+	for _, dir := range alternates(b.repo) {
+		if !b.repo.inside(dir) && !slices.ContainsFunc(b.others, func(other string) bool { return within(dir, other) }) {
+			missing = append(missing, quote(dir))
+		}
+	}
+	if len(missing) == 0 {
 		return
 	}
-	b.warn("this repository borrows objects from another one, which is not there inside: git will miss them " +
-		"(`git repack -a -d && rm .git/objects/info/alternates` makes it stand alone)")
+	b.warn("this repository borrows objects from %s, which is not there inside: git will miss them (a [[mount]] of your own with source = %q "+
+		"shows it; `git repack -a -d && rm .git/objects/info/alternates` makes the repository stand alone)", strings.Join(missing, " and "), missing[0])
+}
+
+// alternates are the directories that a repository says its objects are in, too, with what those say.
+func alternates(repo Repo) []string {
+	const most = 20
+	var out []string
+	look := []string{filepath.Join(repo.Common, "objects")}
+	for len(look) > 0 && len(out) < most {
+		from := look[0]
+		look = look[1:]
+		text, err := readRegular(filepath.Join(from, "info", "alternates"), maxText)
+		if err != nil {
+			continue
+		}
+		for line := range strings.Lines(string(text)) {
+			line = strings.TrimRight(line, "\r\n")
+			if line == "" || line[0] == '#' {
+				continue
+			}
+			if dir := expand(line, from, ""); !slices.Contains(out, dir) && len(out) < most {
+				out, look = append(out, dir), append(look, dir)
+			}
+		}
+	}
+	return out
 }
 
 // modules filters the configurations of submodules; their git directories are read-only as a whole.
 func (b *builder) modules() error {
-	dir := filepath.Join(b.repo.Git, "modules")
-	if !isDir(dir) {
-		return nil
+	dirs := []string{filepath.Join(b.repo.Common, "modules")}
+	if b.repo.Git != b.repo.Common {
+		dirs = append(dirs, filepath.Join(b.repo.Git, "modules"))
 	}
-	b.warn("submodules are read-only for git inside: no commit can be made in them")
+	dirs = slices.DeleteFunc(dirs, func(dir string) bool { return !isDir(dir) })
+	if len(dirs) > 0 {
+		b.warn("submodules are read-only for git inside: no commit can be made in them")
+	}
+	for _, dir := range dirs {
+		if err := b.modulesBelow(dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *builder) modulesBelow(dir string) error {
 	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
@@ -355,7 +407,7 @@ func (b *builder) hidden(paths []string) error {
 
 // hidePath lays nothing over a file or a directory. One that has gone since needs no hiding.
 func (b *builder) hidePath(path string) error {
-	if path == b.repo.Root || !within(path, b.repo.Root) {
+	if slices.Contains(b.repo.tops(), path) || !b.repo.inside(path) {
 		return fmt.Errorf("hiding %s: it is not below the workspace", quote(path))
 	}
 	info, err := os.Lstat(path)
@@ -399,7 +451,7 @@ func (b *builder) submounts() error {
 	if b.mode == Direct {
 		return nil
 	}
-	points, err := MountedBelow(b.repo.Root)
+	points, err := MountedBelow(b.repo.tops()...)
 	for _, p := range points {
 		if b.mode != Review || b.layer.copied(b.repo, p) == "" {
 			b.add(Mount{Source: p, Target: p, ReadOnly: true, Kind: Tree})
@@ -408,8 +460,8 @@ func (b *builder) submounts() error {
 	return err
 }
 
-// MountedBelow lists where file systems are mounted below a directory.
-func MountedBelow(root string) ([]string, error) {
+// MountedBelow lists where file systems are mounted below directories.
+func MountedBelow(roots ...string) ([]string, error) {
 	data, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		return nil, fmt.Errorf("reading the mounts of this machine: %w", err)
@@ -421,7 +473,8 @@ func MountedBelow(root string) ([]string, error) {
 		if len(f) < 5 {
 			continue
 		}
-		if p := unescape.Replace(f[4]); p != root && within(p, root) {
+		p := unescape.Replace(f[4])
+		if slices.ContainsFunc(roots, func(root string) bool { return p != root && within(p, root) }) {
 			out = append(out, p)
 		}
 	}

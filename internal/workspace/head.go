@@ -21,11 +21,11 @@ func Head(ctx context.Context, repo Repo) string {
 		return commitName(head)
 	}
 	if strings.HasPrefix(ref, "refs/") && filepath.IsLocal(ref) {
-		if text, err := readRegular(filepath.Join(repo.Git, ref), maxText); err == nil {
+		if text, err := readRegular(filepath.Join(repo.Common, ref), maxText); err == nil {
 			return commitName(strings.TrimSpace(string(text)))
 		}
 	}
-	if packed, err := readRegular(filepath.Join(repo.Git, "packed-refs"), maxText); err == nil {
+	if packed, err := readRegular(filepath.Join(repo.Common, "packed-refs"), maxText); err == nil {
 		for line := range bytes.Lines(packed) {
 			if name, of, ok := strings.Cut(strings.TrimSpace(string(line)), " "); ok && of == ref {
 				return commitName(name)
@@ -36,7 +36,7 @@ func Head(ctx context.Context, repo Repo) string {
 }
 
 func askHead(ctx context.Context, repo Repo) string {
-	cmd, err := layerfiles.GitCommand(ctx, repo.Root, "rev-parse", "--verify", "-q", "HEAD^{commit}")
+	cmd, err := layerfiles.GitCommand(ctx, repo.Root, "--git-dir="+repo.Git, "rev-parse", "--verify", "-q", "HEAD^{commit}")
 	if err != nil {
 		return ""
 	}

@@ -28,17 +28,17 @@ const (
 // The agent writes that store, so nothing in it is believed: each commit that is read is held against its name, which
 // is its hash, and what says that history is otherwise than commits do (replacements, grafts, shallow, commit-graphs) is
 // not read. All that an agent can achieve is that nothing is found.
-type History struct{ dir string }
+type History struct{ dir, git string }
 
 // HistoryOf gives the history that repo holds.
-func HistoryOf(repo Repo) History { return History{repo.Root} }
+func HistoryOf(repo Repo) History { return History{repo.Root, repo.Git} }
 
 // Descends reports whether the commit old is in the history of the commit now: never wrong when it says yes. It reads
 // by one process of the host's git, which is given an end with ctx.
 func (h History) Descends(ctx context.Context, now, old string) bool {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	cmd, err := layerfiles.GitCommand(ctx, h.dir, "-c", "core.commitGraph=false", "cat-file", "--batch")
+	cmd, err := layerfiles.GitCommand(ctx, h.dir, "--git-dir="+h.git, "-c", "core.commitGraph=false", "cat-file", "--batch")
 	if err != nil {
 		return false
 	}

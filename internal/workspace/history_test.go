@@ -72,7 +72,7 @@ func (p *past) tree() string {
 }
 
 func (p *past) descends(now, old string) bool {
-	return History{p.dir}.Descends(p.t.Context(), now, old)
+	return History{p.dir, p.dir + "/.git"}.Descends(p.t.Context(), now, old)
 }
 
 // fooled reports whether git itself, asked without any care, takes old for an ancestor of now.
@@ -247,7 +247,7 @@ func TestAStoreThatHangs(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
-	if (History{p.dir}).Descends(ctx, p.two, p.base) {
+	if (History{p.dir, p.dir + "/.git"}).Descends(ctx, p.two, p.base) {
 		t.Error("found")
 	}
 }

@@ -18,8 +18,9 @@ type indexEntry struct {
 
 var errIndex = errors.New("not an index that can be read")
 
-// readIndex gives the entries of a git directory's index (versions 2 to 4), in its order: by path.
-func readIndex(git string) ([]indexEntry, error) {
+// readIndex gives the entries of a git directory's index (versions 2 to 4), in its order: by path. common is where its
+// configuration is.
+func readIndex(git, common string) ([]indexEntry, error) {
 	data, err := readRegular(filepath.Join(git, "index"), maxIndex)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -27,7 +28,7 @@ func readIndex(git string) ([]indexEntry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the index: %w", err)
 	}
-	entries, err := readConfig(filepath.Join(git, "config"))
+	entries, err := readConfig(filepath.Join(common, "config"))
 	if err != nil {
 		return nil, err
 	}

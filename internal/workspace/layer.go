@@ -49,7 +49,7 @@ const hostObjects = "objects-of-the-host"
 // failed or was broken off has made is for Discard to remove.
 func InReview(ctx context.Context, repo Repo, layer Layer, s Survey, configs []string, scratch string) (Reviewed, error) {
 	for _, dir := range []string{scratch, layer.Work} {
-		if within(resolved(dir), repo.Root) {
+		if repo.inside(resolved(dir)) {
 			return Reviewed{}, fmt.Errorf("preparing the workspace: the directory %s lies in the repository", quote(dir))
 		}
 	}
@@ -70,17 +70,22 @@ func InReview(ctx context.Context, repo Repo, layer Layer, s Survey, configs []s
 
 // lay makes the directories. The top of what is merged is the upper one's: it is made like the one below.
 func (l Layer) lay(repo Repo) error {
-	for path, dirs := range map[string][]string{repo.Root: l.places("tree", "copy", l.Backend == Copy), repo.Git: l.places("git", filepath.Join("git", "copy"), l.CopyGit)} {
-		for _, dir := range dirs {
-			if err := os.MkdirAll(dir, 0o700); err != nil {
-				return err
-			}
-		}
-		if err := alike(path, dirs[0]); err != nil {
+	if repo.Bare() && l.Backend == Copy {
+		return refuse("use the direct or the readonly mode, or a clone", "a bare repository has no work tree that could be copied")
+	}
+	if err := layDirs(repo.Root, l.places("tree", "copy", l.Backend == Copy)); err != nil {
+		return err
+	}
+	return layDirs(repo.Common, l.places("git", filepath.Join("git", "copy"), l.CopyGit))
+}
+
+func layDirs(like string, dirs []string) error {
+	for _, dir := range dirs {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return err
 		}
 	}
-	return nil
+	return alike(like, dirs[0])
 }
 
 func (l Layer) places(overlay, copied string, isCopy bool) []string {
@@ -108,7 +113,7 @@ func (l Layer) mount(repo Repo, path string) Mount {
 		return Mount{Source: source, Target: path, Kind: Tree}
 	}
 	dirs := l.places("tree", "", false)
-	if path == repo.Git {
+	if path == repo.Common {
 		dirs = l.places("git", "", false)
 	}
 	return Mount{Source: path, Target: path, Upper: dirs[0], Work: dirs[1], Kind: Tree}
@@ -118,8 +123,8 @@ func (l Layer) mount(repo Repo, path string) Mount {
 // pin: the kernel renames none that has something below (EXDEV).
 func (l Layer) copied(repo Repo, path string) string {
 	base, dir, isCopy := repo.Root, filepath.Join(l.Work, "copy"), l.Backend == Copy
-	if within(path, repo.Git) {
-		base, dir, isCopy = repo.Git, filepath.Join(l.Work, "git", "copy"), l.CopyGit
+	if within(path, repo.Common) {
+		base, dir, isCopy = repo.Common, filepath.Join(l.Work, "git", "copy"), l.CopyGit
 	}
 	if !isCopy {
 		return ""
@@ -154,14 +159,21 @@ func (b *builder) layerPoints() error {
 			return err
 		}
 	}
-	if _, err := os.Lstat(filepath.Join(b.repo.Git, "commondir")); err == nil {
+	if _, err := os.Lstat(filepath.Join(b.repo.Common, "commondir")); err == nil {
 		return b.checkCommon()
 	}
 	return nil
 }
 
+// point notes a mount point that was made. One outside of the work tree is in no list of its changes.
+func (b *builder) point(path string) {
+	if rel, ok := strings.CutPrefix(path, b.repo.Root+"/"); ok {
+		b.points = append(b.points, rel)
+	}
+}
+
 func (b *builder) layerPoint(name, content string, dir bool) error {
-	path := filepath.Join(b.repo.Git, name)
+	path := filepath.Join(b.repo.Common, name)
 	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -178,7 +190,7 @@ func (b *builder) layerPoint(name, content string, dir bool) error {
 	if err != nil {
 		return fmt.Errorf("guarding the repository: %w", err)
 	}
-	b.points = append(b.points, ".git/"+name)
+	b.point(path)
 	b.add(Mount{Source: source, Target: path, ReadOnly: true, Kind: Guard})
 	return nil
 }

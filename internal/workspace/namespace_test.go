@@ -52,15 +52,15 @@ func bind(m Mount) error {
 	if err := unix.Mount(m.Source, m.Target, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
 		return err
 	}
-	if !m.ReadOnly {
-		return nil
-	}
 	var st unix.Statfs_t
 	if err := unix.Statfs(m.Target, &st); err != nil {
 		return err
 	}
 	keep := uintptr(st.Flags) & (unix.ST_NOSUID | unix.ST_NODEV | unix.ST_NOEXEC | unix.ST_NOATIME | unix.ST_NODIRATIME | unix.ST_RELATIME)
-	flags := keep&(unix.ST_NOSUID|unix.ST_NODEV|unix.ST_NOEXEC|unix.ST_NOATIME|unix.ST_NODIRATIME) | unix.MS_REMOUNT | unix.MS_BIND | unix.MS_RDONLY
+	flags := keep&(unix.ST_NOSUID|unix.ST_NODEV|unix.ST_NOEXEC|unix.ST_NOATIME|unix.ST_NODIRATIME) | unix.MS_REMOUNT | unix.MS_BIND
+	if m.ReadOnly { // else explicitly not: here a source is reached through the mounts before it, in a container it is not
+		flags |= unix.MS_RDONLY
+	}
 	if keep&unix.ST_RELATIME != 0 {
 		flags |= unix.MS_RELATIME
 	}

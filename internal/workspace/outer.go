@@ -74,7 +74,10 @@ func (b *builder) outer(configs []string) error {
 	if n := len(configs); n > 0 {
 		home = filepath.Dir(configs[n-1])
 	}
-	files := append([]string{filepath.Join(b.repo.Git, "config"), filepath.Join(b.repo.Git, "config.worktree")}, configs...)
+	files := append([]string{filepath.Join(b.repo.Common, "config"), filepath.Join(b.repo.Common, "config.worktree")}, configs...)
+	if b.repo.Git != b.repo.Common {
+		files = append(files, filepath.Join(b.repo.Git, "config.worktree"))
+	}
 	for _, file := range files {
 		entries, err := readIncluding(file, home, always, 0)
 		if err != nil {
@@ -89,7 +92,7 @@ func (b *builder) outer(configs []string) error {
 			}
 		}
 	}
-	return b.hookLinks(filepath.Join(b.repo.Git, "hooks"))
+	return b.hookLinks(filepath.Join(b.repo.Common, "hooks"))
 }
 
 // obeyed guards or hides what one variable points at.
@@ -137,12 +140,12 @@ func (b *builder) soften(e located, err error) error {
 
 // guardInside guards a file and, where it is reached through a link, what the link leads to.
 func (b *builder) guardInside(path string) error {
-	if real := resolved(path); real != path && within(real, b.repo.Root) {
+	if real := resolved(path); real != path && b.repo.inside(real) {
 		if err := b.guardPath(real); err != nil {
 			return err
 		}
 	}
-	if !within(path, b.repo.Root) {
+	if !b.repo.inside(path) {
 		return nil
 	}
 	if b.mode == Direct && !within(path, resolved(filepath.Dir(path))) {
@@ -152,7 +155,7 @@ func (b *builder) guardInside(path string) error {
 }
 
 func (b *builder) hideInside(path string) error {
-	if real := resolved(path); real != b.repo.Root && within(real, b.repo.Root) {
+	if real := resolved(path); !slices.Contains(b.repo.tops(), real) && b.repo.inside(real) {
 		return b.hidePath(real)
 	}
 	return nil
@@ -161,7 +164,7 @@ func (b *builder) hideInside(path string) error {
 // included guards a configuration that another includes. One that is not there could be made inside.
 func (b *builder) included(path string) error {
 	real := resolved(path)
-	if !within(path, b.repo.Root) && !within(real, b.repo.Root) {
+	if !b.repo.inside(path) && !b.repo.inside(real) {
 		return nil
 	}
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
@@ -181,14 +184,14 @@ func (b *builder) included(path string) error {
 }
 
 func (b *builder) tracked(path string) bool {
-	index, err := readIndex(b.repo.Git)
+	index, err := readIndex(b.repo.Git, b.repo.Common)
 	rel := strings.TrimPrefix(path, b.repo.Root+"/")
 	return err == nil && slices.ContainsFunc(index, func(e indexEntry) bool { return e.path == rel })
 }
 
 // hooksPath guards the directory that core.hooksPath names. Husky's `_` holds stubs that run what lies beside it.
 func (b *builder) hooksPath(path string) error {
-	if !within(path, b.repo.Root) && !within(resolved(path), b.repo.Root) {
+	if !b.repo.inside(path) && !b.repo.inside(resolved(path)) {
 		return nil
 	}
 	if filepath.Base(path) == "_" {
@@ -230,7 +233,7 @@ func (b *builder) hookLinks(dir string) error {
 			continue
 		}
 		path := expand(target, dir, "")
-		if _, err := os.Stat(path); b.mode == Direct && errors.Is(err, fs.ErrNotExist) && within(resolved(path), b.repo.Root) {
+		if _, err := os.Stat(path); b.mode == Direct && errors.Is(err, fs.ErrNotExist) && b.repo.inside(resolved(path)) {
 			return refuse("remove the link", "the hook %s leads to a file that does not exist and could be made by the agent", quote(link))
 		}
 		if err := b.guardInside(path); err != nil {

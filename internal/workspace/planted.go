@@ -44,27 +44,51 @@ func look(repo Repo, nested []string) (State, error) {
 	for _, n := range nested {
 		st.note("nested "+n, "%s is a git repository of its own: git run in it does what its configuration says", filepath.Dir(n))
 	}
-	index, err := readIndex(repo.Git)
+	gits := []string{repo.Git}
+	if repo.Git != repo.Common {
+		gits = append(gits, repo.Common) // of the main work tree, which a linked one's git directory holds too
+	}
+	for _, git := range gits {
+		st.git(git, repo.Common)
+	}
+	for _, name := range []string{"info/exclude", "info/attributes", "info/grafts", "refs/replace"} {
+		st.content(filepath.Join(repo.Common, name))
+	}
+	st.worktrees(repo.Common)
+	return st, st.links(repo.Common)
+}
+
+// worktrees notes the directories that git is told are work trees of the repository: agentbox, too, shows its git directory
+// to a run in one of them.
+func (st State) worktrees(common string) {
+	entries, _ := os.ReadDir(filepath.Join(common, "worktrees")) // none where it can't be read
+	for _, e := range entries {
+		path := filepath.Join(common, "worktrees", e.Name())
+		tree, _ := readRegular(filepath.Join(path, "gitdir"), maxText)
+		st.note("worktree "+path+" "+string(tree), "%s makes %s a worktree of this repository", path, strings.TrimSpace(string(tree)))
+	}
+}
+
+// git notes what a git directory keeps for its work tree.
+func (st State) git(git, common string) {
+	index, err := readIndex(git, common)
 	if err != nil {
-		st.note("index", "%s cannot be read (%v)", filepath.Join(repo.Git, "index"), err)
+		st.note("index", "%s cannot be read (%v)", filepath.Join(git, "index"), err)
 	}
 	for _, e := range index {
 		if e.gitlink {
-			st.note("gitlink "+e.path, "%s is in the index as a submodule: `git status` runs git in it", e.path)
+			st.note("gitlink "+git+" "+e.path, "%s is in the index as a submodule: `git status` runs git in it", e.path)
 		}
 		if e.unseen {
-			st.note("unseen "+e.path, "%s is marked in the index so that `git status` and `git diff` do not show its changes (git update-index --no-assume-unchanged --no-skip-worktree)", e.path)
+			st.note("unseen "+git+" "+e.path, "%s is marked in the index so that `git status` and `git diff` do not show its changes (git update-index --no-assume-unchanged --no-skip-worktree)", e.path)
 		}
 	}
 	for _, name := range []string{"rebase-merge", "rebase-apply", "sequencer"} {
-		if path := filepath.Join(repo.Git, name); isDir(path) {
-			st.note("unfinished "+name, "%s is an unfinished operation: --continue runs what its to-do list says", path)
+		if path := filepath.Join(git, name); isDir(path) {
+			st.note("unfinished "+path, "%s is an unfinished operation: --continue runs what its to-do list says", path)
 		}
 	}
-	for _, name := range []string{"info/exclude", "info/attributes", "info/grafts", "info/sparse-checkout", "refs/replace"} {
-		st.content(filepath.Join(repo.Git, name))
-	}
-	return st, st.links(repo.Git)
+	st.content(filepath.Join(git, "info/sparse-checkout"))
 }
 
 // content notes what a file or directory holds that decides what git shows, so that a change of it is seen.

@@ -17,12 +17,16 @@ func Served(repo Repo, layer Layer, scratch string) ([]Mount, error) {
 	}
 	layer.CopyGit = err == nil
 	b := &builder{repo: repo, mode: ReadOnly, layer: layer, scratch: scratch, mounts: map[string]Mount{}}
-	b.add(layer.mount(repo, repo.Git))
+	b.add(layer.mount(repo, repo.Common))
 	if layer.CopyGit {
-		b.add(Mount{Source: filepath.Join(repo.Git, "objects"), Target: filepath.Join(repo.Git, hostObjects), ReadOnly: true, Kind: Guard})
+		b.add(Mount{Source: filepath.Join(repo.Common, "objects"), Target: filepath.Join(repo.Common, hostObjects), ReadOnly: true, Kind: Guard})
 	}
-	for _, name := range []string{"config", "config.worktree"} {
-		if err := b.filtered(filepath.Join(repo.Git, name)); err != nil {
+	configs := []string{filepath.Join(repo.Common, "config"), filepath.Join(repo.Common, "config.worktree")}
+	if repo.Git != repo.Common {
+		configs = append(configs, filepath.Join(repo.Git, "config.worktree"))
+	}
+	for _, path := range configs {
+		if err := b.filtered(path); err != nil {
 			return nil, err
 		}
 	}

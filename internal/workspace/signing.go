@@ -39,7 +39,7 @@ func Settings(repo Repo, configs, names []string) (map[string]string, error) {
 		home = filepath.Dir(configs[n-1])
 	}
 	foreign := func(file string) bool {
-		return slices.ContainsFunc([]string{file, resolved(file)}, func(path string) bool { return within(path, repo.Root) || within(path, repo.Git) })
+		return slices.ContainsFunc([]string{file, resolved(file)}, func(path string) bool { return repo.inside(path) })
 	}
 	want := func(cond, file string) bool {
 		return !foreign(file) && (cond == "" || gitdirHolds(cond, file, home, repo.Git))

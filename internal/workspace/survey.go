@@ -24,6 +24,7 @@ type Survey struct {
 	Hidden   []string // files and directories that match a pattern now; links are replaced by what they lead to
 	Nested   []string // every `.git` below the top
 	Warnings []string // each for a person, one sentence
+	Shown    []string // not found: what else is shown at its own path, which the repository may borrow objects from
 }
 
 // Look walks the repository once. Patterns are as in .gitignore, relative to the repository: without a slash
@@ -53,6 +54,8 @@ type surveyor struct {
 	repo  Repo
 	globs []policy.HidePattern
 	out   Survey
+
+	beside bool // it is no repository: a .git at its top is one more
 }
 
 // walk goes through the repository.
@@ -95,7 +98,7 @@ func (s *surveyor) notable(rel, name []byte, kind fs.FileMode) bool {
 // visit notes what is notable.
 func (s *surveyor) visit(e dirent, abs, rel string) error {
 	if e.Name() == ".git" {
-		if abs != s.repo.Git {
+		if s.beside || abs != s.repo.Git && filepath.Dir(abs) != s.repo.Root { // at the top it is the repository's own, a file where that lies elsewhere
 			s.out.Nested = append(s.out.Nested, abs)
 		}
 		return nil
@@ -121,7 +124,7 @@ func (s *surveyor) hide(e dirent, abs string) {
 	switch {
 	case err != nil:
 		s.warn("%s is to be hidden and is a link that leads nowhere", quote(abs))
-	case real == s.repo.Root || !within(real, s.repo.Root) || within(real, s.repo.Git):
+	case real == s.repo.Root || !within(real, s.repo.Root) || !s.repo.Bare() && within(real, s.repo.Common):
 		s.warn("%s is to be hidden and is a link out of the workspace: what it leads to is not there inside", quote(abs))
 	default:
 		s.out.Hidden = append(s.out.Hidden, real)
@@ -137,7 +140,7 @@ func (s *surveyor) warnTracked() {
 	if len(s.out.Hidden) == 0 {
 		return
 	}
-	index, err := readIndex(s.repo.Git)
+	index, err := readIndex(s.repo.Git, s.repo.Common)
 	if err != nil {
 		s.warn("the index cannot be read (%v): hidden files that git tracks are not told apart", err)
 		return

@@ -93,7 +93,7 @@ func TestIndexIsReadAsGitReadsIt(t *testing.T) {
 				write(t, filepath.Join(root, "later"), "x")
 				git(t, root, "add", "-N", "later")
 				git(t, root, "update-index", "--index-version", version)
-				entries, err := readIndex(filepath.Join(root, ".git"))
+				entries, err := readIndex(filepath.Join(root, ".git"), filepath.Join(root, ".git"))
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -30,8 +30,9 @@ const (
 
 // Repo is a repository that may be handed over. The paths are absolute and free of links.
 type Repo struct {
-	Root      string // the top of the work tree
-	Git       string // Root/.git, a directory
+	Root      string // the top of the work tree; of a bare repository, all of it
+	Git       string // the work tree's git directory: Root/.git, or what the file of that name leads to; of a bare repository, Root
+	Common    string // the git directory with the objects and the configuration: Git, or what a linked worktree shares with others
 	Directory string // where the person stood: Root or below
 }
 

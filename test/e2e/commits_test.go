@@ -18,8 +18,13 @@ export GIT_AUTHOR_NAME='An Agent' GIT_AUTHOR_EMAIL=agent@example.com GIT_COMMITT
 // agentRefs are the refs below refs/agentbox, without the run's name, and what they name.
 func (b *box) agentRefs() map[string]string {
 	b.t.Helper()
+	return b.agentRefsIn(b.repo)
+}
+
+func (b *box) agentRefsIn(dir string) map[string]string {
+	b.t.Helper()
 	refs := map[string]string{}
-	for line := range strings.Lines(b.git("for-each-ref", "--format=%(refname) %(objectname)", "refs/agentbox")) {
+	for line := range strings.Lines(b.git("-C", dir, "for-each-ref", "--format=%(refname) %(objectname)", "refs/agentbox")) {
 		name, id, _ := strings.Cut(strings.TrimSpace(line), " ")
 		parts := strings.SplitN(name, "/", 4)
 		refs[parts[3]] = id

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"os/exec"
@@ -16,6 +17,8 @@ type kind struct {
 	name  string
 	make  func(b *box)
 	dir   string   // where the person stands, below the repository
+	shows string   // what of the directory around the repository is there, as a pattern of the shell; "" is the repository
+	at    string   // the branch, "" is main
 	says  []string // that it is refused, and what to do instead; or what is warned of
 	exits int
 }
@@ -23,15 +26,15 @@ type kind struct {
 // kinds are those that git knows.
 func kinds() []kind {
 	return []kind{
-		{name: "a linked work tree", dir: "../tree", exits: 126, says: []string{"is a linked worktree", "run in the main work tree"},
+		{name: "a linked work tree", dir: "../tree", shows: "*/repo|*/tree", at: "tree",
 			make: func(b *box) { b.git("worktree", "add", "-q", "../tree") }},
 		{name: "the main work tree of others", make: func(b *box) { b.git("worktree", "add", "-q", "../tree") }},
-		{name: "a submodule", dir: "sub", exits: 126, says: []string{"is a submodule", "run in the repository that holds the submodule"}, make: submodule},
+		{name: "a submodule", dir: "sub", make: submodule},
 		{name: "one with a submodule", make: submodule, says: []string{"submodules are read-only"}},
 		{name: "one that borrows objects", make: func(b *box) {
 			b.git("clone", "-q", "--bare", ".", "../lender.git")
 			b.write(".git/objects/info/alternates", filepath.Join(filepath.Dir(b.repo), "lender.git/objects")+"\n")
-		}, says: []string{"borrows objects from another one"}},
+		}, says: []string{"borrows objects from", "lender.git/objects", "[[mount]]"}},
 		{name: "a sparse one", make: func(b *box) {
 			b.write("kept/a", "a\n")
 			b.write("left/b", "b\n")
@@ -44,11 +47,13 @@ func kinds() []kind {
 			b.git("add", "-A")
 			b.git("commit", "-qm", "more")
 		}},
-		{name: "a bare one", dir: "../bare.git", exits: 126, says: []string{"is a bare repository", "git clone it"},
-			make: func(b *box) { b.git("clone", "-q", "--bare", ".", "../bare.git") }},
-		{name: "one whose git directory is elsewhere", dir: "../apart", exits: 126, says: []string{"has its git directory elsewhere", "use a clone"},
+		{name: "a bare one", dir: "../bare.git", shows: "*/bare.git", make: func(b *box) {
+			b.git("clone", "-q", "--bare", ".", "../bare.git")
+			b.named("../bare.git")
+		}},
+		{name: "one whose git directory is elsewhere", dir: "../apart", exits: 126, says: []string{"does not say that this is its work tree", "git config core.worktree"},
 			make: func(b *box) { b.git("init", "-q", "--separate-git-dir", "../apart.git", "../apart") }},
-		{name: "one whose git file leads to the person's files", dir: "../lies", exits: 126, says: []string{"git directory elsewhere"}, make: func(b *box) {
+		{name: "one whose git file leads to the person's files", dir: "../lies", exits: 126, says: []string{"which is not a git directory"}, make: func(b *box) {
 			b.write("../lies/.git", "gitdir: "+filepath.Join(filepath.Dir(b.repo), "config")+"\n")
 		}},
 		{name: "one of SHA-256", make: func(b *box) {
@@ -83,6 +88,13 @@ func submodule(b *box) {
 	b.git("-C", "../other", "-c", "user.name=p", "-c", "user.email=p@example.com", "commit", "-q", "--allow-empty", "-m", "x")
 	b.git("-c", "protocol.file.allow=always", "submodule", "add", "-q", filepath.Join(filepath.Dir(b.repo), "other"), "sub")
 	b.git("commit", "-qm", "with a submodule")
+	b.named("sub")
+}
+
+// named gives a repository the person's name.
+func (b *box) named(dir string) {
+	b.git("-C", dir, "config", "user.name", "A Person")
+	b.git("-C", dir, "config", "user.email", "person@example.com")
 }
 
 // Every kind of repository works, in the review mode and in the direct one, or is refused with what to do instead. What lies
@@ -97,9 +109,14 @@ func TestEveryKindOfRepository(t *testing.T) {
 				b.write("../outside/secret", "secret\n")
 				dir := filepath.Join(b.repo, k.dir)
 				cmd := b.command("run", "shell", "--workspace", mode, "--", "sh", "-c", fmt.Sprintf(`set -e
-for f in %[1]s/*; do [ "$f" = %[1]s/repo ] || [ "$f" = '%[1]s/*' ] || echo "seen $f"; done
-git status --short >/dev/null
-echo work >work.txt; git add work.txt; git commit -qm 'the work'; git fsck --no-progress --no-dangling 2>&1 | grep -v -e '^notice: HEAD' -e 'unable to normalize alternate' || true; git rev-parse HEAD`, root))
+for f in %[1]s/*; do case "$f" in %[2]s|%[1]s/'*') ;; *) echo "seen $f" ;; esac; done
+if [ "$(git rev-parse --is-bare-repository)" = true ]; then
+  git update-ref refs/heads/main "$(git commit-tree -p HEAD -m 'the work' 'HEAD^{tree}')"
+else
+  git status --short >/dev/null
+  echo work >work.txt; git add work.txt; git commit -qm 'the work'
+fi
+git fsck --no-progress --no-dangling 2>&1 | grep -v -e '^notice: HEAD' -e 'unable to normalize alternate' || true; git rev-parse HEAD`, root, cmp.Or(k.shows, "*/repo")))
 				cmd.Dir = dir
 				r := finish(t, cmd).exits(k.exits).says(k.says...)
 				if k.exits != 0 {
@@ -114,9 +131,9 @@ echo work >work.txt; git add work.txt; git commit -qm 'the work'; git fsck --no-
 				}
 				var got string
 				if mode == "review" {
-					got = b.agentRefs()["heads/main"]
+					got = b.agentRefsIn(dir)["heads/"+cmp.Or(k.at, "main")]
 				} else {
-					got = strings.TrimSpace(b.git("rev-parse", "HEAD"))
+					got = strings.TrimSpace(b.git("-C", dir, "rev-parse", "HEAD"))
 				}
 				if id := lines[len(lines)-1]; got != id {
 					t.Errorf("%s was committed, and here is %q\n%s", id, got, r.err)

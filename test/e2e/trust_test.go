@@ -17,6 +17,7 @@ var widening = map[string]struct{ file, text, says string }{
 	"variable":      {"agentbox.toml", "[agent.env]\nLD_PRELOAD = \"/x.so\"\n", "LD_PRELOAD"},
 	"pass":          {"agentbox.toml", "[agent]\npass = [\"...\", \"AWS_*\"]\n", "AWS_*"},
 	"file":          {"agentbox.toml", "[[agent.file]]\npath = \"~/.bashrc\"\ncontent = \"id\"\n", "~/.bashrc"},
+	"mount":         {"agentbox.toml", "[[mount]]\nsource = \"~/.ssh\"\ntarget = \"/keys\"\n", "shows ~/.ssh of this machine at /keys"},
 	"time":          {"agentbox.toml", "[budget]\ntime = \"99h\"\n", ""}, // shell has no limit: this tightens
 	"credential":    {"agentbox.toml", "[[network.rule]]\naction = \"allow\"\nhost = \"api.github.com\"\n[[credential]]\nname = \"github\"\nsource = { env = \"GH\" }\nhosts = [\"api.github.com\"]\nheader = \"Authorization: Bearer {token}\"\nenv = \"GH_TOKEN\"\n", "github"},
 	"direct":        {"agentbox.toml", "[workspace]\nmode = \"direct\"\n", "writes to your files as it goes (the mode was review)"},
