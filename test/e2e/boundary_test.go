@@ -633,7 +633,7 @@ ln -s /etc .git/evil-link; mkdir -p .git/rebase-merge; echo end`).exits(0).print
 
 // In the direct mode the index is the agent's to write: one that has the person's `git checkout .` write a hook is put aside.
 func TestAForgedIndexIsPutAside(t *testing.T) {
-	b := newBox(t)
+	b := directBox(t)
 	canary := filepath.Join(filepath.Dir(b.repo), "canary")
 	b.shell(`printf '#!/bin/sh\ntouch `+canary+`\n' | git hash-object -w --stdin >/tmp/blob; python3 - <<'END'
 import hashlib, struct
