@@ -42,7 +42,7 @@ func misplaced(name string) bool {
 
 func putIndexAside(ctx context.Context, repo Repo, name string) (string, error) {
 	index, aside := filepath.Join(repo.Git, "index"), ""
-	err := error(fs.ErrExist)
+	err := fs.ErrExist
 	for n := 1; errors.Is(err, fs.ErrExist); n++ {
 		aside = filepath.Join(repo.Git, fmt.Sprintf("index.aside%d", n))
 		err = unix.Renameat2(unix.AT_FDCWD, index, unix.AT_FDCWD, aside, unix.RENAME_NOREPLACE)
