@@ -16,8 +16,20 @@ import (
 
 // PutIndexAside looks whether git's index, which an agent in the direct mode writes, has a name in it that git itself would
 // never put there: its own directory, or a place outside. `git checkout .` writes to such a name, a hook for instance. Then the
-// index is renamed and made anew from the last commit, and the sentence tells it; "" is that all is well.
+// index is renamed and made anew from the last commit, and the sentence tells it; "" is that all is well. In a linked worktree
+// that is so of the main one's index, too.
 func PutIndexAside(ctx context.Context, repo Repo) (string, error) {
+	text, err := ownIndexAside(ctx, repo)
+	if err != nil || repo.Git == repo.Common {
+		return text, err
+	}
+	main := repo
+	main.Git = repo.Common
+	more, err := ownIndexAside(ctx, main)
+	return strings.Trim(text+"; "+more, "; "), err
+}
+
+func ownIndexAside(ctx context.Context, repo Repo) (string, error) {
 	out, err := indexGit(ctx, repo, "ls-files", "-z", "--full-name")
 	if err != nil {
 		return "", nil //nolint:nilerr // git on this machine can't read it either, and so obeys nothing of it

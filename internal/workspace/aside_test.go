@@ -78,3 +78,19 @@ func TestAnIndexThatWritesIntoGitIsPutAside(t *testing.T) {
 		t.Errorf("an index of git's own: %q, %v", text, err)
 	}
 }
+
+// From a linked worktree the main one's index can be written, too.
+func TestTheMainWorktreesIndexIsPutAside(t *testing.T) {
+	p := newPlace(t)
+	p.git("worktree", "add", "-q", "../tree")
+	blob := strings.TrimSpace(git(t, p.main.Root, "rev-parse", "HEAD:a"))
+	forgeIndex(t, p.main, ".git/hooks/post-checkout", blob)
+	text, err := PutIndexAside(t.Context(), find(t, p.at("tree")))
+	if err != nil || !strings.Contains(text, filepath.Join(p.main.Git, "index.aside1")) {
+		t.Errorf("%q, %v", text, err)
+	}
+	p.git("checkout", ".")
+	if _, err := os.Lstat(filepath.Join(p.main.Git, "hooks/post-checkout")); err == nil {
+		t.Error("git wrote a hook")
+	}
+}

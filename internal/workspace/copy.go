@@ -309,7 +309,7 @@ func CanOverlay(repo Repo, dir string, mount func(scratch string, lower ...strin
 	if slices.Contains(remote, st.Type) {
 		return fmt.Sprintf("the file system of %s can't be the upper one of an overlay", quote(dir))
 	}
-	return tryUpper(dir, func(scratch string) error { return mount(scratch, repo.Root, repo.Git) })
+	return tryUpper(dir, func(scratch string) error { return mount(scratch, repo.Root, repo.Common) })
 }
 
 func tryUpper(dir string, mount func(scratch string) error) string {

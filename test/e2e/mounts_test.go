@@ -20,6 +20,8 @@ func TestMountsBesideTheRepository(t *testing.T) {
 		b.write("../"+name, text)
 	}
 	b.git("init", "-q", "../out/lib")
+	b.profile("work", fmt.Sprintf("version = 1\nextends = \"shell\"\n[[mount]]\nsource = \"%s\"\n", b.conf))
+	b.agentbox("run", "work", "--", "true").refused(b, 126, "work.toml:3", "agentbox's own directory")
 	b.profile("work", fmt.Sprintf(`version = 1
 extends = "shell"
 [workspace]
@@ -42,6 +44,4 @@ echo new >%[1]s/out/new; (touch %[1]s/out/lib/.git/hooks/post-commit) 2>/dev/nul
 	if text, err := os.ReadFile(filepath.Join(around, "out/new")); err != nil || string(text) != "new\n" {
 		t.Errorf("what was written is %q (%v)", text, err)
 	}
-	b.profile("work", fmt.Sprintf("version = 1\nextends = \"shell\"\n[[mount]]\nsource = \"%s\"\n", b.conf))
-	b.agentbox("run", "work", "--", "true").refused(b, 126, "work.toml:3", "agentbox's own directory")
 }
