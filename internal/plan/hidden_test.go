@@ -8,6 +8,7 @@ import (
 	"testing"
 	"testing/fstest"
 
+	"agentbox/internal/policy"
 	"agentbox/internal/profiles"
 )
 
@@ -45,10 +46,10 @@ func TestAPatternThatAnotherOneCoversShowsNothing(t *testing.T) {
 }
 
 func TestAPatternThatIsTakenOutSaysWhereItWas(t *testing.T) {
-	was := withRepo(t, map[string]string{"agentbox.toml": "[workspace]\nhide = [\".env\", \"key\"]\n"})
+	was := withRepo(t, map[string]string{"agentbox.toml": "[workspace]\nhide = [\"salt\", \"key\"]\n"})
 	for _, text := range []string{"[workspace]\nhide = [\"key\"]\n", "[workspace]\nhide = []\n", ""} {
 		i := slices.IndexFunc(Diff(was, withRepo(t, map[string]string{"agentbox.toml": text})), func(c Change) bool {
-			return c.Kind == Wider && c.Text == "shows .env, which was hidden" && c.Origin == "was agentbox.toml:3"
+			return c.Kind == Wider && c.Text == "shows salt, which was hidden" && c.Origin == "was agentbox.toml:3"
 		})
 		if i < 0 {
 			t.Errorf("with %q: %+v", text, Diff(was, withRepo(t, map[string]string{"agentbox.toml": text})))
@@ -118,7 +119,8 @@ func TestWhatIsCoveredIsHidden(t *testing.T) {
 func hiddenAs(pattern, rel string, dir bool) bool {
 	only := shapeOf(pattern).dir
 	for at := rel; at != "."; at, dir = path.Dir(at), true {
-		if named(pattern, at) && (dir || !only) {
+		p, err := policy.ParseHidePattern(pattern)
+		if err == nil && p.Match(at, true) && (dir || !only) {
 			return true
 		}
 	}

@@ -26,15 +26,14 @@ type Survey struct {
 	Warnings []string // each for a person, one sentence
 }
 
-// Look walks the repository once. Patterns are as in .gitignore, relative to the repository: without a slash
-// they match at any depth, `dir/**` is the directory itself, `**` is any number of directories.
+// Look walks the repository once. Patterns are those of policy.HideList, in order.
 func Look(repo Repo, patterns []string) (Survey, error) {
-	globs, err := compile(patterns)
+	hide, err := policy.ParseHideList(patterns)
 	if err != nil {
 		return Survey{}, err
 	}
-	s := surveyor{repo: repo, globs: globs}
-	if err := s.walk(repo.Root, ""); err != nil {
+	s := surveyor{repo: repo, list: hide}
+	if err := s.walk(repo.Root, "", 0); err != nil {
 		return Survey{}, err
 	}
 	if len(s.out.Nested) > maxNested {
@@ -48,14 +47,14 @@ func Look(repo Repo, patterns []string) (Survey, error) {
 }
 
 type surveyor struct {
-	repo  Repo
-	globs []policy.HidePattern
-	seen  int
-	out   Survey
+	repo Repo
+	list policy.HideList
+	seen int
+	out  Survey
 }
 
-// walk visits dir, whose path relative to the top is rel.
-func (s *surveyor) walk(dir, rel string) error {
+// walk visits dir, whose path relative to the top is rel; from is where in the list of patterns what it holds begins.
+func (s *surveyor) walk(dir, rel string, from int) error {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrPermission) {
 		s.warn("%s cannot be looked into: hidden files in it are not found", quote(dir))
@@ -71,21 +70,22 @@ func (s *surveyor) walk(dir, rel string) error {
 		return refuse("run in a smaller repository", "%s holds more than %d files", quote(s.repo.Root), maxEntries)
 	}
 	for _, e := range entries {
-		if err := s.visit(e, filepath.Join(dir, e.Name()), path.Join(rel, e.Name())); err != nil {
+		if err := s.visit(e, filepath.Join(dir, e.Name()), path.Join(rel, e.Name()), from); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (s *surveyor) visit(e fs.DirEntry, abs, rel string) error {
+func (s *surveyor) visit(e fs.DirEntry, abs, rel string, from int) error {
 	if e.Name() == ".git" {
 		if abs != s.repo.Git {
 			s.out.Nested = append(s.out.Nested, abs)
 		}
 		return nil
 	}
-	if outlet := e.Type() & (fs.ModeSocket | fs.ModeNamedPipe); outlet != 0 || s.matches(rel, e) {
+	by, from := s.list.Step(rel, e.IsDir() || e.Type()&fs.ModeSymlink != 0, from)
+	if outlet := e.Type() & (fs.ModeSocket | fs.ModeNamedPipe); outlet != 0 || by >= 0 {
 		if outlet != 0 {
 			s.warn("%s is a socket or a pipe: it is hidden, as whatever serves it lies outside the boundary", quote(abs))
 		}
@@ -96,18 +96,9 @@ func (s *surveyor) visit(e fs.DirEntry, abs, rel string) error {
 		return nil
 	}
 	if e.IsDir() {
-		return s.walk(abs, rel)
+		return s.walk(abs, rel, from)
 	}
 	return nil
-}
-
-func (s *surveyor) matches(rel string, e fs.DirEntry) bool {
-	for _, g := range s.globs {
-		if g.Match(rel, e.IsDir() || e.Type()&fs.ModeSymlink != 0) {
-			return true
-		}
-	}
-	return false
 }
 
 // hide notes a match. A bind on a link would land on what the link leads to, so that is what is hidden when it
@@ -165,16 +156,4 @@ func topmost(paths []string) []string {
 		}
 	}
 	return out
-}
-
-func compile(patterns []string) ([]policy.HidePattern, error) {
-	var globs []policy.HidePattern
-	for _, p := range patterns {
-		g, err := policy.ParseHidePattern(p)
-		if err != nil {
-			return nil, fmt.Errorf("reading the pattern %q of workspace.hide: %w", p, err)
-		}
-		globs = append(globs, g)
-	}
-	return globs, nil
 }
