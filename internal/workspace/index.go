@@ -27,15 +27,9 @@ func readIndex(git string) ([]indexEntry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the index: %w", err)
 	}
-	entries, err := readConfig(filepath.Join(git, "config"))
+	hash, err := objectHash(git)
 	if err != nil {
 		return nil, err
-	}
-	hash := 20
-	for _, e := range entries {
-		if e.name() == "extensions.objectformat" && e.value == "sha256" {
-			hash = 32
-		}
 	}
 	return parseIndex(data, hash)
 }

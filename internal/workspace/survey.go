@@ -21,9 +21,10 @@ const maxNested = 200
 
 // Survey is what one walk over a repository found. Its paths are absolute and sorted.
 type Survey struct {
-	Hidden   []string // files and directories that match a pattern now; links are replaced by what they lead to
-	Nested   []string // every `.git` below the top
-	Warnings []string // each for a person, one sentence
+	Hidden   []string        // files and directories that match a pattern now; links are replaced by what they lead to
+	Tracked  map[string]bool // what git tracks of it, slash-separated and relative to the repository
+	Nested   []string        // every `.git` below the top
+	Warnings []string        // each for a person, one sentence
 }
 
 // Look walks the repository once. Patterns are those of policy.HideList, in order.
@@ -42,7 +43,7 @@ func Look(repo Repo, patterns []string) (Survey, error) {
 	}
 	slices.Sort(s.out.Hidden)
 	s.out.Hidden = topmost(slices.Compact(s.out.Hidden))
-	s.warnTracked()
+	s.findTracked()
 	return s.out, nil
 }
 
@@ -123,8 +124,11 @@ func (s *surveyor) warn(format string, args ...any) {
 	s.out.Warnings = append(s.out.Warnings, fmt.Sprintf(format, args...))
 }
 
-// warnTracked names hidden paths that git knows: their content can be had from the object store.
-func (s *surveyor) warnTracked() {
+// maxTold bounds how many hidden paths that git tracks are named one by one.
+const maxTold = 8
+
+// findTracked notes hidden paths that git knows, and names them: their content can be had from the object store.
+func (s *surveyor) findTracked() {
 	if len(s.out.Hidden) == 0 {
 		return
 	}
@@ -133,27 +137,35 @@ func (s *surveyor) warnTracked() {
 		s.warn("the index cannot be read (%v): hidden files that git tracks are not told apart", err)
 		return
 	}
+	paths, tops := trackedOf(index, s.repo.Root, s.out.Hidden)
+	s.out.Tracked = paths
+	told := 0
 	for _, h := range s.out.Hidden {
 		rel := strings.TrimPrefix(h, s.repo.Root+"/")
-		i, found := slices.BinarySearchFunc(index, rel, func(e indexEntry, p string) int { return strings.Compare(e.path, p) })
-		below := i < len(index) && strings.HasPrefix(index[i].path, rel+"/")
-		if found || below || trackedBelow(index, rel) {
+		if !tops[rel] {
+			continue
+		}
+		if told++; told <= maxTold {
 			s.warn("%s is hidden but tracked by git: its committed content stays readable with git show", quote(rel))
 		}
 	}
-}
-
-func trackedBelow(index []indexEntry, rel string) bool {
-	return slices.ContainsFunc(index, func(e indexEntry) bool { return strings.HasPrefix(e.path, rel+"/") })
-}
-
-// topmost drops paths that lie below another of the sorted list.
-func topmost(paths []string) []string {
-	var out []string
-	for _, p := range paths {
-		if !slices.ContainsFunc(out, func(q string) bool { return within(p, q) }) {
-			out = append(out, p)
-		}
+	if told > maxTold {
+		s.warn("%d more paths are hidden but tracked by git", told-maxTold)
 	}
-	return out
+}
+
+// topmost drops paths that lie below another one.
+func topmost(paths []string) []string {
+	there := make(map[string]bool, len(paths))
+	for _, p := range paths {
+		there[p] = true
+	}
+	return slices.DeleteFunc(paths, func(p string) bool {
+		for at := filepath.Dir(p); at != "/" && at != "."; at = filepath.Dir(at) {
+			if there[at] {
+				return true
+			}
+		}
+		return false
+	})
 }
