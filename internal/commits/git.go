@@ -20,6 +20,10 @@ import (
 type Repo struct {
 	Root string // the top of its work tree
 	Git  string // its git directory
+
+	// Hidden are the patterns of what was hidden from the run (policy.HideList). Commits that change it are not taken: what
+	// was committed there is no work on the file, which was empty or not there.
+	Hidden []string
 }
 
 // Refusal is an error that the person can do something about.
