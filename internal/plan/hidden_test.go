@@ -57,6 +57,30 @@ func TestAPatternThatIsTakenOutSaysWhereItWas(t *testing.T) {
 	}
 }
 
+// A repository's file shows a key, or drops what the file below it hides: both are asked about, in plain words, and the list
+// of what every profile hides cannot be dropped by a list.
+func TestWhatARepositoryShowsIsAskedAbout(t *testing.T) {
+	none := withRepo(t, nil)
+	for text, want := range map[string]string{
+		"[workspace]\nshow = [\".env\"]\n":                           "workspace.show: shows .env, whatever else hides it (agentbox.toml:3)",
+		"[workspace]\nhide = [\"salt\"]\nshow = [\"...\", \"**\"]\n": "workspace.show: shows **, whatever else hides it (agentbox.toml:4)",
+		"[workspace]\nhide = [\"salt\"]\n":                           "",
+		"[workspace]\nhide = []\nshow = []\n":                        "",
+	} {
+		g := withRepo(t, map[string]string{"agentbox.toml": text})
+		got := ""
+		for _, c := range Widenings(Diff(none, g)) {
+			got += c.Path + ": " + c.Text + " (" + c.Origin + ")"
+		}
+		if got != want {
+			t.Errorf("%s: %q, want %q", text, got, want)
+		}
+		if shown := g.WhyPath(".env").Decision != "hidden"; shown != (want != "") || g.Hash() == none.Hash() && text != "[workspace]\nhide = []\nshow = []\n" {
+			t.Errorf("%s: shown: %v", text, shown)
+		}
+	}
+}
+
 func TestCoveringIsToldWhereItIsPlain(t *testing.T) {
 	for _, tc := range []struct {
 		by, pattern string
