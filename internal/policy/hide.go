@@ -68,7 +68,7 @@ func (h HidePattern) inAnyCase() HidePattern {
 
 // anyCase gives a text as file systems that ignore case see it, without the characters that HFS+ passes over.
 func anyCase(s string) string {
-	if !plainASCII(s) && utf8.ValidString(s) {
+	if !plainASCII(s) {
 		s = strings.ToUpper(strings.Map(seen, s))
 	}
 	return strings.ToLower(s)
@@ -104,6 +104,20 @@ type HideList struct {
 type hideRule struct {
 	HidePattern
 	show bool
+	part string // of every name that it names, as anyCase has it; "" where none is known
+}
+
+// plainPart is the longest text without a meaning of its own: most names do not have it, which is quickly seen.
+func plainPart(segment string) (longest string) {
+	if strings.ContainsAny(segment, `[\`) {
+		return ""
+	}
+	for _, part := range strings.FieldsFunc(segment, func(r rune) bool { return r == '*' || r == '?' }) {
+		if len(part) > len(longest) {
+			longest = part
+		}
+	}
+	return longest
 }
 
 // ParseHideList reads patterns, or says which is none.
@@ -118,8 +132,9 @@ func ParseHideList(patterns []string) (HideList, error) {
 		if !show {
 			p = p.inAnyCase()
 		}
-		l.patterns = append(l.patterns, hideRule{p, show})
-		l.file(i, anyCase(p.segments[len(p.segments)-1]))
+		last := anyCase(p.segments[len(p.segments)-1])
+		l.patterns = append(l.patterns, hideRule{p, show, plainPart(last)})
+		l.file(i, last)
 	}
 	return l, nil
 }
@@ -144,7 +159,7 @@ func (l HideList) Step(rel string, dir bool, from int) (by, next int) {
 	last := -1
 	for _, some := range [][]int{l.byName[name], l.byEnding[pathpkg.Ext(name)], l.others} {
 		for i := len(some) - 1; i >= 0 && some[i] >= from && some[i] > last; i-- {
-			if l.patterns[some[i]].Match(rel, dir) {
+			if p := &l.patterns[some[i]]; strings.Contains(name, p.part) && p.Match(rel, dir) {
 				last = some[i]
 			}
 		}
