@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"agentbox/internal/apply"
+	"agentbox/internal/session"
 	"agentbox/internal/tui"
 )
 
@@ -109,6 +110,10 @@ func (a *app) applySome(ctx context.Context, o applyOptions, l leftover) error {
 	list, err := only(l.list, o.paths)
 	if err != nil {
 		return err
+	}
+	if o.willExecute && l.info.Live {
+		return &session.Problem{Err: errors.New("the agent still works, and can change what would execute after you looked at it"),
+			Hint: fmt.Sprintf("agentbox apply %s takes what you see in the review; or wait for the end of the run", l.short())}
 	}
 	sel := apply.Selection{All: o.all, Paths: o.paths, AllLater: o.all && o.willExecute}
 	if slices.Contains(o.paths, ".") {

@@ -135,7 +135,8 @@ func hiddenFrom(info session.Info) ([]string, error) {
 // commitsOf lists what a run committed, and fetches it first where that has not been done.
 func (a *app) commitsOf(ctx context.Context, info session.Info, repo commits.Repo) ([]commits.Branch, error) {
 	if info.Live {
-		return nil, &session.Problem{Err: fmt.Errorf("run %s has not ended", info.ID), Hint: "its commits can be taken when it has"}
+		return nil, &session.Problem{Err: fmt.Errorf("run %s goes on: its commits come when it has ended, since what serves them must not read a .git that is being written", info.ID),
+			Hint: fmt.Sprintf("agentbox apply %[1]s takes the changed files now; agentbox stop %[1]s ends it", shortRun(info.ID))}
 	}
 	work := filepath.Join(info.Dir, session.WorkDir)
 	made, err := run.Committed(work)

@@ -80,7 +80,7 @@ func TestFlagsDoNotHideWhatIsLoosened(t *testing.T) {
 	c := newConsentCase(t)
 	c.accepted(careful)
 	minute := time.Minute
-	c.asks(c.wider("version = 1\n", profiles.Floors{}, flags{mode: plan.ReadOnly, timeout: &minute}), "writes to your files", "without a time limit")
+	c.asks(c.wider("version = 1\n", profiles.Floors{}, flags{mode: plan.ReadOnly, timeout: &minute}), "works on a copy of your repository", "without a time limit")
 }
 
 // Without the flags the profile is refused by its own tier, so that what they hide can't be judged: then nothing is
@@ -97,12 +97,21 @@ func TestWhatCannotBeJudgedIsNotRecorded(t *testing.T) {
 	c.asks(c.wider(loose, profiles.Floors{}, flags{mode: plan.ReadOnly}), "8h instead of 1m")
 }
 
+// Who says nothing gets the review mode, so that a repository which writes to the person's files at once is asked about.
+func TestTheDirectModeIsWiderThanNothingSaid(t *testing.T) {
+	const direct = "version = 1\n[workspace]\nmode = \"direct\"\n"
+	c := newConsentCase(t)
+	c.asks(c.wider(direct, profiles.Floors{}, flags{}), "writes to your files as it goes (the mode was review)")
+	c.accepted("version = 1\n")
+	c.asks(c.wider(direct, profiles.Floors{}, flags{mode: plan.Review}), "writes to your files as it goes (the mode was review)")
+}
+
 // The same under an organisation's policy, which may be gone or other tomorrow.
 func TestFloorsDoNotHideWhatIsLoosened(t *testing.T) {
 	c := newConsentCase(t)
 	c.accepted(careful)
 	floors := profiles.Floors{Workspace: profiles.FloorWorkspace{Mode: "readonly"}, Budget: profiles.Budget{Time: profiles.Duration(time.Minute)}}
-	c.asks(c.wider("version = 1\n", floors, flags{}), "writes to your files", "without a time limit")
+	c.asks(c.wider("version = 1\n", floors, flags{}), "works on a copy of your repository", "without a time limit")
 }
 
 // The same under what a person forbids, or allows already, in layers of their own.

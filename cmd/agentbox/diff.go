@@ -35,8 +35,9 @@ func newDiff(a *app) *cobra.Command {
 afterwards for as long as it is kept. Without RUN it is the latest run of this repository that changed something; RUN is an id of
 agentbox ps --all, or its beginning. PATHS are as for git; what could be mistaken for a run stands behind "--".
 
-On a terminal what could mislead it is written out. What no patch can say (binary files, directories, what is never
-applied) stands in lines that begin with "#".
+Binary files of up to 32 MiB are in it, as git diff --binary writes them. On a terminal what could mislead it is written out,
+and of binary files only the size. What no patch can say (directories, what is never applied, what is too large) stands in lines
+that begin with "#".
 
 Exit codes: 0 fine, 1 nothing to show it of (or, with --exit-code, there are changes), 2 usage.`,
 		Example: "  agentbox diff\n  agentbox diff --stat\n  agentbox diff x7k2 src | git apply --check\n  agentbox diff --watch --stat",
@@ -94,6 +95,7 @@ func (a *app) showDiff(ctx context.Context, o showOptions, l leftover) error {
 	}
 	w := bufio.NewWriter(a.out)
 	p := patch{w: w, source: l.source, terminal: term.IsTerminal(int(a.out.Fd()))}
+	p.note = func(text string) { a.say("%s", text) }
 	p.colour = p.terminal && a.getenv("NO_COLOR") == ""
 	for _, c := range l.list {
 		if err := p.write(ctx, c); err != nil {

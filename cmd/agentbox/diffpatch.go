@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"strings"
@@ -17,6 +18,8 @@ type patch struct {
 	w                *bufio.Writer
 	source           *changes.Source
 	terminal, colour bool
+	note             func(text string)           // tells the person beside the patch
+	name             func(content []byte) string // git's, once it is needed
 }
 
 // line writes one line; sgr is its colour.
@@ -31,9 +34,13 @@ func (p *patch) line(sgr, text string) {
 	_ = p.w.WriteByte('\n')
 }
 
-// comment writes what git passes over.
+// comment writes what git passes over. It is one line, whatever a text holds: what stands on a line of its own is a patch.
 func (p *patch) comment(c changes.Change, text string) {
-	p.line("33", "# "+gitQuoted(c.Path)+": "+text)
+	p.line("33", "# "+gitQuoted(c.Path)+": "+tui.Escaped(text))
+}
+
+func (p *patch) unkept(c changes.Change) {
+	p.comment(c, "mode "+tui.ModeChange(c)+", which git does not keep")
 }
 
 // write writes one change.
@@ -57,12 +64,22 @@ func (p *patch) write(ctx context.Context, c changes.Change) error {
 		return nil
 	case gitMode(c.Before) != "" && gitMode(c.After) != "" && c.Before.Kind != c.After.Kind: // git says it in two
 		before.After, after.Before = changes.State{}, changes.State{}
-		if err := p.one(ctx, before); err != nil {
+		if err := p.looked(ctx, before); err != nil {
 			return err
 		}
-		return p.one(ctx, after)
+		return p.looked(ctx, after)
 	}
-	return p.one(ctx, c)
+	return p.looked(ctx, c)
+}
+
+// looked writes a change, or that the agent changed it meanwhile.
+func (p *patch) looked(ctx context.Context, c changes.Change) error {
+	err := p.one(ctx, c)
+	if errors.Is(err, changes.ErrChanged) || errors.Is(err, fs.ErrNotExist) {
+		p.comment(c, "the agent changed it while it was looked at")
+		return nil
+	}
+	return err
 }
 
 func directory(c changes.Change) string {
@@ -91,36 +108,18 @@ func gitMode(s changes.State) string {
 // one writes a change that git's format has: of one kind of file, or to and from none.
 func (p *patch) one(ctx context.Context, c changes.Change) error {
 	text, err := p.text(ctx, c)
-	if err != nil {
-		return fmt.Errorf("reading %q: %w", c.Path, err)
-	}
-	before, after := gitMode(c.Before), gitMode(c.After)
-	if before == after && len(text.Hunks) == 0 && !text.Binary && !text.TooLarge {
-		p.comment(c, "mode "+tui.ModeChange(c)+", which git does not keep")
-		return nil
-	}
-	a, b := gitQuoted("a/"+c.Path), gitQuoted("b/"+c.Path)
-	if text.Binary || text.TooLarge { // git apply would refuse the whole patch for a header with nothing behind it
-		what := "binary"
-		if text.TooLarge {
-			what = "too large to compare"
-		}
-		p.comment(c, fmt.Sprintf("%s, %d bytes before, %d after", what, c.Before.Size, c.After.Size))
-		return nil
-	}
-	p.line("1", "diff --git "+a+" "+b)
 	switch {
-	case before == "":
-		a = "/dev/null"
-		p.line("1", "new file mode "+after)
-	case after == "":
-		b = "/dev/null"
-		p.line("1", "deleted file mode "+before)
-	case before != after:
-		p.line("1", "old mode "+before)
-		p.line("1", "new mode "+after)
+	case err != nil:
+		return fmt.Errorf("reading %q: %w", c.Path, err)
+	case text.Binary || text.TooLarge:
+		return p.whole(ctx, c)
+	case gitMode(c.Before) == gitMode(c.After) && len(text.Hunks) == 0:
+		p.unkept(c)
+		return nil
 	}
+	p.head(c)
 	if len(text.Hunks) > 0 {
+		a, b := names(c)
 		p.line("1", "--- "+tabbed(a))
 		p.line("1", "+++ "+tabbed(b))
 	}
@@ -128,6 +127,32 @@ func (p *patch) one(ctx context.Context, c changes.Change) error {
 		p.hunk(h)
 	}
 	return nil
+}
+
+// head begins a change: its name, and its modes where they are not the same.
+func (p *patch) head(c changes.Change) {
+	p.line("1", "diff --git "+gitQuoted("a/"+c.Path)+" "+gitQuoted("b/"+c.Path))
+	switch before, after := gitMode(c.Before), gitMode(c.After); {
+	case before == "":
+		p.line("1", "new file mode "+after)
+	case after == "":
+		p.line("1", "deleted file mode "+before)
+	case before != after:
+		p.line("1", "old mode "+before)
+		p.line("1", "new mode "+after)
+	}
+}
+
+// names are those of both sides.
+func names(c changes.Change) (a, b string) {
+	a, b = gitQuoted("a/"+c.Path), gitQuoted("b/"+c.Path)
+	if gitMode(c.Before) == "" {
+		a = "/dev/null"
+	}
+	if gitMode(c.After) == "" {
+		b = "/dev/null"
+	}
+	return a, b
 }
 
 // tabbed ends a name with blanks in it, as git does.
@@ -143,16 +168,25 @@ func (p *patch) text(ctx context.Context, c changes.Change) (changes.Text, error
 	if c.Before.Kind != changes.Link && c.After.Kind != changes.Link {
 		return p.source.Diff(ctx, c)
 	}
-	var h changes.Hunk
-	if c.Before.Kind == changes.Link {
-		h.OldStart, h.OldLines = 1, 1
-		h.Lines = append(h.Lines, changes.Line{Op: '-', Text: c.Before.Link, NoEOL: true})
-	}
-	if c.After.Kind == changes.Link {
-		h.NewStart, h.NewLines = 1, 1
-		h.Lines = append(h.Lines, changes.Line{Op: '+', Text: c.After.Link, NoEOL: true})
-	}
+	h := changes.Hunk{}
+	h.OldLines = linkLines(&h, '-', c.Before)
+	h.NewLines = linkLines(&h, '+', c.After)
+	h.OldStart, h.NewStart = min(1, h.OldLines), min(1, h.NewLines)
 	return changes.Text{Hunks: []changes.Hunk{h}}, nil
+}
+
+// linkLines adds where a link leads to a hunk: a target may have line feeds in it, and nothing of it may stand for another
+// part of the patch.
+func linkLines(h *changes.Hunk, op byte, s changes.State) (n int) {
+	if s.Kind != changes.Link {
+		return 0
+	}
+	for text := range strings.Lines(s.Link) {
+		line, ended := strings.CutSuffix(text, "\n")
+		h.Lines = append(h.Lines, changes.Line{Op: op, Text: line, NoEOL: !ended})
+		n++
+	}
+	return n
 }
 
 func (p *patch) hunk(h changes.Hunk) {

@@ -17,6 +17,8 @@ func (a *app) watchDiff(ctx context.Context, o showOptions) error {
 	if o.paths, err = inRepo(l.source.Base.Root, o.paths); err != nil {
 		return err
 	}
+	w := l.source.Watch()
+	defer func() { _ = w.Close() }() // it only read
 	seen := "nothing is seen yet"
 	for {
 		began := time.Now()
@@ -37,27 +39,15 @@ func (a *app) watchDiff(ctx context.Context, o showOptions) error {
 			a.say("run %s has ended", l.info.ID)
 			return nil
 		}
-		if err := pause(ctx, max(watchEvery, 4*time.Since(began))); err != nil {
+		if err := w.Wait(ctx, max(watchEvery, 4*time.Since(began))); err != nil {
 			return err
 		}
 	}
 }
 
-// watchEvery is how often a run's changes are looked at. A look costs with what was changed, so that it takes a small part
-// of the time however much that is.
-const watchEvery = time.Second / 2
-
-// pause waits, or gives the reason why there is no more to wait for.
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
+// watchEvery is how often at most a run's changes are looked at. A look costs with what was changed, so that it takes a small
+// part of the time however much that is.
+const watchEvery = time.Second / 5
 
 // among keeps the changes at and below paths; there may be none yet.
 func among(list []changes.Change, paths []string) (out []changes.Change) {

@@ -47,13 +47,17 @@ func (a *app) execute(ctx context.Context, c call) error {
 	if err != nil {
 		return err
 	}
-	shim := installing(c.paths.Cache)
+	c.shim = installing(c.paths.Cache)
 	w, err := a.resolve(ctx, c, s.RuntimeDir)
 	if err != nil {
 		return errors.Join(in.explain(err), discard(s, err))
 	}
-	w.installed, w.config = shim, c.config
+	w.installed, w.config = c.shim, c.config
 	defer w.engine.Close()
+	if w.keeps, err = openKept(c.paths, w.plan); err != nil {
+		return errors.Join(err, discard(s, err))
+	}
+	defer w.keeps.close()
 	return a.carryOut(ctx, c.runOptions, c.paths, w, s, in)
 }
 
@@ -109,12 +113,12 @@ func (a *app) carryOut(ctx context.Context, o runOptions, paths session.Paths, w
 		err = in.explain(err)
 		out.Code, _ = classify(err)
 	}
-	j.clear(ctx)
 	kept := j.keepWork(ctx, out.Agent)
 	defer j.closeEngine()() // it has begun to close when the container was removed
 	j.shut()
 	if endErr := s.End(session.End{Time: time.Now().UTC(), ExitCode: out.Code, Reason: out.Reason}); endErr != nil {
-		a.say("ending the session: %s", endErr)
+		a.say("%s", printable(endErr.Error()))
+		a.say("hint: agentbox gc tries again to remove what is left")
 	}
 	j.janitor.close()
 	if !o.quiet && err == nil {
@@ -143,10 +147,8 @@ func (j *job) runAndAsk(ctx context.Context, in *interrupts) (run.Outcome, error
 
 // clear removes the container's root. Where Podman was told by its own configuration to mount more into containers, it
 // made mount points there that belong to a subordinate uid, which only the user namespace can remove.
-func (j *job) clear(ctx context.Context) {
-	if err := podman.RemoveAll(ctx, filepath.Join(j.session.RuntimeDir, "root")); err != nil {
-		j.say("%s", printable(err.Error()))
-	}
+func (j *job) clear(ctx context.Context) error {
+	return podman.RemoveAll(ctx, filepath.Join(j.session.RuntimeDir, "root"))
 }
 
 // job is what one run is made of on the command's side.
@@ -376,6 +378,8 @@ func (j *job) params(in *interrupts) run.Params {
 		Settle:  j.settle,
 		Direct:  filepath.Join(j.session.Dir, directDir),
 		Gone:    j.gone,
+		Wipe:    j.clear,
+		Seeds:   j.seeded(),
 		Removed: func() { j.closeEngine() },
 		Ready: func() {
 			j.warnOfPlan()

@@ -12,9 +12,11 @@ import (
 	"strings"
 
 	"agentbox/internal/hostinfo"
+	"agentbox/internal/kept"
 	"agentbox/internal/plan"
 	"agentbox/internal/rootfs"
 	"agentbox/internal/run"
+	"agentbox/internal/run/podman"
 	"agentbox/internal/session"
 	"agentbox/internal/signing"
 	"agentbox/internal/workspace"
@@ -37,21 +39,19 @@ func (a *app) survey(ctx context.Context, c call) (ground, error) {
 		return ground{}, err
 	}
 	g := ground{repo: c.repo, configs: workspace.ConfigFiles(person.Home, configHome(a.getenv, person.Home)), sockets: a.sockets()}
-	if g.survey, err = workspace.Look(g.repo, c.grants.Workspace.Hide); err != nil {
+	looked := looking(g.repo, c.grants.Workspace.Hide)
+	noOverlay, within, err := g.overlay(ctx, c)
+	if err != nil {
 		return ground{}, err
-	}
-	noOverlay := ""
-	if c.grants.Workspace.Mode == plan.Review {
-		noOverlay = workspace.CanOverlay(g.repo, c.paths.State)
 	}
 	tools, err := rootfs.Scan(rootfs.Env{Home: person.Home, Repo: g.repo.Root, Private: private(c.paths), Getenv: a.getenv})
 	if err != nil {
 		return ground{}, err
 	}
 	g.host = plan.Host{
+		Caches: kept.Base(cachesRoot(c.paths), g.repo.Root, c.grants.Profile), State: kept.Base(stateRoot(c.paths), g.repo.Root, c.grants.Profile),
 		User: person, Repo: g.repo.Root, Directory: g.repo.Directory, Path: tools.Path, Shell: a.getenv("SHELL"),
-		Env: a.environ(), Tools: tools.Env, Roots: tools.Roots, Masked: tools.Masked, Hidden: g.survey.Hidden,
-		NoOverlay: noOverlay, Warnings: g.survey.Warnings,
+		Env: a.environ(), Tools: tools.Env, Roots: tools.Roots, Masked: tools.Masked, NoOverlay: noOverlay,
 	}
 	if c.grants.Signing.Commits != "" {
 		g.findSigner()
@@ -59,7 +59,48 @@ func (a *app) survey(ctx context.Context, c call) (ground, error) {
 	if slices.Contains(c.grants.Use, "origin") {
 		g.host.Remote = originRemote(ctx, g.repo.Root)
 	}
-	return g, g.program(c.grants.Agent.Command[0], a.getenv("PATH"), c.paths)
+	if err := g.program(c.grants.Agent.Command[0], a.getenv("PATH"), c.paths); err != nil {
+		return ground{}, err
+	}
+	g.survey, err = looked()
+	g.survey.Warnings = append(g.survey.Warnings, within...)
+	g.host.Hidden, g.host.Warnings = g.survey.Hidden, g.survey.Warnings
+	return g, err
+}
+
+// looking walks the repository beside whatever else there is to do. The function it returns waits for that.
+func looking(repo workspace.Repo, hide []string) func() (workspace.Survey, error) {
+	var s workspace.Survey
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s, err = workspace.Look(repo, hide)
+	}()
+	return func() (workspace.Survey, error) { <-done; return s, err }
+}
+
+// overlay says why there can be none in the review mode, or "", and warns of what of the repository it shows otherwise.
+func (g *ground) overlay(ctx context.Context, c call) (why string, warnings []string, err error) {
+	w := c.grants.Workspace
+	if w.Mode != plan.Review || c.grants.Isolation.Runtime == "gvisor" { // which mounts none: the plan knows
+		return "", nil, nil
+	}
+	why = workspace.CanOverlay(g.repo, c.paths.State, func(scratch string, lower ...string) error {
+		shim, err := c.shim()
+		if err != nil {
+			return err
+		}
+		return podman.TryOverlay(ctx, shim, scratch, lower...)
+	})
+	if why != "" || w.Backend == string(plan.Copied) {
+		return why, nil, nil
+	}
+	points, err := workspace.MountedBelow(g.repo.Root)
+	for _, p := range points {
+		warnings = append(warnings, fmt.Sprintf("%q is a file system of its own: it is read-only inside", p))
+	}
+	return "", warnings, err
 }
 
 // findSigner finds what the person's own git would sign with.

@@ -6,9 +6,12 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync/atomic"
 	"syscall"
+	"time"
 
 	"agentbox/internal/apply"
+	"agentbox/internal/changes"
 	"agentbox/internal/run"
 	"agentbox/internal/tui"
 )
@@ -24,19 +27,52 @@ func onExits() []string { return []string{onExitApply, onExitKeep, onExitDiscard
 
 // review shows what a run changed on the terminal, and does what the person then wants.
 func (a *app) review(ctx context.Context, l leftover) error {
-	choice, err := tui.Show(ctx, a.in, a.out, tui.Review{Title: l.title(), Live: l.info.Live, Changes: l.list, Source: l.source,
-		Colour: a.getenv("NO_COLOR") == ""})
+	r := tui.Review{Title: l.title(), Live: l.info.Live, Changes: l.list, Source: l.source, Colour: a.getenv("NO_COLOR") == ""}
+	if l.info.Live {
+		w := l.source.Watch()
+		defer func() { _ = w.Close() }() // it only read
+		r.Latest = &latest{a: a, l: l, watcher: w}
+	}
+	choice, err := tui.Show(ctx, a.in, a.out, r)
 	if err != nil {
-		return &sayNext{err, l.next()}
+		return &sayNext{err, l.next("")}
 	}
 	switch choice.Do {
 	case tui.Apply:
 		return a.applyPicked(ctx, l, choice.Picked)
 	case tui.Discard:
+		if l.info, err = a.session([]string{l.info.ID}); err != nil { // it may have ended meanwhile
+			return err
+		}
 		return a.discardLeft(ctx, l)
 	}
-	a.say("%s", l.kept())
+	a.say("%s", l.kept(""))
 	return nil
+}
+
+// latest lists the changes of a run that goes on.
+type latest struct {
+	a       *app
+	l       leftover
+	watcher *changes.Watcher
+	took    atomic.Int64 // the last look, in nanoseconds
+}
+
+// Wait waits until there may be others.
+func (n *latest) Wait(ctx context.Context) error {
+	return n.watcher.Wait(ctx, max(watchEvery, 4*time.Duration(n.took.Load())))
+}
+
+// List lists them as they are now.
+func (n *latest) List(ctx context.Context) ([]changes.Change, bool, error) {
+	began := time.Now()
+	info, err := n.a.session([]string{n.l.info.ID}) // first: what is listed of an ended run is all
+	if err != nil {
+		return nil, false, err
+	}
+	list, err := n.l.source.List(ctx)
+	n.took.Store(int64(time.Since(began)))
+	return list, info.Live, err
 }
 
 func (a *app) applyPicked(ctx context.Context, l leftover, picks []tui.Pick) error {
@@ -44,21 +80,24 @@ func (a *app) applyPicked(ctx context.Context, l leftover, picks []tui.Pick) err
 	return a.tellReport(l, report, err, false)
 }
 
-// kept says in a line that a run's changes wait, and what to type next.
-func (l leftover) kept() string {
+// kept says in a line that a run's changes wait, and what to type next; how is what "agentbox apply" is told.
+func (l leftover) kept(how string) string {
 	if !hasChanges(l) {
-		return "no file is another one; what was committed is kept: " + l.next()
+		return strings.ReplaceAll("no file has changed, and what was committed is kept: agentbox apply RUN --commits takes it, agentbox discard RUN drops it", "RUN", l.short())
 	}
 	text := tui.Summary(l.list)
 	if hasLater(l.list) {
 		text += ", some of which would execute later"
 	}
-	return text + " are kept: " + l.next()
+	if len(l.list) == 1 {
+		return text + ", is kept apart from your files: " + l.next(how)
+	}
+	return text + ", are kept apart from your files: " + l.next(how)
 }
 
 // next says what to type about a run's changes.
-func (l leftover) next() string {
-	return strings.ReplaceAll("agentbox diff RUN, agentbox apply RUN or agentbox discard RUN", "RUN", l.short())
+func (l leftover) next(how string) string {
+	return strings.ReplaceAll("agentbox diff RUN shows them, agentbox apply RUN"+how+" takes them, agentbox discard RUN drops them", "RUN", l.short())
 }
 
 // afterwards deals with what a run changed, once it has ended. Its exit code stays the agent's, unless --on-exit asked for
@@ -74,7 +113,7 @@ func (a *app) afterwards(ctx context.Context, o runOptions, id string, kept bool
 	}
 	l, err := openLeft(ctx, info)
 	if err != nil {
-		a.tellOnly(&sayNext{err, leftover{info: info}.next()})
+		a.tellOnly(&sayNext{err, leftover{info: info}.next("")})
 		return nil
 	}
 	if failed != nil || gone(out.Code) {
@@ -117,9 +156,14 @@ func (a *app) settleChanges(ctx context.Context, o runOptions, l leftover) error
 		restoreScreen(a.out)
 		return a.review(ctx, l)
 	}
-	if !o.quiet {
-		a.say("%s", l.kept())
+	if o.quiet {
+		return nil
 	}
+	how := ""
+	if a.terminal() == nil { // at which to pick
+		how = " --all"
+	}
+	a.say("%s", l.kept(how))
 	return nil
 }
 

@@ -31,7 +31,7 @@ func TestTheReviewOnATerminal(t *testing.T) {
 		check      func(h home, s *session.Session, rest string)
 	}{
 		{"keep", "q", func(h home, s *session.Session, rest string) {
-			if !strings.Contains(rest, "are kept: agentbox diff "+shortID(s.Meta.ID)) {
+			if !strings.Contains(rest, "kept apart from your files: agentbox diff "+shortID(s.Meta.ID)) {
 				t.Errorf("it says %q", rest)
 			}
 		}},
@@ -89,7 +89,7 @@ func TestWhatIsTypedAheadIsNoChoice(t *testing.T) {
 	term.until(ready24)
 	term.typed("q")
 	rest, code := term.ended()
-	if code != 0 || !strings.Contains(rest, "are kept") || !session.HasWork(s.Dir) || !strings.Contains(h.read("repo/main.go"), "old") {
+	if code != 0 || !strings.Contains(rest, "kept apart") || !session.HasWork(s.Dir) || !strings.Contains(h.read("repo/main.go"), "old") {
 		t.Errorf("exit %d: %q", code, rest)
 	}
 }
@@ -152,5 +152,36 @@ func TestOutcomesAreWrittenOut(t *testing.T) {
 	got := outcomeLine(apply.Outcome{Path: "a\x1b[2J", Result: apply.Conflict, Why: "b\u202e", Beside: "c\n"})
 	if want := `conflict       a\u001b[2J: b\u202e; the agent's version: c\u000a`; got != want {
 		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// While the run goes on its changes come onto the screen by themselves, and are not taken unseen.
+func TestTheReviewOfALiveRun(t *testing.T) {
+	h := newHome(t)
+	h.write("upper/main.go", "package main\n\nfunc new() {}\n")
+	h.write("upper/other.txt", "WWWWWWWW\n")
+	s, end := h.left()
+	term := h.command("agentbox", "apply").onTerminal(80, 24)
+	term.until("the run goes on")
+	upper := filepath.Join(s.Dir, "work/tree/upper")
+	must(t, os.MkdirAll(filepath.Join(upper, "dir"), 0o755))
+	must(t, os.WriteFile(filepath.Join(upper, "dir/QQQQ.txt"), []byte("later\n"), 0o644))
+	term.until("QQQQ.txt") // the screen writes what is another letter only: these are in no word of it
+	term.typed("G")
+	term.until("WWWWWWWW")
+	must(t, os.WriteFile(filepath.Join(upper, "other.txt"), []byte("ZZZZZZZZ\n"), 0o644))
+	term.until("ZZZZZZZZ")
+	end()
+	term.typed("a")
+	if rest, code := term.ended(); code != 0 || !strings.Contains(rest, "1 applied") {
+		t.Errorf("exit %d: %q", code, rest)
+	}
+	for name, want := range map[string]bool{"other.txt": false, "dir/QQQQ.txt": false} {
+		if _, err := os.Stat(filepath.Join(h.repo, name)); (err == nil) != want {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if !strings.Contains(h.read("repo/main.go"), "new") {
+		t.Error("what was looked at is not applied")
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"agentbox/internal/kept"
 	"agentbox/internal/layerfiles"
 	"agentbox/internal/plan"
 	"agentbox/internal/profiles"
@@ -72,7 +73,7 @@ way out, placeholders in place of every credential, and an event for everything 
 	root.SetErr(a.err)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, err) })
 	root.CompletionOptions.DisableDefaultCmd = true // newCompletion is ours
-	root.AddCommand(newRun(a), newPs(a), newStop(a), newEvents(a), newDiff(a), newApply(a), newUndo(a), newDiscard(a), newApprovals(a), newApprove(a), newDeny(a), newReplay(a), newLearn(a), newSecret(a), newProfile(a), newCheck(a), newManifest(a), newWhy(a), newDiffPlan(a), newTrust(a), newGrants(a), newDoctor(a), newCompletion(a), newVersion(a), newServeCommits(a))
+	root.AddCommand(newRun(a), newPs(a), newStop(a), newEvents(a), newDiff(a), newApply(a), newUndo(a), newDiscard(a), newApprovals(a), newApprove(a), newDeny(a), newReplay(a), newLearn(a), newSecret(a), newProfile(a), newCheck(a), newManifest(a), newWhy(a), newDiffPlan(a), newTrust(a), newGrants(a), newDoctor(a), newGc(a), newCompletion(a), newVersion(a), newServeCommits(a))
 	addCompleters(root, a)
 	return root
 }
@@ -160,6 +161,7 @@ func classify(err error) (code int, hint string) {
 		failure  *run.Failure
 		refusal  *workspace.Refusal
 		planned  *plan.Refusal
+		strange  *kept.Problem
 		absent   *plan.NotFound
 		problems profiles.Problems
 		unknown  *profiles.NotFound
@@ -171,6 +173,8 @@ func classify(err error) (code int, hint string) {
 		return failure.Code, failure.Hint
 	case errors.As(err, &refusal):
 		return run.CodeRefused, refusal.Hint
+	case errors.As(err, &strange):
+		return run.CodeRefused, strange.Hint()
 	case errors.As(err, &planned):
 		return run.CodeRefused, planned.Hint()
 	case errors.As(err, &absent):

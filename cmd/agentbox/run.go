@@ -51,8 +51,9 @@ Profiles: claude, codex, opencode, gemini; shell (ARGS are the command; without 
 boundary in a few seconds); your own, NAME.toml in ~/.config/agentbox/profiles; and this repository's, .agentbox/NAME.toml.
 What a repository's layers widen is asked about first ("agentbox trust"); where nobody can be asked, the run is refused.
 
-In the review mode the agent works in a copy, and nothing of it is final until you say so: on a terminal you are shown at the end what
-it changed, and apply all or some of it, keep it for later (agentbox diff, apply, discard) or throw it away.
+The agent works in a copy, and nothing of it is final until you say so (the review mode): on a terminal you are shown at the end what
+it changed, and apply all or some of it, keep it for later (agentbox diff, apply, discard) or throw it away. Without a terminal it is
+kept. --workspace direct lets the agent write to your files as it goes.
 
 Exit codes: the agent's own; 124 a budget ended it, 125 agentbox failed, 126 refused to start, 127 the agent is not
 installed, 128+n a signal, 137 agentbox stop.`,
@@ -60,7 +61,7 @@ installed, 128+n a signal, 137 agentbox stop.`,
   agentbox run claude -- -p "fix the failing test"
   agentbox run shell -- make test
   agentbox run codex --timeout 30m
-  agentbox run claude --workspace review --on-exit keep
+  agentbox run claude --on-exit keep
   agentbox run claude --dry-run`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			n := cmd.ArgsLenAtDash()
@@ -84,7 +85,7 @@ installed, 128+n a signal, 137 agentbox stop.`,
 	}
 	f := cmd.Flags()
 	f.DurationVar(&o.timeout, "timeout", 0, "end the run after this long (exit 124); in place of the profile's; 0 is never")
-	f.StringVar(&o.workspace, "workspace", "", "review, direct or readonly, in place of the profile's")
+	f.StringVar(&o.workspace, "workspace", "", "review (works in a copy), direct (writes to your files as it goes) or readonly, in place of the profile's")
 	f.StringVar(&o.onExit, "on-exit", "", "apply, keep or discard what was changed in the review mode; without it a terminal shows the review, and else it is kept")
 	f.BoolVar(&o.dryRun, "dry-run", false, "show what the run may do, and do nothing")
 	f.BoolVar(&o.json, "json", false, "with --dry-run: the plan as JSON")
@@ -147,6 +148,8 @@ type call struct {
 	paths  session.Paths
 	repo   workspace.Repo
 	config profiles.Config
+
+	shim func() (path string, err error) // waits for the shim on disk
 }
 
 // decide reads the layers of the profile and shows what is likely a mistake in them.
@@ -203,6 +206,7 @@ func (a *app) dryRun(ctx context.Context, c call) error {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
+	c.shim = installing(dir)
 	w, err := a.resolve(ctx, c, dir)
 	if err != nil && !showable(err) {
 		return err
@@ -245,6 +249,7 @@ type work struct {
 	ground ground
 	engine *podman.Engine
 	config profiles.Config
+	keeps  keptHere
 
 	installed func() (path string, err error) // waits for the shim on disk
 }

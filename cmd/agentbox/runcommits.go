@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 
 	"agentbox/internal/commits"
 	"agentbox/internal/event"
@@ -48,6 +49,13 @@ func (j *job) arrivals(ctx context.Context, record func(event.Event)) {
 		e.Detail[name] = got.Refs[name]
 	}
 	record(e)
+	for i, r := range got.Refused {
+		if i == refsTold {
+			record(event.Event{Kind: event.CommitsFetched, Decision: event.Deny, Reason: fmt.Sprintf("and %d more were kept back", len(got.Refused)-i)})
+			break
+		}
+		record(event.Event{Kind: event.CommitsFetched, Decision: event.Deny, Reason: "kept back: " + r.Why, Detail: map[string]string{"ref": r.Name}})
+	}
 	j.arrived = len(got.Refs) > 0
 }
 
@@ -66,7 +74,20 @@ func (a *app) fetchCommits(ctx context.Context, id string, repo commits.Repo, wo
 	if err != nil {
 		return commits.Fetched{}, err
 	}
-	return commits.Fetch(ctx, repo, id, server, work)
+	got, err := commits.Fetch(ctx, repo, id, server, work)
+	a.tellRefused(got.Refused)
+	return got, err
+}
+
+// tellRefused says which branches did not come. All of it an agent may have chosen.
+func (a *app) tellRefused(list []commits.Refused) {
+	for i, r := range list {
+		if i == summaryLines {
+			a.say("warning: … and %d more branches of the run are kept back", len(list)-i)
+			return
+		}
+		a.say("warning: the run's %s is kept back: %s", printable(strings.TrimPrefix(r.Name, "heads/")), printable(r.Why))
+	}
 }
 
 // tellCommits says after a run what it committed.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -26,7 +27,7 @@ import (
 // serveVerb is what git starts, by commitServer, to speak with a run's repository.
 const serveVerb = "serve-commits"
 
-// maxPack bounds what is taken of a run's commits.
+// maxPack bounds what is taken of a run's commits where the run has no limit of its own.
 const maxPack = 1 << 30
 
 // newServeCommits is no verb for people. Its last argument is git's, the path that it believes to fetch from.
@@ -65,16 +66,16 @@ func (a *app) serveCommits(ctx context.Context, id string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, podman.RemoveAll(ctx, dir)) }()
-	s, closeEngine, err := a.serving(ctx, id, dir)
+	p, s, closeEngine, err := a.serving(ctx, id, dir)
 	if err != nil {
 		return err
 	}
 	defer closeEngine()
-	return a.relay(ctx, s)
+	return a.relay(ctx, s, commits.Remaining(p.packLimit(), a.getenv))
 }
 
 // relay hands on what the sandbox says, and ends it when that is not to be believed any more.
-func (a *app) relay(ctx context.Context, s run.Serving) error {
+func (a *app) relay(ctx context.Context, s run.Serving, limit int64) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	out, in := io.Pipe()
@@ -82,7 +83,7 @@ func (a *app) relay(ctx context.Context, s run.Serving) error {
 	s.In, s.Out, s.Err = a.in, in, said
 	relayed := make(chan error, 1)
 	go func() {
-		left, err := commits.Relay(out, a.out, maxPack)
+		left, err := commits.Relay(out, a.out, limit)
 		if left > 0 {
 			a.say("%d branches of the run are left out: there are too many, or git takes no such names", left)
 		}
@@ -118,45 +119,50 @@ func (f *firstBytes) Write(p []byte) (int, error) {
 }
 
 // serving is what serves the commits of a run that has ended.
-func (a *app) serving(ctx context.Context, id, dir string) (s run.Serving, closeEngine func(), err error) {
+func (a *app) serving(ctx context.Context, id, dir string) (p planned, s run.Serving, closeEngine func(), err error) {
 	paths, err := a.paths()
 	if err != nil {
-		return s, nil, err
+		return p, s, nil, err
 	}
 	info, err := session.Find(paths, id)
 	if err != nil {
-		return s, nil, err
+		return p, s, nil, err
 	}
-	p, err := planOf(info.Dir)
-	if err != nil {
-		return s, nil, err
+	if p, err = planOf(info.Dir); err != nil {
+		return p, s, nil, err
 	}
 	s = run.Serving{ID: info.ID, Binding: p.Binding, Work: filepath.Join(info.Dir, session.WorkDir), Dir: filepath.Join(dir, "served"),
 		Repo:    workspace.Repo{Root: p.Binding.Repo, Git: filepath.Join(p.Binding.Repo, ".git"), Directory: p.Binding.Repo},
 		Seccomp: filepath.Join(dir, "seccomp.json")}
 	if s.Git, err = exec.LookPath("git"); err != nil {
-		return s, nil, err
+		return p, s, nil, err
 	}
 	if err := errors.Join(os.Mkdir(s.Dir, 0o700), podman.WriteSeccomp(s.Seccomp)); err != nil {
-		return s, nil, err
+		return p, s, nil, err
 	}
-	opts := podman.Options{URI: info.Engine, Dir: dir}
+	closeEngine, err = serveOn(ctx, &s, p, info.Engine, dir)
+	return p, s, closeEngine, err
+}
+
+// serveOn connects to the engine of the run.
+func serveOn(ctx context.Context, s *run.Serving, p planned, uri, dir string) (closeEngine func(), err error) {
+	opts := podman.Options{URI: uri, Dir: dir}
 	if p.Grants.Isolation.Runtime == "gvisor" {
 		s.Binding.Engine.Runtime = "" // the service of a gVisor run knows no other
 		runsc, problem := podman.FindGVisor(ctx)
 		if problem != "" {
-			return s, nil, errors.New(problem)
+			return nil, errors.New(problem)
 		}
 		if opts.OCIRuntime, err = podman.WrapGVisor(runsc, dir); err != nil {
-			return s, nil, err
+			return nil, err
 		}
 	}
 	engine, err := podman.Connect(ctx, opts)
 	if err != nil {
-		return s, nil, err
+		return nil, err
 	}
 	s.Runtime = checked{engine}
-	return s, engine.Close, nil
+	return engine.Close, nil
 }
 
 // planned is what is read again of a run's plan.
@@ -164,6 +170,7 @@ type planned struct {
 	Grants struct {
 		Isolation plan.Isolation `json:"isolation"`
 		Workspace plan.Workspace `json:"workspace"`
+		Limits    plan.Limits    `json:"limits"`
 	} `json:"grants"`
 	Binding plan.Binding `json:"binding"`
 }
@@ -178,3 +185,6 @@ func planOf(dir string) (p planned, err error) {
 	}
 	return p, err
 }
+
+// packLimit bounds in bytes what is taken of the run's commits: what it may write is what it may hand over.
+func (p planned) packLimit() int64 { return cmp.Or(p.Grants.Limits.Disk, maxPack) }

@@ -64,12 +64,26 @@ func changedDirectly(info session.Info) bool {
 	return !errors.Is(err, fs.ErrNotExist) && (err != nil || len(list) > 0)
 }
 
+// pendingDirectly counts what can be put back of a run in the direct mode that has ended.
+func pendingDirectly(info session.Info) int {
+	if info.Live {
+		return 0
+	}
+	n, err := direct.Pending(filepath.Join(info.Dir, directDir))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return 1 // what can't be read, Undo complains of
+	}
+	return n
+}
+
 // undoDirect puts back what a run in the direct mode changed of what would execute later; paths are below the repository's
 // top, none are all of it.
 func (a *app) undoDirect(ctx context.Context, info session.Info, paths []string, asJSON bool) error {
 	if info.Live {
 		return &session.Problem{Err: fmt.Errorf("run %s has not ended", info.ID), Hint: "agentbox stop " + shortRun(info.ID) + " ends it"}
 	}
+	a.say("run %s (%s, direct mode): putting back what your own tools would execute as it was before the run, %s",
+		shortRun(info.ID), printable(info.Profile), times(uint64(pendingDirectly(info)), "file"))
 	list, err := direct.Undo(ctx, filepath.Join(info.Dir, directDir), paths)
 	if err != nil {
 		return err

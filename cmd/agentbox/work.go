@@ -20,6 +20,9 @@ func removed(ctx context.Context, e *podman.Engine, i session.Info) error {
 	if err := e.Remove(ctx, i.Container); err != nil {
 		return err
 	}
+	if err := podman.RemoveAll(ctx, filepath.Join(i.RuntimeDir, "root")); err != nil { // where Podman made mount points of its own
+		return err
+	}
 	if err := session.ClearBroken(i, clearing(ctx)); err != nil {
 		return err
 	}

@@ -61,15 +61,16 @@ func (a *applier) anythingAt(name string) bool {
 // chose takes one change, if nothing speaks against it.
 func (a *applier) chose(c changes.Change, sel Selection) bool {
 	seen, looked := sel.Seen[c.Path]
+	yes := sel.AllLater || covers(clean(sel.Later), c.Path)
 	switch {
 	case c.Fate != changes.Applies:
 		a.tell(c.Path, Refused, c.Why)
 	case looked && seen != c.Mark:
 		a.tell(c.Path, Stale, "the agent changed it after it was shown")
-	case c.Later != "" && !sel.AllLater && !covers(clean(sel.Later), c.Path):
+	case c.Later != "" && !yes:
 		a.tell(c.Path, Waiting, c.Later)
 	default:
-		a.wants[c.Path] = want{Path: changes.Name(c.Path), Mark: c.Mark, Hunks: sel.Hunks[c.Path]}
+		a.wants[c.Path] = want{Path: changes.Name(c.Path), Mark: c.Mark, Hunks: sel.Hunks[c.Path], Yes: yes}
 		return true
 	}
 	return false

@@ -173,6 +173,7 @@ type theirs struct {
 	state changes.State
 	file  *os.File // nil for a link
 	text  []byte   // the chosen hunks put into the ancestor; nil: the file as it is
+	mark  string   // what was chosen
 }
 
 func (t theirs) close() {
@@ -184,10 +185,10 @@ func (t theirs) close() {
 // theirs opens the agent's side, which must be what was chosen.
 func (a *applier) theirs(w want, c changes.Change, anc changes.Ancestor) (theirs, error) {
 	state, mark, err := a.s.Look(c.Path)
-	if err != nil || mark != w.Mark {
+	if err != nil || mark != changes.Stat(w.Mark) {
 		return theirs{}, errors.Join(errStale, notAbsent(err))
 	}
-	t := theirs{state: state}
+	t := theirs{state: state, mark: w.Mark}
 	if state.Kind != changes.File {
 		return t, nil
 	}
@@ -227,6 +228,9 @@ func (a *applier) pick(w want, file *os.File, anc changes.Ancestor) ([]byte, err
 	after, err := bounded(io.NopCloser(io.NewSectionReader(file, 0, 1<<62)), nil)
 	if err != nil {
 		return nil, err
+	}
+	if !changes.Shown(w.Mark, after) {
+		return nil, errStale
 	}
 	picked, err := changes.Pick(before, after, w.Hunks)
 	if changes.NoSuchHunk(err) {
@@ -410,6 +414,9 @@ func (a *applier) modeOnly(p *place, was pin, c changes.Change, anc changes.Ance
 
 // write puts the agent's version where nothing is, or what it started from.
 func (a *applier) write(p *place, was pin, c changes.Change, anc changes.Ancestor, t theirs, state changes.State) (*step, error) {
+	if a.waits(p, was, c, state, t.read) {
+		return nil, nil
+	}
 	st := a.next(p, c.Path, was, state, Outcome{Path: c.Path, Result: Applied})
 	if err := a.backup(st); err != nil {
 		return nil, err
@@ -431,7 +438,14 @@ func (t theirs) copyTo(to *os.File) error {
 		_, err := to.Write(t.text)
 		return err
 	}
-	_, err := copySparse(to, t.file)
+	if _, err := copySparse(to, t.file); err != nil {
+		return err
+	}
+	// The copy is nobody's but ours: what it holds is what will be there.
+	shown, err := changes.ShownFile(t.mark, to)
+	if err == nil && !shown {
+		err = errStale
+	}
 	return err
 }
 
@@ -441,7 +455,7 @@ func (a *applier) stillTheirs(st *step, c changes.Change, t theirs) error {
 		return nil
 	}
 	now, err := changes.Mark(t.file)
-	if err == nil && now == a.wants[c.Path].Mark {
+	if err == nil && now == changes.Stat(a.wants[c.Path].Mark) {
 		return nil
 	}
 	st.discard()

@@ -55,6 +55,7 @@ type want struct {
 	Path  changes.Name `json:"path"`
 	Mark  string       `json:"mark"`
 	Hunks []string     `json:"hunks,omitempty"`
+	Yes   bool         `json:"yes,omitempty"` // also to what would execute later
 }
 
 // journal appends to <work>/apply.jsonl.

@@ -27,7 +27,8 @@ func (a *applier) merge(p *place, was pin, c changes.Change, anc changes.Ancesto
 		}
 		return nil, a.conflict(c, "it changed outside the sandbox too, and can't be merged: "+err.Error(), &t)
 	}
-	if now, err := changes.Mark(t.file); err != nil || now != a.wants[c.Path].Mark {
+	now, err := changes.Mark(t.file)
+	if err != nil || now != changes.Stat(t.mark) || t.text == nil && !changes.Shown(t.mark, other) {
 		return nil, errors.Join(errStale, err)
 	}
 	merged, clean, err := mergeTexts(a.ctx, a.s.Work, base, mine, other)
@@ -39,6 +40,9 @@ func (a *applier) merge(p *place, was pin, c changes.Change, anc changes.Ancesto
 	}
 	if bytes.Equal(merged, mine) && was.perm() == state.Mode {
 		a.tell(c.Path, Already, "")
+		return nil, nil
+	}
+	if a.waits(p, was, c, state, func() ([]byte, error) { return merged, nil }) {
 		return nil, nil
 	}
 	st := a.next(p, c.Path, was, state, Outcome{Path: c.Path, Result: Merged})

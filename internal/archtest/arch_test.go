@@ -31,6 +31,7 @@ var levels = map[string]int{
 	"internal/approval":        0,
 	"internal/atomicfile":      0,
 	"internal/budget":          0,
+	"internal/caches":          0,
 	"internal/event":           0,
 	"internal/findings":        0,
 	"internal/gitwire":         0,
@@ -45,6 +46,7 @@ var levels = map[string]int{
 	"completions":              1,
 	"profiles":                 1,
 	"internal/eventlog":        1,
+	"internal/kept":            1,
 	"internal/later":           1,
 	"internal/layerfiles":      1,
 	"internal/memory":          1,
@@ -141,6 +143,7 @@ var besides = map[[2]string]string{
 // that are not in it may import nothing.
 var narrow = map[string][]string{
 	"internal/atomicfile": {"golang.org/x/sys/"},
+	"internal/caches":     {"github.com/pelletier/go-toml/v2"},
 	"internal/layerfiles": {"golang.org/x/sys/"},
 	"internal/policy":     {"golang.org/x/net/idna", "golang.org/x/net/publicsuffix"},
 	"internal/shim":       {"golang.org/x/sys/"},

@@ -44,8 +44,6 @@ type Finder struct {
 	s     *Source
 	host  tree
 	known map[string]Known
-	index map[string]blob
-	asked bool            // index was read
 	moved map[string]bool // directories: whether one was put in another's place
 }
 
@@ -123,14 +121,11 @@ func (f *Finder) find(ctx context.Context, path string, host node) (Ancestor, er
 	if host.kind() != Absent && f.untouched(path, host) {
 		return f.itself(path, host), nil
 	}
-	if !f.asked {
-		index, err := f.s.readIndex(ctx)
-		if err != nil {
-			return Ancestor{}, err
-		}
-		f.index, f.asked = index, true
+	index, err := f.s.startIndex(ctx)
+	if err != nil {
+		return Ancestor{}, err
 	}
-	if b, ok := f.index[path]; ok {
+	if b, ok := index.find(path); ok {
 		return f.tracked(ctx, path, host, b)
 	}
 	if host.kind() == Absent {

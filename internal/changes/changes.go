@@ -8,6 +8,7 @@ package changes
 
 import (
 	"io/fs"
+	"sync"
 	"time"
 )
 
@@ -88,6 +89,10 @@ const BaseVersion = 1
 type Source struct {
 	Base Base
 	Work string // <session>/work
+
+	reading sync.Mutex
+	read    bool // index was
+	index   index
 }
 
 // MaxDiff is the size in bytes of the largest file whose lines are compared.

@@ -54,7 +54,7 @@ func (l *lister) copiedEntry(path string, after node, there, still bool) error {
 }
 
 // ours says that a path is hidden or git's: entry knows what to do with it.
-func (l *lister) ours(path string) bool { return l.hidden(path, true) || gitsOwnPath(path) }
+func (l *lister) ours(path string) bool { return l.hidden(path, true) || GitsOwnPath(path) }
 
 // thereAtStart says that what the person has at a path and the copy has not was there when the copy was made.
 func (l *lister) thereAtStart(path string, before node) (bool, error) {

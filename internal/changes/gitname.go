@@ -19,8 +19,8 @@ func gitsOwn(name string) bool {
 	return false
 }
 
-// gitsOwnPath says whether any part of a path is git's own.
-func gitsOwnPath(rel string) bool {
+// GitsOwnPath says whether any part of a path is git's own.
+func GitsOwnPath(rel string) bool {
 	for part := range strings.SplitSeq(rel, "/") {
 		if gitsOwn(part) {
 			return true

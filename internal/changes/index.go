@@ -34,16 +34,37 @@ func (b blob) state() State {
 	return State{Kind: File, Mode: 0o644}
 }
 
-// readIndex asks git for what the index of the start named. Git obeys nothing of the repository's here.
-func (s *Source) readIndex(ctx context.Context) (map[string]blob, error) {
-	index := filepath.Join(s.Work, "base.index")
-	info, err := os.Stat(index)
-	if errors.Is(err, os.ErrNotExist) || err == nil && info.Size() == 0 || s.Base.Git == "" {
-		return nil, nil
+// startIndex reads what the index of the start named, once.
+func (s *Source) startIndex(ctx context.Context) (x index, err error) {
+	s.reading.Lock()
+	defer s.reading.Unlock()
+	if !s.read {
+		if s.index, err = s.readIndex(ctx); err != nil {
+			return index{}, err
+		}
+		s.read = true
+	}
+	return s.index, nil
+}
+
+func (s *Source) readIndex(ctx context.Context) (index, error) {
+	file := filepath.Join(s.Work, "base.index")
+	data, err := os.ReadFile(file)
+	if errors.Is(err, os.ErrNotExist) || err == nil && len(data) == 0 || s.Base.Git == "" {
+		return index{}, nil
 	}
 	if err != nil {
-		return nil, err
+		return index{}, err
 	}
+	if x, ok := parseIndex(data); ok {
+		return x, nil
+	}
+	blobs, err := s.askIndex(ctx, file)
+	return index{blobs: blobs}, err
+}
+
+// askIndex has git read it. Git obeys nothing of the repository's here.
+func (s *Source) askIndex(ctx context.Context, index string) (map[string]blob, error) {
 	cmd, err := layerfiles.GitCommand(ctx, s.Work, "--git-dir="+s.Base.Git, "ls-files", "--stage", "-z", "--full-name")
 	if err != nil {
 		return nil, err

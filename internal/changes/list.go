@@ -47,7 +47,11 @@ type lister struct {
 	mounts map[string]bool
 	folded map[string]map[string][]string // directories: names there, by how they look where case is ignored
 	out    []Change
+	tries  int // looks at what was replaced meanwhile
 }
+
+// often is how many looks in a row an agent can spoil.
+const often = 100
 
 func (s *Source) newLister(ctx context.Context) (*lister, error) {
 	l := &lister{ctx: ctx, s: s, mounts: map[string]bool{}, folded: map[string]map[string][]string{}}
@@ -67,6 +71,7 @@ func (s *Source) newLister(ctx context.Context) (*lister, error) {
 		bases.Close()
 		return nil, fmt.Errorf("reading what the agent wrote: %w", err)
 	}
+	l.upper.fuse = l.fuse()
 	return l, nil
 }
 
@@ -273,7 +278,7 @@ func (l *lister) cameFromBelow(path string) bool {
 	}
 	defer f.Close()
 	n, err := unix.Fgetxattr(int(f.Fd()), "user.overlay.origin", nil)
-	return err == nil && n > 0 && !opaque(int(f.Fd()))
+	return err == nil && n > 0 && !l.upper.opaque(int(f.Fd()))
 }
 
 // leaf looks at a file, a link or something special.
@@ -298,10 +303,26 @@ func (l *lister) leaf(path string, before, after node) error {
 			return err
 		}
 	}
-	if err := l.look(&c); err != nil {
+	err = l.look(&c)
+	if errors.Is(err, ErrChanged) {
+		return l.again(path, before, after)
+	}
+	if err != nil {
 		return err
 	}
 	return l.add(c)
+}
+
+// again looks once more at what was another file when it was opened than when it was listed. One that is never the same is told.
+func (l *lister) again(path string, before, after node) error {
+	if l.tries++; l.tries%often != 0 {
+		now, err := l.upper.lstat(path)
+		if err == nil && now.kind() == after.kind() && !now.whiteout() {
+			return l.leaf(path, before, now)
+		}
+	}
+	return l.add(Change{Path: path, Before: before.state(), After: after.state(), Fate: Unreadable, Mark: after.mark(),
+		Why: "it was replaced while it was looked at"})
 }
 
 // same says that the two sides hold the same.

@@ -134,16 +134,7 @@ func (s *Source) AfterFile(path string) (*os.File, error) {
 	return f, nil
 }
 
-// Mark gives the Change.Mark of what an open file of the agent's is now.
-func Mark(f *os.File) (string, error) {
-	var n node
-	if err := unix.Fstat(int(f.Fd()), &n.st); err != nil {
-		return "", err
-	}
-	return n.mark(), nil
-}
-
-// Look gives what the agent's side holds at a path, and its mark.
+// Look gives what the agent's side holds at a path, and the first part of its mark.
 func (s *Source) Look(path string) (State, string, error) {
 	upper, err := openTree(s.upper())
 	if err != nil {

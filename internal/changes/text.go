@@ -25,11 +25,13 @@ func (l *lister) look(c *Change) error {
 	if c.After.Kind == Link && l.leadsOut(c.Path, c.After.Link) {
 		c.Later = "a link that leads out of the repository, or through another link: what is read or written by this name lies elsewhere"
 	}
-	before, after, err := l.s.sides(l.ctx, l.bases, *c)
+	before, after, err := l.s.sides(l.ctx, l.bases, *c, MaxDiff)
 	switch {
 	case errors.Is(err, fs.ErrPermission):
 		c.Fate, c.Why = Unreadable, "it can't be read"
 		return nil
+	case errors.Is(err, ErrChanged):
+		return err
 	case errors.Is(err, fs.ErrNotExist):
 		c.Fate, c.Why = Unreadable, "it went, or was replaced, while it was looked at"
 		return nil
@@ -37,6 +39,9 @@ func (l *lister) look(c *Change) error {
 		return err
 	}
 	count(c, before, after)
+	if c.After.Kind == File {
+		c.Mark += content + digest(after.data)
+	}
 	if c.Later == "" {
 		c.Later = later.Match(c.Path, before.file(c.Before), after.file(c.After))
 	}
@@ -45,11 +50,12 @@ func (l *lister) look(c *Change) error {
 
 // side is the content of one side of a change, as far as it is compared.
 type side struct {
-	data  []byte // at most MaxDiff+1 bytes
-	known bool   // the data could be read
+	data  []byte // at most limit+1 bytes
+	limit int
+	known bool // the data could be read
 }
 
-func (s side) tooLarge() bool { return len(s.data) > MaxDiff }
+func (s side) tooLarge() bool { return len(s.data) > s.limit }
 func (s side) binary() bool   { return bytes.IndexByte(s.data[:min(len(s.data), sniffed)], 0) >= 0 }
 
 // file is the side as the list of what executes later sees it.
@@ -80,15 +86,11 @@ func count(c *Change, before, after side) {
 	}
 }
 
-// sides reads both sides of a change. What is no file has no content.
-func (s *Source) sides(ctx context.Context, bases *Finder, c Change) (before, after side, err error) {
+// sides reads both sides of a change, as far as limit. What is no file has no content.
+func (s *Source) sides(ctx context.Context, bases *Finder, c Change, limit int) (before, after side, err error) {
+	before.limit, after.limit = limit, limit
 	if c.After.Kind == File {
-		f, err := s.AfterFile(c.Path)
-		if err != nil {
-			return before, after, err
-		}
-		defer f.Close()
-		if after.data, err = io.ReadAll(io.LimitReader(f, MaxDiff+1)); err != nil {
+		if after.data, err = s.listed(c, limit); err != nil {
 			return before, after, err
 		}
 		after.known = true
@@ -105,21 +107,39 @@ func (s *Source) sides(ctx context.Context, bases *Finder, c Change) (before, af
 		return before, after, ctx.Err() // what it was can't be read: then there is nothing to compare with
 	}
 	defer r.Close()
-	if before.data, err = io.ReadAll(io.LimitReader(r, MaxDiff+1)); err != nil {
+	if before.data, err = io.ReadAll(io.LimitReader(r, int64(limit)+1)); err != nil {
 		return before, after, err
 	}
 	before.known = true
 	return before, after, nil
 }
 
-// Diff compares the two sides of a change line by line.
+// listed reads the agent's file of a change. It must be the one that was listed: its name may have led to another one
+// for a moment. What is longer than limit is cut off behind it.
+func (s *Source) listed(c Change, limit int) ([]byte, error) {
+	f, err := s.AfterFile(c.Path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if mark, err := Mark(f); err != nil || mark != Stat(c.Mark) {
+		return nil, errors.Join(err, ErrChanged)
+	}
+	data, err := io.ReadAll(io.LimitReader(f, max(int64(limit), MaxDiff)+1))
+	if err == nil && !holds(c.Mark, data[:min(len(data), MaxDiff+1)]) {
+		err = ErrChanged
+	}
+	return data[:min(len(data), limit+1)], err
+}
+
+// Diff compares the two sides of a change line by line. What the agent changed since it was listed is ErrChanged.
 func (s *Source) Diff(ctx context.Context, c Change) (Text, error) {
 	bases, err := s.Finder()
 	if err != nil {
 		return Text{}, err
 	}
 	defer bases.Close()
-	before, after, err := s.sides(ctx, bases, c)
+	before, after, err := s.sides(ctx, bases, c, MaxDiff)
 	if err != nil {
 		return Text{}, fmt.Errorf("comparing %q: %w", c.Path, err)
 	}

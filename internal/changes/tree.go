@@ -13,14 +13,17 @@ import (
 )
 
 // tree reads below one directory, through no link.
-type tree struct{ top *os.File }
+type tree struct {
+	top  *os.File
+	fuse bool // an upper of fuse-overlayfs
+}
 
 func openTree(dir string) (tree, error) {
 	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return tree{}, &fs.PathError{Op: "open", Path: dir, Err: err}
 	}
-	return tree{os.NewFile(uintptr(fd), dir)}, nil
+	return tree{top: os.NewFile(uintptr(fd), dir)}, nil
 }
 
 func (t tree) close() { _ = t.top.Close() }
@@ -35,10 +38,10 @@ func (t tree) open(rel string, flags int) (*os.File, error) {
 	if rel == "" {
 		rel = "."
 	}
-	for {
+	for tries := 1; ; tries++ {
 		fd, err := unix.Openat2(int(t.top.Fd()), rel, &how)
-		// EAGAIN says that something was renamed meanwhile.
-		if errors.Is(err, unix.EINTR) || errors.Is(err, unix.EAGAIN) {
+		// EAGAIN says that something was renamed meanwhile; or, for longer, that the agent has a lease on the file.
+		if errors.Is(err, unix.EINTR) || errors.Is(err, unix.EAGAIN) && tries < 1000 {
 			continue
 		}
 		if err != nil {
@@ -83,10 +86,13 @@ func (t tree) lstat(rel string) (node, error) {
 	return n, err
 }
 
-// absentBelow takes "a part of the way is a link, or a file" for "nothing is there".
+// absentBelow takes "a part of the way is a link, or a file" for "nothing is there", as well as a socket, which can't be
+// opened, and a file of which the agent won't let go.
 func absentBelow(err error) error {
-	if err != nil && (errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENOTDIR)) {
-		return fmt.Errorf("%w: %w", fs.ErrNotExist, err)
+	for _, none := range []error{unix.ELOOP, unix.ENOTDIR, unix.ENXIO, unix.ENODEV, unix.EAGAIN} {
+		if errors.Is(err, none) {
+			return fmt.Errorf("%w: %w", fs.ErrNotExist, err)
+		}
 	}
 	return err
 }
@@ -129,13 +135,12 @@ func (t tree) list(rel string) ([]entry, bool, error) {
 		}
 		entries = append(entries, entry{name, n})
 	}
-	return entries, opaque(int(d.Fd())), nil
+	return entries, t.opaque(int(d.Fd())), nil
 }
 
 // nodeAt looks at a name. What was a link and is none by the time that it is read (EINVAL) is looked at again.
 func nodeAt(dir int, name string) (n node, err error) {
-	const often = 1000 // who exchanges it faster than that wants no answer
-	for range often {
+	for range 1000 { // who exchanges it faster than that wants no answer
 		if err := unix.Fstatat(dir, name, &n.st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 			return n, &fs.PathError{Op: "lstat", Path: name, Err: err}
 		}
@@ -215,9 +220,13 @@ func (n node) mark() string {
 }
 
 // opaque says that a directory of an upper shows nothing of the lower's. The agent can't set these attributes through
-// the mount.
-func opaque(dir int) bool {
-	for _, name := range []string{"user.overlay.opaque", "trusted.overlay.opaque", "user.fuseoverlayfs.opaque"} {
+// the mount: each kind of overlay keeps its own to itself, and only those.
+func (t tree) opaque(dir int) bool {
+	names := []string{"user.overlay.opaque", "trusted.overlay.opaque"}
+	if t.fuse {
+		names = append(names, "user.fuseoverlayfs.opaque")
+	}
+	for _, name := range names {
 		buf := make([]byte, 4)
 		if n, err := unix.Fgetxattr(dir, name, buf); err == nil && n == 1 && buf[0] == 'y' {
 			return true

@@ -35,7 +35,7 @@ func serve(dir, limit string) int {
 		return 1
 	}
 	n, _ := strconv.ParseInt(limit, 10, 64)
-	left, err := Relay(out, os.Stdout, n)
+	left, err := Relay(out, os.Stdout, Remaining(n, os.Getenv))
 	if left > 0 {
 		fmt.Fprintf(os.Stderr, "left out %d\n", left)
 	}

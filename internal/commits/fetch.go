@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -23,13 +24,19 @@ type Server struct {
 // Prefix is where the refs of a run are kept.
 func Prefix(run string) string { return "refs/agentbox/" + run + "/" }
 
-// Fetched is what arrived of a run: its refs, by their names below the run's prefix ("HEAD", "heads/main").
+// Fetched is what arrived of a run: its refs, by their names below the run's prefix ("HEAD", "heads/main"), and those that
+// were kept back.
 type Fetched struct {
-	Refs map[string]string
+	Refs    map[string]string
+	Refused []Refused
 }
 
+// Refused is a ref that did not come. Both texts are the agent's, as far as they go.
+type Refused struct{ Name, Why string }
+
 // Fetch takes the commits of a run from server into the repository. work is a directory of ours; what is made in it
-// is removed. Nothing in the repository has changed when it fails, but for a pack that nothing refers to.
+// is removed. A branch that git refuses keeps back itself, and those that hold its commits. It fails where nothing comes;
+// nothing in the repository has changed then, but for a pack that nothing refers to.
 func Fetch(ctx context.Context, repo Repo, run string, server Server, work string) (_ Fetched, err error) {
 	if !validBranch(run) || strings.Contains(run, "/") {
 		return Fetched{}, fmt.Errorf("fetching the run's commits: %q is not the name of a run", run)
@@ -43,38 +50,61 @@ func Fetch(ctx context.Context, repo Repo, run string, server Server, work strin
 	if err != nil {
 		return Fetched{}, err
 	}
-	if err := s.fetch(ctx, run, server); err != nil {
+	f := fetcher{shadow: s, run: run, server: server, limit: gitTime}
+	refused, err := f.fetch(ctx)
+	if err != nil {
 		return Fetched{}, fmt.Errorf("fetching the run's commits: %w", err)
 	}
 	refs, err := s.arrived(ctx, run)
 	if err != nil {
 		return Fetched{}, fmt.Errorf("fetching the run's commits: %w", err)
 	}
-	if err := s.hand(ctx, run, refs); err != nil {
+	if err := s.hand(ctx, run, refs, refused); err != nil {
 		return Fetched{}, fmt.Errorf("taking the run's commits over: %w", err)
 	}
-	return Fetched{Refs: refs}, nil
+	return Fetched{Refs: refs, Refused: refused}, nil
 }
 
-func (s *shadow) fetch(ctx context.Context, run string, server Server) error {
-	return s.fetchWithin(ctx, run, server, gitTime)
+// fetcher takes refs of one run into a shadow.
+type fetcher struct {
+	*shadow
+	run    string
+	server Server
+	limit  time.Duration // for one conversation with the server
 }
 
-func (s *shadow) fetchWithin(ctx context.Context, run string, server Server, limit time.Duration) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("the run's repository did not answer within %v", limit))
+// all are the branches, and HEAD.
+func (f *fetcher) all() []string {
+	to := Prefix(f.run)
+	return []string{"+refs/heads/*:" + to + "heads/*", "+" + strings.TrimSuffix(carried, "HEAD") + "*:" + to + "*"}
+}
+
+func (f *fetcher) refs(ctx context.Context, specs []string) error {
+	_, err := f.ask(ctx, specs, "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-gc", "--no-recurse-submodules",
+		"--no-show-forced-updates")
+	return err
+}
+
+var errNoAnswer = errors.New("the run's repository did not answer")
+
+// ask has git talk with the server.
+func (f *fetcher) ask(ctx context.Context, refs []string, verb ...string) (string, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, f.limit, fmt.Errorf("%w within %v", errNoAnswer, f.limit))
 	defer cancel()
-	to := Prefix(run)
 	args := []string{
 		"-c", "protocol.file.allow=always", "-c", "protocol.version=0", "-c", "fetch.fsckObjects=true", "-c", "transfer.fsckObjects=true",
 		"-c", "fetch.unpackLimit=1", "-c", "pack.threads=1", "-c", "core.alternateRefsCommand=true", "-c", "fetch.recurseSubmodules=false",
-		"fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-gc", "--no-recurse-submodules", "--no-show-forced-updates",
-		"--upload-pack=ulimit -S -v unlimited; exec " + shellWords(server.Command),
-		s.dir, "+refs/heads/*:" + to + "heads/*", "+" + strings.TrimSuffix(carried, "HEAD") + "*:" + to + "*",
 	}
-	env := slices.DeleteFunc(slices.Clone(server.Env), func(e string) bool { return strings.HasPrefix(e, "GIT_") })
-	env = append(env, s.env...)
-	_, err := call{dir: s.dir, env: append(env, "GIT_ALLOW_PROTOCOL=file"), args: args, memory: memory}.run(ctx)
-	return ours(err)
+	args = append(append(args, verb...), "--upload-pack=ulimit -S -v unlimited; exec "+shellWords(f.server.Command), f.dir)
+	env := slices.DeleteFunc(slices.Clone(f.server.Env), func(e string) bool { return strings.HasPrefix(e, "GIT_") })
+	env = append(env, f.env...)
+	taken, err := f.taken()
+	if err != nil {
+		return "", err
+	}
+	env = append(env, "GIT_ALLOW_PROTOCOL=file", fmt.Sprintf("%s=%d", takenVariable, taken))
+	out, err := call{dir: f.dir, env: env, args: append(args, refs...), memory: memory}.run(ctx)
+	return out, ours(err)
 }
 
 // ours takes out of git's complaint what the server says in its own words, which begin with its name.
@@ -111,8 +141,9 @@ func (s *shadow) arrived(ctx context.Context, run string) (map[string]string, er
 	return refs, nil
 }
 
-// hand puts the packs, then the refs into the host's repository, and takes away refs of this run that are no more.
-func (s *shadow) hand(ctx context.Context, run string, refs map[string]string) error {
+// hand puts the packs, then the refs into the host's repository, and takes away refs of this run that are no more. One that is
+// refused now stays what it was.
+func (s *shadow) hand(ctx context.Context, run string, refs map[string]string, refused []Refused) error {
 	packs, err := filepath.Glob(filepath.Join(s.dir, "objects", "pack", "*.pack"))
 	if err != nil {
 		return err
@@ -126,9 +157,13 @@ func (s *shadow) hand(ctx context.Context, run string, refs map[string]string) e
 	if err != nil {
 		return err
 	}
+	stays := maps.Clone(refs)
+	for _, r := range refused {
+		stays[r.Name] = ""
+	}
 	var b strings.Builder
 	for name := range old {
-		if _, stays := refs[name]; !stays {
+		if _, stays := stays[name]; !stays {
 			fmt.Fprintf(&b, "delete %s%s\x00\x00", Prefix(run), name)
 		}
 	}

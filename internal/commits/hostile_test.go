@@ -310,7 +310,8 @@ func TestAServerThatHangs(t *testing.T) {
 	defer func() { must(t, s.remove()) }()
 	began := time.Now()
 	s.repo = l.repo()
-	if err := s.fetchWithin(t.Context(), theRun, l.server(), 200*time.Millisecond); err == nil {
+	f := fetcher{shadow: s, run: theRun, server: l.server(), limit: 200 * time.Millisecond}
+	if _, err := f.fetch(t.Context()); err == nil {
 		t.Error("it went")
 	}
 	if took := time.Since(began); took > gitTime/2 {

@@ -62,7 +62,7 @@ func (c *comparer) visit(rel string, now state) error {
 	if known {
 		c.seen[rel] = true
 	}
-	if _, same := slices.BinarySearch(c.record.Exact, exact(rel, now)); same {
+	if _, same := slices.BinarySearch(c.record.Exact, c.record.exact(rel, now)); same {
 		return nil
 	}
 	now, ok, err := stat(c.root, rel)
@@ -70,7 +70,7 @@ func (c *comparer) visit(rel string, now state) error {
 		return nil
 	}
 	what, before := Changed, (*later.File)(nil)
-	switch _, found := slices.BinarySearch(c.record.Names, hash(rel)); {
+	switch _, found := slices.BinarySearch(c.record.Names, c.record.hash(rel)); {
 	case known:
 		before = was.side(func() ([]byte, error) { return c.kept(was) })
 	case !found:

@@ -53,6 +53,7 @@ type state struct {
 // record is what there was before a run.
 type record struct {
 	Root  string           `json:"root"`
+	Key   string           `json:"key"`   // of the hashes
 	Files map[string]state `json:"files"` // what would execute, by its path
 	Names []uint64         `json:"names"` // a hash of each path that there was, sorted
 	Exact []uint64         `json:"exact"` // … of each with its inode and time, sorted: what has the same is the same

@@ -1,9 +1,11 @@
 package direct
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -185,6 +187,12 @@ func TestNoFIFOIsWaitedFor(t *testing.T) {
 	l.do(unix.Mkfifo(l.path("Makefile"), 0o600))
 	l.want("listed", l.after(), "removed Makefile")
 	l.want("not put back", l.undo(), "Makefile: something else is there now")
+	root, err := os.OpenRoot(l.top)
+	l.do(err)
+	defer root.Close()
+	if _, err := content(root, "Makefile", 1); !errors.Is(err, errNotPlain) { // as if it had come there a moment ago
+		t.Error(err)
+	}
 }
 
 func TestWhatIsKeptIsBounded(t *testing.T) {
@@ -226,5 +234,24 @@ func TestWhatIsLeftOut(t *testing.T) {
 	l.do(err)
 	if strings.Contains(string(text), "secrets") {
 		t.Error("what is hidden is recorded")
+	}
+}
+
+// What was there is remembered by short hashes. With one that anybody can compute, an agent could have looked for the name of a
+// directory with which its new Makefile passes for an old file.
+func TestNobodyElseCanComputeWhatIsRemembered(t *testing.T) {
+	l := newLab(t)
+	var seen []record
+	for range 2 {
+		l.before()
+		var r record
+		l.do(read(filepath.Join(l.dir, recordFile), &r))
+		seen = append(seen, r)
+	}
+	if len(seen[0].Names) == 0 || slices.Equal(seen[0].Names, seen[1].Names) || slices.Equal(seen[0].Exact, seen[1].Exact) {
+		t.Error("the same files have the same hashes in every run")
+	}
+	if l.want("listed", l.after(), ""); seen[0].Key == seen[1].Key {
+		t.Error("two runs have one key")
 	}
 }

@@ -2,10 +2,11 @@ package direct
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
-	"hash/fnv"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -26,7 +27,7 @@ func Remember(ctx context.Context, top string, skip []string, dir string) error 
 		return fmt.Errorf("remembering what would execute later: %w", err)
 	}
 	defer func() { _ = root.Close() }() // only read
-	k := keeper{root: root, dir: filepath.Join(dir, keptDir), left: maxKept, record: record{Root: top, Files: map[string]state{}}}
+	k := keeper{root: root, dir: filepath.Join(dir, keptDir), left: maxKept, record: record{Root: top, Key: rand.Text(), Files: map[string]state{}}}
 	err = walk(ctx, root, top, skip, k.visit)
 	if err == nil {
 		slices.Sort(k.record.Names)
@@ -74,8 +75,8 @@ type keeper struct {
 
 // visit keeps a file where a change of it could execute: later is asked as if it were new.
 func (k *keeper) visit(rel string, s state) error {
-	k.record.Names = append(k.record.Names, hash(rel))
-	k.record.Exact = append(k.record.Exact, exact(rel, s))
+	k.record.Names = append(k.record.Names, k.record.hash(rel))
+	k.record.Exact = append(k.record.Exact, k.record.exact(rel, s))
 	if len(k.record.Files) >= maxFiles {
 		return nil
 	}
@@ -117,12 +118,12 @@ func sum(text []byte) string {
 	return hex.EncodeToString(h[:])
 }
 
-func hash(rel string) uint64 {
-	h := fnv.New64a()
-	_, _ = h.Write([]byte(rel)) // it never fails
-	return h.Sum64()
+// hash is short, and so goes with a key that the agent does not know: else it could find a name that has the hash of another.
+func (r record) hash(text string) uint64 {
+	sum := sha256.Sum256([]byte(r.Key + text))
+	return binary.BigEndian.Uint64(sum[:])
 }
 
-func exact(rel string, s state) uint64 {
-	return hash(fmt.Sprintf("%s\x00%d %d", rel, s.Inode, s.Ctime))
+func (r record) exact(rel string, s state) uint64 {
+	return r.hash(fmt.Sprintf("%s\x00%d %d", rel, s.Inode, s.Ctime))
 }

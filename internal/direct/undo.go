@@ -54,6 +54,26 @@ func Undo(ctx context.Context, dir string, paths []string) ([]Outcome, error) {
 	return out, nil
 }
 
+// Pending counts the changes that Undo would put back now.
+func Pending(dir string) (n int, err error) {
+	list, err := Changes(dir)
+	if err != nil {
+		return 0, err
+	}
+	root, r, err := open(dir)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = root.Close() }() // only read
+	u := undoer{root: root, top: r.Root, dir: dir}
+	for _, c := range list {
+		if l, err := u.look(c); err == nil && !l.done {
+			n++
+		}
+	}
+	return n, nil
+}
+
 type undoer struct {
 	root *os.Root
 	top  string
@@ -61,36 +81,50 @@ type undoer struct {
 }
 
 func (u *undoer) one(c Change) error {
+	l, err := u.look(c)
+	switch {
+	case err != nil || l.done:
+		return err
+	case c.What == Made:
+		return u.aside(c.Path, l.now)
+	}
+	return u.back(c, l.there, l.now)
+}
+
+// looked is what lies at a path that is to be put back.
+type looked struct {
+	now   state
+	there bool
+	done  bool // it has been put back
+}
+
+// look says what lies at a change's path, or why it can't be put back.
+func (u *undoer) look(c Change) (l looked, err error) {
 	if !c.PutBack {
-		return errors.New("what was there was too large to be kept")
+		return l, errors.New("what was there was too large to be kept")
 	}
 	if err := u.noLinks(c.Path); err != nil {
-		return err
+		return l, err
 	}
-	now, there, err := stat(u.root, c.Path)
-	if err != nil {
-		return err
+	if l.now, l.there, err = stat(u.root, c.Path); err != nil {
+		return l, err
 	}
-	if there && now.Mode.IsRegular() {
+	if l.there && l.now.Mode.IsRegular() {
 		if text, err := content(u.root, c.Path, maxFile); err == nil {
-			now.Sum = sum(text)
+			l.now.Sum = sum(text)
 		}
 	}
-	was, after := c.Was, c.Now
 	switch {
-	case c.What == Made && !there, c.What != Made && there && same(was, now):
-		return nil // it has been put back
-	case c.What == Removed && there, c.What != Removed && (!there || !alike(after, now)):
-		return errors.New("it has been changed since the run ended")
+	case c.What == Made && !l.there, c.What != Made && l.there && same(c.Was, l.now):
+		l.done = true
+	case c.What == Removed && l.there, c.What != Removed && (!l.there || !alike(c.Now, l.now)):
+		return l, errors.New("it has been changed since the run ended")
 	case c.What == Removed:
 		if _, err := u.root.Lstat(c.Path); !errors.Is(err, fs.ErrNotExist) {
-			return errors.New("something else is there now")
+			return l, errors.New("something else is there now")
 		}
 	}
-	if c.What == Made {
-		return u.aside(c.Path, now)
-	}
-	return u.back(c, there, now)
+	return l, nil
 }
 
 // alike compares what is there with what was there at the run's end, by content where that is known, else by its times.

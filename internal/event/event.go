@@ -15,6 +15,7 @@ const (
 	RunSelfTest Kind = "run.selftest" // what the launch self-test found
 	RunEnd      Kind = "run.end"      // exit code and reason; always the last event
 	RunStop     Kind = "run.stop"     // a person, a signal or a budget asked the run to end
+	RunLeft     Kind = "run.left"     // something of the run could not be removed at its end; path: the container's name or a directory, and reason
 
 	FileShown Kind = "file.shown" // a file that is to be hidden appeared while the run went on, and was not; path: relative to the repository
 

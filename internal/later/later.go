@@ -144,6 +144,9 @@ func Match(rel string, before, after *File) string {
 		if e.fits(parts) && e.counts(before, after) {
 			return e.Why
 		}
+		if after.Mode&fs.ModeSymlink != 0 && e.leadsTo(parts) {
+			return "a link in the place of a directory: what it leads to is read there, and " + e.Why
+		}
 	}
 	if after.Mode.IsRegular() && after.Mode&0o111 != 0 {
 		if before != nil && before.Mode&0o111 != 0 {
@@ -172,6 +175,18 @@ func (e entry) fits(parts []string) bool {
 		slices.ContainsFunc(parts, func(part string) bool { return e.dirs[part] }) ||
 		slices.ContainsFunc(e.globs, func(g glob) bool { return g.fits(base) }) ||
 		slices.ContainsFunc(e.paths, func(p ending) bool { return p.last.fits(base) && policy.MatchSegments(p.parts, parts) })
+}
+
+// leadsTo says whether a link at the path would be a directory on the way to what one of the patterns names.
+func (e entry) leadsTo(parts []string) bool {
+	return slices.ContainsFunc(e.paths, func(p ending) bool {
+		for n := 2; n < len(p.parts); n++ { // the first one is any number of directories
+			if policy.MatchSegments(p.parts[:n], parts) {
+				return true
+			}
+		}
+		return false
+	})
 }
 
 // counts says whether the change is one that the entry is about. What can't be told apart counts.

@@ -176,6 +176,8 @@ func (d *differ) agent() {
 	d.table("agent.env", a.Env, b.Env, "sets %s to %s", "no longer sets %s")
 	d.files(a.Files, b.Files)
 	d.items("agent.pass", a.Pass, b.Pass, Wider, Tighter, "hands in your $%s", "no longer hands in your $%s")
+	d.items("agent.keep", a.Keep, b.Keep, Wider, Tighter, "keeps its %s for later runs", "no longer keeps its %s")
+	d.items("agent.seed", a.Seed, b.Seed, Wider, Tighter, "hands in a copy of your %s", "no longer hands in a copy of your %s")
 }
 
 func rootText(rootfs string) string {
@@ -261,7 +263,7 @@ func (d *differ) workspace() {
 		d.add(Other, "workspace.backend", "keeps its changes by %s%s", cmp.Or(clean(b.Backend), "whatever suits"), d.instead(" instead of %s", a.Backend))
 	}
 	d.hide()
-	d.items("workspace.caches", a.Caches, b.Caches, Wider, Tighter, "shares the cache of %s with other runs", "no longer shares the cache of %s")
+	d.caches(a.Caches, b.Caches)
 }
 
 func modeText(m Mode) string {

@@ -18,7 +18,7 @@ func everything(t testing.TB) Grants {
 	return Grants{
 		Profile: "p", Description: "d", Tier: "medium",
 		Agent: Agent{Command: []string{"agent", "-x"}, Args: []string{"-y"}, Rootfs: "image", Image: "a@sha256:1", Containerfile: "c",
-			Env: map[string]string{"A": "1"}, Files: []File{{"~/.a", "a"}}, Pass: []string{"TERM"}, Install: "install it"},
+			Env: map[string]string{"A": "1"}, Files: []File{{"~/.a", "a"}}, Pass: []string{"TERM"}, Install: "install it", Keep: []string{"~/.k"}, Seed: []string{"~/.s"}},
 		Workspace: Workspace{Mode: Review, Backend: "overlay", Hide: append(Nothing().Workspace.Hide, ".env", "salt", "!.env.test"), Caches: []string{"npm"}},
 		Use:       []string{"npm"},
 		Network:   policy.Set{Default: policy.Ask, Only: []policy.Pattern{pattern(t, "a.test")}, Rules: []policy.Rule{allowRule(t, "a.test")}},
@@ -212,8 +212,8 @@ func randomGrants(t testing.TB, r *rand.Rand) Grants {
 	g := Grants{
 		Profile: "p", Tier: oneOf(r, tierNames()...), Use: someOf(r, "npm", "origin"),
 		Agent: Agent{Command: []string{oneOf(r, "a", "b")}, Args: someOf(r, "x", "y"), Rootfs: oneOf(r, "host", "image"), Image: oneOf(r, "", "a", "b"),
-			Containerfile: oneOf(r, "", "a"), Env: randomTable(r), Pass: someOf(r, "TERM", "LANG"), Install: oneOf(r, "", "a", "b")},
-		Workspace: Workspace{Mode: oneOf(r, Direct, Review, ReadOnly), Backend: oneOf(r, "", "copy"), Hide: someOf(r, ".env", "s"), Caches: someOf(r, "npm", "go")},
+			Containerfile: oneOf(r, "", "a"), Env: randomTable(r), Pass: someOf(r, "TERM", "LANG"), Install: oneOf(r, "", "a", "b"), Keep: someOf(r, "~/.k", "~/.l"), Seed: someOf(r, "~/.s", "~/.t")},
+		Workspace: Workspace{Mode: oneOf(r, Direct, Review, ReadOnly), Backend: oneOf(r, "", "copy"), Hide: someOf(r, ".env", "s"), Caches: someOf(r, "npm", "pip", "uv:ro")},
 		Network:   randomSet(t, r),
 		Signing:   Signing{oneOf(r, "", "ask", "allow")},
 		Budget: Budget{Time: time.Duration(r.IntN(3)) * time.Hour, USD: oneOf(r, "", "5.00", "6.00"), Tokens: r.Int64N(3), Requests: r.Int64N(3), ToolCalls: r.Int64N(3),

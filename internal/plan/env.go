@@ -96,6 +96,7 @@ func environment(in Inputs, g Grants) ([]string, error) {
 			env[name] = value
 		}
 	}
+	maps.Copy(env, cacheEnv(g, in.Host.User.Home))
 	for name, value := range g.Agent.Env {
 		if delete(env, name); holdsPlaceholder(value) {
 			continue

@@ -117,7 +117,7 @@ func grants(p profiles.Profile) Grants {
 
 func agent(a profiles.Agent) Agent {
 	out := Agent{Command: a.Command, Args: a.Args, Install: a.Install, Pass: passed(a.Pass), Rootfs: rootfs(a), Image: string(a.Image),
-		Containerfile: string(a.Containerfile), Env: envOf(a.Env)}
+		Containerfile: string(a.Containerfile), Env: envOf(a.Env), Keep: texts(a.Keep), Seed: texts(a.Seed)}
 	for _, f := range a.Files {
 		out.Files = append(out.Files, File{f.Path, f.Content})
 	}
@@ -364,6 +364,9 @@ func (b *grantBuilder) values() {
 	g := &b.grants
 	if g.Network.Default == "" { // in every tier, however loose its floor
 		g.Network.Default, g.Origins["network.default"] = policy.Deny, fromDefault
+	}
+	if f, bound := b.floors["workspace.mode"]; g.Workspace.Mode == "" && (!bound || rank("workspace.mode", f.word) < rank("workspace.mode", string(Review))) {
+		g.Workspace.Mode, g.Origins["workspace.mode"] = Review, fromDefault // likewise
 	}
 	b.word("isolation.runtime", &g.Isolation.Runtime)
 	hold(b, "workspace.mode", &g.Workspace.Mode)

@@ -66,6 +66,7 @@ func writeCanonical(b *bytes.Buffer, v any) {
 func bare(g Grants) Grants {
 	g.Description, g.Agent.Install, g.Origins = "", "", nil
 	g.Agent.Pass, g.Workspace.Hide, g.Workspace.Caches = list(g.Agent.Pass), orderless(g.Workspace.Hide), list(g.Workspace.Caches)
+	g.Agent.Keep, g.Agent.Seed = list(g.Agent.Keep), list(g.Agent.Seed)
 	g.Agent.Files = sorted(g.Agent.Files, func(f File) string { return f.Path })
 	g.Network.Only = slices.Compact(sorted(g.Network.Only, policy.Pattern.String))
 	g.Use = slices.DeleteFunc(list(g.Use), func(name string) bool { return name != originSet })

@@ -46,7 +46,7 @@ func ManifestOf(g Grants) Manifest {
 			add("network", verb(r.Action)+" "+requests(r)+blind(r), r.Origin, g.expires(""))
 		}
 	}
-	order := []string{"command", "environment", "file", "workspace", "cache", "network", "git", "credential", "signing", "mcp", "memory", "telemetry"}
+	order := []string{"command", "environment", "file", "workspace", "cache", "state", "network", "git", "credential", "signing", "mcp", "memory", "telemetry"}
 	slices.SortStableFunc(m.Grants, func(a, b ManifestItem) int {
 		return cmp.Or(cmp.Compare(slices.Index(order, a.Kind), slices.Index(order, b.Kind)), strings.Compare(a.What, b.What), strings.Compare(a.Origin, b.Origin))
 	})
@@ -84,7 +84,7 @@ func handedOut(g Grants) []Change {
 
 func kindOf(path string) string {
 	for _, k := range []struct{ path, kind string }{
-		{"agent.env", "environment"}, {"agent.pass", "environment"}, {"agent.file", "file"}, {"agent", "command"},
+		{"agent.env", "environment"}, {"agent.pass", "environment"}, {"agent.file", "file"}, {"agent.seed", "file"}, {"agent.keep", "state"}, {"agent", "command"},
 		{"workspace.caches", "cache"}, {"workspace", "workspace"}, {"network", "network"},
 	} {
 		if strings.HasPrefix(path, k.path) {
@@ -101,7 +101,7 @@ func (g Grants) expires(path string) string {
 	switch {
 	case kind == "memory" && g.Memory.TTL > 0:
 		return "after " + short(g.Memory.TTL)
-	case kind == "memory", path == "workspace.caches":
+	case kind == "memory", path == "workspace.caches", path == "agent.keep":
 		return "never"
 	case kind == "credential":
 		for _, c := range g.Credentials {

@@ -56,6 +56,8 @@ type Agent struct {
 	Files         []File            `json:"files,omitempty"`         // first-run state
 	Pass          []string          `json:"pass,omitempty"`          // names of host variables that are handed in (TERM, LANG, …)
 	Install       string            `json:"install,omitempty"`       // how to install the program, for the hint of exit 127
+	Keep          []string          `json:"keep,omitempty"`          // directories of its home that outlive the run, "~/.claude/projects"
+	Seed          []string          `json:"seed,omitempty"`          // files of the host's home that are copied into its own
 }
 
 // File is seeded below the home directory. Content may hold templates, see Expand.
@@ -78,8 +80,8 @@ const (
 type Workspace struct {
 	Mode    Mode     `json:"mode"`
 	Backend string   `json:"backend,omitempty"`
-	Hide    []string `json:"hide,omitempty"` // patterns relative to the repo, in order; "!" shows what those before it hide
-	Caches  []string `json:"caches,omitempty"`
+	Hide    []string `json:"hide,omitempty"`   // patterns relative to the repo, in order; "!" shows what those before it hide
+	Caches  []string `json:"caches,omitempty"` // of tools, that outlive the run: "npm", "npm:ro"
 }
 
 // GitRule says what may be fetched from and pushed to one repository.
@@ -195,6 +197,8 @@ type Binding struct {
 	Masked     []string        `json:"masked"` // credential files inside them that are hidden
 	Hidden     []string        `json:"hidden"` // paths in the repo that match workspace.hide now, absolute
 	Layer      Layer           `json:"layer,omitzero"`
+	Kept       []Kept          `json:"kept,omitempty"`  // what outlives the run, beside the repository
+	Seeds      []string        `json:"seeds,omitempty"` // files of the person's home that are copied in, absolute; one that is not there is left out
 	Engine     Engine          `json:"engine"`
 	Upstream   Upstream        `json:"upstream"`
 	Signs      Signs           `json:"signs,omitzero"`

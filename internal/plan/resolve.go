@@ -51,6 +51,8 @@ type Host struct {
 	Engine    EngineFacts
 	Signs     Signs // what would sign, if something may be signed
 	Terminal  bool
+	Caches    string   // where caches of this repository and profile are kept
+	State     string   // … and an agent's state
 	Warnings  []string // that the plan shows too
 }
 
@@ -111,6 +113,12 @@ func Resolve(in Inputs) (Plan, error) {
 		return Plan{}, err
 	}
 	if b.Layer, err = layerOf(in.Host, g); err != nil {
+		return Plan{}, err
+	}
+	if b.Kept, err = keptOf(in.Host, g); err != nil {
+		return Plan{}, err
+	}
+	if b.Seeds, err = seedsOf(in.Host, g); err != nil {
 		return Plan{}, err
 	}
 	p := Plan{Version: 1, Hash: g.Hash(), Manifest: in.Manifest, Grants: g, Binding: b}

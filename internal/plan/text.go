@@ -121,7 +121,7 @@ func (t *page) files(p Plan) {
 	case ReadOnly:
 		t.line(false, "repo", "%s · read-only: it can change nothing%s", clean(p.Binding.Repo), from(p, "workspace.mode"))
 	default:
-		t.line(false, "repo", "%s · %s: it changes a copy, and you choose what to take%s", clean(p.Binding.Repo), clean(string(w.Mode)), from(p, "workspace.mode"))
+		t.line(false, "repo", "%s · %s: it works in a copy, until you apply%s", clean(p.Binding.Repo), clean(string(w.Mode)), from(p, "workspace.mode"))
 		t.layer(p.Binding.Layer)
 	}
 	t.hidden(p)
@@ -159,15 +159,13 @@ func (t *page) hidden(p Plan) {
 	}
 }
 
-// layer says how the copy is made, where a machine has decided it.
+// layer says when files are copied: an overlay, which shows them through, costs nothing and needs no word.
 func (t *page) layer(l Layer) {
 	switch {
 	case l.Why != "":
 		t.line(true, "", "every file is copied first: there can be no overlay here (%s)", clean(l.Why))
 	case l.Backend == string(Copied):
 		t.line(false, "", "every file is copied first")
-	case l.Backend != "":
-		t.line(false, "", "an overlay: your files show through, and only what it changes is written")
 	}
 }
 
@@ -310,9 +308,7 @@ func (t *page) extras(p Plan) {
 		t.line(true, "mcp", "%s is run on this machine: %s%s%s%s (%s)", clean(s.Name), words(s.Command), after(" · allow ", words(s.Allow)),
 			after(" · ask ", words(s.Ask)), after(" · deny ", words(s.Deny)), clean(s.Origin))
 	}
-	if len(g.Workspace.Caches) > 0 {
-		t.line(false, "caches", "%s · shared with other runs", words(g.Workspace.Caches))
-	}
+	t.kept(g)
 	if g.Memory.Scope != "none" {
 		t.line(true, "memory", "%s%s · outlives the run", clean(g.Memory.Scope), ttl(g.Memory.TTL))
 	}

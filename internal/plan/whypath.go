@@ -28,7 +28,7 @@ func (g Grants) WhyPath(rel string) Explanation {
 	case Direct:
 		e.Decision, e.Reason = "write", "nothing hides it, and mode = \"direct\" lets the agent change your files as it goes"
 	case Review:
-		e.Decision, e.Reason = "write", "nothing hides it, and mode = \"review\" lets the agent change a copy of it"
+		e.Decision, e.Reason = "write", "nothing hides it, and mode = \"review\" lets the agent change a copy of it, of which you choose what to take"
 	default:
 		e.Decision, e.Reason = "read", "nothing hides it, and mode = \"readonly\" lets the agent change nothing"
 	}
@@ -45,6 +45,7 @@ func (g Grants) outside(p string) Explanation {
 	case slices.ContainsFunc(g.Agent.Files, func(f File) bool { return path.Clean(f.Path) == p }):
 		i := slices.IndexFunc(g.Agent.Files, func(f File) bool { return path.Clean(f.Path) == p })
 		e.Rule, e.Reason = origin(g, "agent.file", i), "yours is not there: the profile writes a file of its own in that place"
+	case g.survives(p, &e):
 	case p == "~" || strings.HasPrefix(p, "~/"):
 		e.Reason = "it is in your home directory, which is not there: the agent has an empty one of its own, with the profile's files and those tools on your PATH that are installed in yours"
 	default:
@@ -90,8 +91,9 @@ func (g Grants) guarded(rel string) (Explanation, bool) {
 		e.Rule = "workspace.mode" + wrapped(" (", g.Origins["workspace.mode"], ")")
 		e.Change = `workspace.mode = "readonly" makes it read-only, and nothing hides it`
 	case g.Workspace.Mode == Review:
-		e.Decision, e.Reason = "write", "mode = \"review\" lets the agent change a copy of it"
+		e.Decision, e.Reason = "write", "git works inside: mode = \"review\" lets the agent change a copy of it, and you choose which commits to take"
 		e.Rule = "workspace.mode" + wrapped(" (", g.Origins["workspace.mode"], ")")
+		e.Change = `workspace.mode = "readonly" makes it read-only, and nothing hides it`
 	default:
 		e.Reason = "mode = \"readonly\" lets the agent change nothing"
 		e.Rule = "workspace.mode" + wrapped(" (", g.Origins["workspace.mode"], ")")

@@ -11,9 +11,20 @@ import (
 
 // Somebody asks about the paths that would hurt most: what git obeys, and what is not theirs to show.
 func TestWhyTellsTheGuardsOfTheRepository(t *testing.T) {
-	g := granted(t, asked) // direct, and hides "*.pem" and others
+	g := granted(t, asked) // hides "*.pem" and others
 	g.Workspace.Hide = append(g.Workspace.Hide, "config", "HEAD")
 	g.Origins["workspace.hide"] = "p.toml:1"
+	for _, g.Workspace.Mode = range []Mode{Review, Direct} {
+		tellsTheGuards(t, g)
+	}
+	g.Workspace.Mode = ReadOnly
+	if e := g.WhyPath(".git/HEAD"); e.Decision != "read" || e.Change == "" {
+		t.Errorf("readonly: %+v", e)
+	}
+}
+
+func tellsTheGuards(t *testing.T, g Grants) {
+	t.Helper()
 	for _, tc := range []struct{ path, decision, reason string }{
 		{".git/config", "read", "a filtered copy"},
 		{".git/config.worktree", "read", "a filtered copy"},
@@ -41,12 +52,8 @@ func TestWhyTellsTheGuardsOfTheRepository(t *testing.T) {
 	} {
 		e := g.WhyPath(tc.path)
 		if e.Decision != tc.decision || !strings.Contains(e.Reason, tc.reason) || e.Rule == "" || e.Change == "" || tc.decision != "write" && strings.Contains(e.Change, "to hide it") {
-			t.Errorf("%s: %+v", tc.path, e)
+			t.Errorf("%s, in mode %s: %+v", tc.path, g.Workspace.Mode, e)
 		}
-	}
-	g.Workspace.Mode = ReadOnly
-	if e := g.WhyPath(".git/HEAD"); e.Decision != "read" || e.Change == "" {
-		t.Errorf("readonly: %+v", e)
 	}
 }
 

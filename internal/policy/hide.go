@@ -15,6 +15,8 @@ type HidePattern struct {
 	folded   []string // the same as anyCase has it; nil where case counts
 	base     bool     // names a name at any depth
 	dirOnly  bool
+
+	prefix, suffix string // with which each name that the last segment names begins and ends
 }
 
 // ParseHidePattern reads a pattern, or says why it is none.
@@ -37,7 +39,24 @@ func ParseHidePattern(pattern string) (HidePattern, error) {
 			return h, err
 		}
 	}
+	h.prefix, h.suffix = ends(h.segments[len(h.segments)-1])
 	return h, nil
+}
+
+// ends gives what each name of a segment begins and ends with. Nearly all names differ there, which is seen faster than matched.
+func ends(segment string) (prefix, suffix string) {
+	const special = "*?[]\\"
+	first, last := strings.IndexAny(segment, special), strings.LastIndexAny(segment, special)
+	if first < 0 {
+		return segment, segment
+	}
+	return segment[:first], segment[last+1:]
+}
+
+// MayMatch reports whether the pattern can name anything that is called name: what may is for Match to decide.
+func (h HidePattern) MayMatch(name []byte) bool {
+	return len(name) >= len(h.prefix) && string(name[:len(h.prefix)]) == h.prefix &&
+		len(name) >= len(h.suffix) && string(name[len(name)-len(h.suffix):]) == h.suffix
 }
 
 // Match reports whether the pattern names rel, a clean path below the repository; dir says that it is a directory.
@@ -224,4 +243,17 @@ func MatchSegments(pattern, name []string) bool {
 func matchSegment(pattern, name string) bool {
 	ok, _ := pathpkg.Match(pattern, name)
 	return ok
+}
+
+// MayHide reports whether some path that ends in a name may be hidden: of most names it can be told that none is.
+func (l HideList) MayHide(name string) bool {
+	name = anyCase(name)
+	for _, some := range [][]int{l.byName[name], l.byEnding[pathpkg.Ext(name)], l.others} {
+		for _, i := range some {
+			if p := &l.patterns[i]; !p.show && strings.Contains(name, p.part) {
+				return true
+			}
+		}
+	}
+	return false
 }

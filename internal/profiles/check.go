@@ -14,6 +14,7 @@ import (
 // Warnings come last, so that many of them crowd out no error.
 func (d *document) check(p *Profile) {
 	d.checkAgent(p)
+	d.checkSeed(p)
 	d.checkNames(p)
 	d.checkWorkspace(p)
 	checkTwice(d, p.Network.Use, "network", "use")
@@ -126,7 +127,7 @@ func (d *document) checkTemplates(p *Profile, s string, at []string) {
 func (d *document) checkWorkspace(p *Profile) {
 	d.checkHide(p.Workspace.Hide, "workspace", "hide")
 	d.checkHide(p.Workspace.Show, "workspace", "show")
-	checkTwice(d, p.Workspace.Caches, "workspace", "caches")
+	d.checkKept(p)
 	w := p.Workspace
 	if w.Backend == "" || w.Mode == "review" {
 		return

@@ -186,6 +186,7 @@ func scalarForms() map[reflect.Type]scalarForm {
 		reflect.TypeFor[BodyField]():          pattern(bodyForm()),
 		reflect.TypeFor[Claims]():             {pattern: `^\s*\{`},
 		reflect.TypeFor[HostPath]():           {pattern: `^(/|~/).`},
+		reflect.TypeFor[HomePath]():           {pattern: `^~/.`},
 		reflect.TypeFor[URL]():                {pattern: `^[hH][tT][tT][pP][sS]?://`},
 		reflect.TypeFor[RefPattern]():         {pattern: `^refs/`},
 		reflect.TypeFor[Remote]():             {pattern: `^[^/]+/.+`},

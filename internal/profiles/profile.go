@@ -65,6 +65,8 @@ type Agent struct {
 	Env           map[EnvName]string `toml:"env"`
 	Pass          []EnvPattern       `toml:"pass"`
 	Files         []File             `toml:"file"` // by path
+	Keep          []HomePath         `toml:"keep"` // directories that outlive the run
+	Seed          []HomePath         `toml:"seed"` // files of the host's home that are copied in
 }
 
 // File is first-run state. Path starts with "~/" or "/tmp/" and is clean.

@@ -75,6 +75,26 @@ func (p *HostPath) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// HomePath is a file or a directory below the home directory, "~/…".
+type HomePath string
+
+// UnmarshalText checks the form.
+func (p *HomePath) UnmarshalText(text []byte) error {
+	s := string(text)
+	rest, home := strings.CutPrefix(s, "~/")
+	switch {
+	case !plainText(s) || !home || rest == "" || len(s) > 200:
+		return hinted{fmt.Sprintf("%q is not below the home directory", s), `write it with "~/" in front, such as "~/.claude/projects"`}
+	case path.Clean(rest) != rest || strings.HasPrefix(rest+"/", "../") || rest == "." || path.IsAbs(rest):
+		return hinted{fmt.Sprintf("%q is not the plain form of a path", s), `leave out ".", "..", and doubled or final slashes`}
+	}
+	*p = HomePath(s)
+	return nil
+}
+
+// Rel is the path relative to the home directory.
+func (p HomePath) Rel() string { return strings.TrimPrefix(string(p), "~/") }
+
 // plainText reports whether s can be shown, and handed to the kernel, as it is.
 func plainText(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\uFFFD' })

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/net/http/httpguts"
 
+	"agentbox/internal/caches"
 	"agentbox/internal/logins"
 	"agentbox/internal/policy"
 )
@@ -350,13 +351,11 @@ func (b *Backend) UnmarshalText(text []byte) error {
 	return oneOf(b, text, []string{"overlay", "copy"})
 }
 
-// Cache names a tool's cache.
+// Cache names a tool's cache; ":ro" behind it: one that a run only reads.
 type Cache string
 
-// Caches lists the caches that a profile may name.
-func Caches() []string {
-	return []string{"npm", "pnpm", "yarn", "pip", "uv", "go-build", "go-mod", "cargo", "maven", "gradle"}
-}
+// Caches lists what a profile may write.
+func Caches() []string { return caches.Words() }
 
 // UnmarshalText takes the words of Caches.
 func (c *Cache) UnmarshalText(text []byte) error { return oneOf(c, text, Caches()) }

@@ -21,7 +21,9 @@ func scalarCases() []scalarCase {
 			"", ".", "..", "/etc/passwd", "../x", "a/../../x", "a/../b", "./x", "a//b", "a/", "~/x", "~root/x", ".git", ".git/hooks/x", "sub/.GIT/config", "a\x00b", "a\nb"),
 		scalar[HostPath]("host path", same("/etc/token", "~/.config/token", "~/..x"),
 			"", "/", "~", "~/", "token", "./token", "~user/token", "/a/../b", "/a//b", "/a/", "~/../x", "~/..", "~/a/../b", "~//etc", "~/.", "/a\x00b", "/a\nb"),
-		scalar[Cache]("cache", same(Caches()...), "", "NPM", "ruby", "go", "../npm"),
+		scalar[HomePath]("home path", same("~/.claude/projects", "~/x", "~/..x"),
+			"", "/", "~", "~/", "x", "/etc/x", "~user/x", "~/../x", "~/..", "~/a/../b", "~//etc", "~/.", "~/a/", "~/a\x00b", "~/a\nb", "~/"+strings.Repeat("a", 200)),
+		scalar[Cache]("cache", same(Caches()...), "", "NPM", "npm:rw", "npm:", ":ro", "npm:ro:ro", "ruby", "go", "../npm"),
 		scalar[Method]("method", same("GET", "M-SEARCH", "PROPFIND", "X_1"), "", "get", "Get", "G T", "GET ", "CONNECT", "connect", "*", "1X", "GET\n", strings.Repeat("A", 33)),
 		scalar[Remote]("remote", map[string]string{
 			"github.com/acme/billing": "github.com/acme/billing", "GitHub.com/acme/Billing.git": "github.com/acme/Billing",

@@ -24,26 +24,27 @@ func (e ending) Life(name string) context.Context {
 
 // Whoever stops a credential does not wait: what is on its way with it is cut off, in every shape that a request has.
 func TestWhatIsOnItsWayEndsWithItsCredential(t *testing.T) {
-	begun := make(chan struct{}, 1)
-	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch r.URL.Path {
-		case "/once":
-			return
-		case "/ws":
-			echoUpgrade(w, r)
-			return
-		case "/body":
-			_, _ = io.WriteString(w, "first")
-			w.(http.Flusher).Flush()
+	handler := func(begun chan<- struct{}) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			switch r.URL.Path {
+			case "/ws":
+				echoUpgrade(w, r)
+			case "/body":
+				_, _ = io.WriteString(w, "first")
+				w.(http.Flusher).Flush()
+				<-r.Context().Done()
+			case "/head":
+				close(begun)
+				<-r.Context().Done()
+			}
 		}
-		begun <- struct{}{}
-		<-r.Context().Done()
-	})
+	}
 	for _, shape := range []string{"1 /body", "1 /head", "2 /body", "2 /head", "swift /body", "swift /head", "ws"} {
 		t.Run(shape, func(t *testing.T) {
 			life, end := context.WithCancel(t.Context())
 			defer end()
-			l := newLab(t, handler, func(c *Config) { c.Injector = ending{swap{}, life} })
+			begun := make(chan struct{})
+			l := newLab(t, handler(begun), func(c *Config) { c.Injector = ending{swap{}, life} })
 			kind, path, _ := strings.Cut(shape, " ")
 			if kind == "ws" {
 				ws := l.tunnel("good.test:443", "good.test")

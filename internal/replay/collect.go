@@ -73,7 +73,7 @@ func (l *Log) Add(e event.Event) {
 	case event.CredentialRefused:
 		l.credential = e.Reason
 		l.aside(&l.Unsettled, &l.unsettled, e, fmt.Sprintf("credential %s was refused: %s", e.Credential, e.Reason))
-	case event.RunStart, event.RunSelfTest, event.RunEnd, event.RunStop, event.CommitsFetched, event.LaterChanged, event.FileShown,
+	case event.RunStart, event.RunSelfTest, event.RunEnd, event.RunStop, event.RunLeft, event.CommitsFetched, event.LaterChanged, event.FileShown,
 		event.CredentialUse, event.CredentialSeen, event.CredentialMint, event.CredentialRenew, event.CredentialRevoke:
 	case "approval.asked", "approval.answered": // the request itself has an event, with the answer
 	default:

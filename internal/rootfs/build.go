@@ -63,9 +63,10 @@ type Sizes struct {
 
 // Tree is a skeleton and what fills it.
 type Tree struct {
-	Root     string  // the container's root, to be mounted read-only
-	Home     string  // in Root: what a runtime that knows no tmpcopyup (gVisor) must copy into the home directory
-	Mounts   []Mount // parents before children; the caller's own come after them
+	Root     string            // the container's root, to be mounted read-only
+	Home     string            // in Root: what a runtime that knows no tmpcopyup (gVisor) must copy into the home directory
+	Mounts   []Mount           // parents before children; the caller's own come after them
+	Points   map[string]string // where Options.Points are, once the links of the host on the way are followed
 	Warnings []string
 }
 
@@ -88,6 +89,7 @@ type builder struct {
 	binds    []string // targets that come from the host whole
 	mounts   []Mount
 	warnings []string
+	resolved map[string]string // the caller's points
 }
 
 // Build lays a skeleton in dir, which it makes and which must not exist. os.RemoveAll removes it.
@@ -107,7 +109,7 @@ func Build(dir string, opt Options) (Tree, error) {
 	slices.SortStableFunc(b.mounts, func(x, y Mount) int {
 		return strings.Count(x.Target, "/") - strings.Count(y.Target, "/")
 	})
-	return Tree{Root: b.root, Home: b.home, Mounts: b.mounts, Warnings: b.warnings}, nil
+	return Tree{Root: b.root, Home: b.home, Mounts: b.mounts, Points: b.resolved, Warnings: b.warnings}, nil
 }
 
 func (o Options) check() error {
@@ -374,10 +376,13 @@ func (b *builder) points() error {
 	if b.opt.Repo != "" {
 		points = append([]Point{{b.opt.Repo, true}}, points...)
 	}
+	b.resolved = map[string]string{}
 	for _, p := range points {
-		if _, err := b.point(p.Path, p.Dir); err != nil {
+		at, err := b.point(p.Path, p.Dir)
+		if err != nil {
 			return err
 		}
+		b.resolved[p.Path] = at
 	}
 	return nil
 }

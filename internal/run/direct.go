@@ -16,7 +16,7 @@ func (x *execution) remember(ctx context.Context) {
 	go func() { x.looking <- direct.Remember(ctx, x.Repo.Root, x.Survey.Hidden, x.Direct) }()
 }
 
-// known waits for that, before the agent starts.
+// known waits for what is recorded about the repository, before the agent starts and before the run is over.
 func (x *execution) known() error {
 	if x.looking == nil {
 		return nil

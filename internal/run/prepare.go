@@ -65,6 +65,10 @@ func (x *execution) rootOptions(files []plan.File) rootfs.Options {
 	for _, h := range x.Plan.Binding.KnownHosts {
 		o.Hosts = append(o.Hosts, rootfs.HostLine{Name: h.String(), Addr: x.boundary.address(h)})
 	}
+	for _, k := range x.Plan.Binding.Kept {
+		o.Points = append(o.Points, rootfs.Point{Path: k.Target, Dir: true})
+	}
+	o.Files = append(o.Files, x.Seeds...)
 	for _, f := range files {
 		o.Files = append(o.Files, rootfs.File{Path: f.Path, Content: []byte(f.Content)})
 	}
@@ -87,8 +91,10 @@ func (x *execution) mounts(ctx context.Context, tree rootfs.Tree) ([]Mount, []wo
 		return nil, nil, err
 	}
 	var err error
-	if x.before, err = workspace.Remember(x.Repo, x.Survey); err != nil {
-		return nil, nil, err
+	if x.Plan.Grants.Workspace.Mode != plan.Review { // there the agent changes nothing that git would follow
+		if x.before, err = workspace.Remember(x.Repo, x.Survey); err != nil {
+			return nil, nil, err
+		}
 	}
 	repo, warnings, err := x.repository(ctx, scratch)
 	if err != nil {
@@ -105,6 +111,7 @@ func (x *execution) mounts(ctx context.Context, tree rootfs.Tree) ([]Mount, []wo
 	for _, m := range tree.Mounts {
 		all = append(all, Mount{Type: m.Type, Source: m.Source, Target: m.Target, ReadOnly: m.ReadOnly, Options: m.Options})
 	}
+	all = append(all, x.kept(tree)...)
 	for _, m := range repo {
 		kind := "bind"
 		if m.Upper != "" {
@@ -213,6 +220,7 @@ func (x *execution) expect(spec Spec, repo []workspace.Mount) shimwire.Expect {
 			e.ReadOnly = append(e.ReadOnly, m.Target)
 		}
 	}
+	e.ReadOnly = append(e.ReadOnly, x.keptReadOnly...)
 	for _, m := range spec.Mounts {
 		e.Mounts = append(e.Mounts, m.Target)
 		if m.Type == "bind" {

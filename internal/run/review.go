@@ -36,8 +36,8 @@ func (x *execution) repository(ctx context.Context, scratch string) (mounts []wo
 	return mounts, warnings, err
 }
 
-// review lays the run's layer and records what the repository is like now. The record stands, on the disk, before there is
-// a container; a layer without one is no work of anybody's.
+// review lays the run's layer and records what the repository is like now. The record stands, on the disk, before the agent
+// starts (known waits for it): a disk takes its time over a large index. A layer without one is no work of anybody's.
 func (x *execution) review(ctx context.Context, scratch string) ([]workspace.Mount, []string, error) {
 	l := x.Plan.Binding.Layer
 	layer := workspace.Layer{Backend: workspace.Backend(l.Backend), Work: x.Work, CopyGit: !l.Overlay, Limit: x.Plan.Grants.Limits.Disk}
@@ -51,9 +51,15 @@ func (x *execution) review(ctx context.Context, scratch string) ([]workspace.Mou
 		return nil, nil, fmt.Errorf("preparing the workspace: %w", err)
 	}
 	base.Head = workspace.Head(ctx, x.Repo)
-	if err := keepIndex(x.Repo, x.Work); err != nil {
+	index, err := keepIndex(x.Repo, x.Work)
+	if err != nil {
 		return nil, nil, fmt.Errorf("keeping git's index as it is now: %w", err)
 	}
+	defer func() {
+		if index != nil {
+			_ = index.Close() // something else failed
+		}
+	}()
 	shown, err := workspace.InReview(ctx, x.Repo, layer, x.Survey, x.Configs, scratch)
 	if err != nil {
 		return nil, nil, err
@@ -64,10 +70,21 @@ func (x *execution) review(ctx context.Context, scratch string) ([]workspace.Mou
 		}
 	}
 	base.MountPoints = shown.Points
-	if err := changes.Save(x.Work, base); err != nil {
-		return nil, nil, err
-	}
+	x.write(index, base)
+	index = nil
 	return shown.Mounts, shown.Warnings, nil
+}
+
+// write brings the copy of the index and then the record to the disk, beside whatever else there is to do.
+func (x *execution) write(index *os.File, base changes.Base) {
+	x.looking = make(chan error, 1)
+	go func() {
+		err := errors.Join(index.Sync(), index.Close())
+		if err == nil {
+			err = changes.Save(x.Work, base)
+		}
+		x.looking <- err
+	}()
 }
 
 // moment is now, as the repository's own file system tells it. Where the layer lies on the same one, the repository is left
@@ -83,21 +100,24 @@ func (x *execution) moment() (time.Time, error) {
 	return at, err
 }
 
-// keepIndex copies git's index, which knows the blob of each tracked file.
-func keepIndex(repo workspace.Repo, work string) error {
+// keepIndex copies git's index, which knows the blob of each tracked file. The copy is open, and not yet on the disk.
+func keepIndex(repo workspace.Repo, work string) (*os.File, error) {
 	out, err := os.OpenFile(filepath.Join(work, "base.index"), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	in, err := os.OpenFile(filepath.Join(repo.Git, "index"), os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
-		return errors.Join(out.Sync(), out.Close())
+		return out, nil
+	}
+	if err == nil {
+		_, err = io.Copy(out, in)
+		err = errors.Join(err, in.Close())
 	}
 	if err != nil {
-		return errors.Join(err, out.Close())
+		return nil, errors.Join(err, out.Close())
 	}
-	_, err = io.Copy(out, in)
-	return errors.Join(err, out.Sync(), out.Close(), in.Close())
+	return out, nil
 }
 
 // Changed reports whether a run in the review mode left something to look at: a change of a file, or something new that git

@@ -34,13 +34,14 @@ type Params struct {
 	Plan    plan.Plan
 	Repo    workspace.Repo
 	Survey  workspace.Survey
-	Configs []string // the person's git configuration files
-	Dir     string   // a directory of this run alone, 0700; the caller removes it
-	Work    string   // where the review mode keeps what is changed; the caller keeps it, or removes it
-	Direct  string   // where the direct mode remembers what would execute later; the caller keeps it, or removes it
-	Shim    string   // the shim's program on the host
-	Seccomp string   // a seccomp profile on the host
-	Sockets []string // sockets of the host that must not be seen inside
+	Configs []string      // the person's git configuration files
+	Dir     string        // a directory of this run alone, 0700; the caller removes it
+	Work    string        // where the review mode keeps what is changed; the caller keeps it, or removes it
+	Direct  string        // where the direct mode remembers what would execute later; the caller keeps it, or removes it
+	Seeds   []rootfs.File // copies of the person's own files, for the home directory
+	Shim    string        // the shim's program on the host
+	Seccomp string        // a seccomp profile on the host
+	Sockets []string      // sockets of the host that must not be seen inside
 
 	Runtime  Runtime
 	Log      Log
@@ -56,6 +57,7 @@ type Params struct {
 	Stops    <-chan Stop
 	Settle   func()                                              // called once, when the agent is gone and events can still be recorded; may be nil
 	Gone     func(ctx context.Context, record func(event.Event)) // called once, when there is no container any more and events can still be recorded; may be nil
+	Wipe     func(ctx context.Context) error                     // called once, when there is no container any more: removes what only its owner can of Dir; may be nil
 	Removed  func()                                              // called once, when the engine is not needed any more; may be nil
 	Warn     func(text string)                                   // tells the person something before the agent has the terminal
 	Ready    func()                                              // called once, before the agent starts and has the terminal; may be nil
@@ -101,20 +103,21 @@ func asFailure(err error) *Failure {
 // execution is one run while it lasts.
 type execution struct {
 	Params
-	name      string
-	container Container
-	output    chan error // how the container's output ended
-	endpoint  transport.Endpoint
-	link      *transport.Link
-	boundary  *boundary
-	signer    *signing.Server
-	watcher   *workspace.Watcher
-	before    workspace.State
-	hidden    map[file]bool // what mounts hide
-	looking   chan error    // how remembering what would execute later went, once; nil where nothing is to be remembered
-	shown     bool          // the repository is laid out for the container
-	started   bool          // the agent is
-	seeds     []rootfs.File // for the shim to lay: gVisor starts a tmpfs empty, where others copy the skeleton's directory
+	name         string
+	container    Container
+	output       chan error // how the container's output ended
+	endpoint     transport.Endpoint
+	link         *transport.Link
+	boundary     *boundary
+	signer       *signing.Server
+	watcher      *workspace.Watcher
+	before       workspace.State
+	hidden       map[file]bool // what mounts hide
+	looking      chan error    // how recording what the repository is like went, once; nil where nothing is to be recorded
+	shown        bool          // the repository is laid out for the container
+	started      bool          // the agent is
+	keptReadOnly []string      // where caches are that are only read
+	seeds        []rootfs.File // for the shim to lay: gVisor starts a tmpfs empty, where others copy the skeleton's directory
 }
 
 func (x *execution) record(e event.Event) error { return x.Log.Emit(e) }
@@ -294,7 +297,10 @@ func (x *execution) close(ctx context.Context) error {
 	watched := make(chan error, 1)
 	go func() { watched <- x.unwatch() }() // the kernel takes its time to give up a watch
 	if x.container != nil {
-		errs = append(errs, x.container.Remove(ctx))
+		x.left(x.name, x.container.Remove(ctx))
+	}
+	if x.Wipe != nil {
+		x.left(x.Dir, x.Wipe(ctx))
 	}
 	if x.started && x.Gone != nil {
 		x.Gone(context.WithoutCancel(ctx), x.note)
@@ -312,10 +318,20 @@ func (x *execution) close(ctx context.Context) error {
 		errs = append(errs, x.endpoint.Close())
 	}
 	<-settled
+	_ = x.known() // a failure has kept the agent from starting, and was told
 	if errs = append(errs, <-watched); x.shown {
-		x.lookAgain()
+		x.lookAgain(context.WithoutCancel(ctx))
 	}
 	return errors.Join(errs...)
+}
+
+// left records and tells what of the run could not be removed.
+func (x *execution) left(what string, err error) {
+	if err == nil {
+		return
+	}
+	x.note(event.Event{Kind: event.RunLeft, Path: what, Reason: err.Error()})
+	x.Warn(fmt.Sprintf("%s is left of this run (%s): \"agentbox gc\" tries again to remove it", what, err))
 }
 
 // lost tells of a mount that the host took the place away from; nil where none can be.
@@ -334,7 +350,7 @@ func (x *execution) unwatch() error {
 }
 
 // lookAgain walks the repository once more, after the run.
-func (x *execution) lookAgain() {
+func (x *execution) lookAgain(ctx context.Context) {
 	if hide := x.Plan.Grants.Workspace.Hide; len(hide) > 0 {
 		now, err := workspace.Look(x.Repo, hide)
 		if err != nil {
@@ -344,7 +360,7 @@ func (x *execution) lookAgain() {
 		x.revealed(now.Hidden)
 	}
 	if x.Plan.Grants.Workspace.Mode != plan.Review { // there the agent changed nothing that git would follow
-		x.planted()
+		x.planted(ctx)
 	}
 }
 
@@ -383,8 +399,15 @@ func identity(path string) file {
 }
 
 // planted tells the person what their own git would follow that was not there before.
-func (x *execution) planted() {
+func (x *execution) planted(ctx context.Context) {
 	found, err := workspace.Planted(x.Repo, x.before)
+	aside, failed := workspace.PutIndexAside(ctx, x.Repo)
+	if failed != nil {
+		x.Warn(failed.Error())
+	}
+	if aside != "" {
+		found = append(found, aside)
+	}
 	if err != nil {
 		x.Warn("looking through the repository after the run: " + err.Error())
 	}

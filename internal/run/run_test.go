@@ -235,3 +235,38 @@ func (brokenEngine) Create(context.Context, run.Spec) (run.Container, error) {
 	return nil, errors.New("no engine")
 }
 func (brokenEngine) Remove(context.Context, string) error { return nil }
+
+// sticky is an engine whose containers can't be removed.
+type sticky struct{ run.Runtime }
+
+func (s sticky) Create(ctx context.Context, spec run.Spec) (run.Container, error) {
+	c, err := s.Runtime.Create(ctx, spec)
+	return stuck{c}, err
+}
+
+type stuck struct{ run.Container }
+
+func (s stuck) Remove(ctx context.Context) error {
+	return errors.Join(s.Container.Remove(ctx), errors.New("device or resource busy"))
+}
+
+// What can't be removed is recorded, before the end, and told; whatever else there is to remove is removed.
+func TestWhatIsLeftOfARunIsTold(t *testing.T) {
+	s := &shim{check: shimwire.Check{Name: "all", OK: true}}
+	p, log, fake := params(t, s)
+	var told []string
+	p.Runtime, p.Warn = sticky{fake}, func(text string) { told = append(told, text) }
+	p.Wipe = func(context.Context) error { return errors.New("permission denied") }
+	out, err := run.Run(t.Context(), p)
+	must(t, err)
+	if out.Code != 0 || log.kinds() != "run.start run.selftest run.left run.left run.end" {
+		t.Fatalf("outcome %+v, events %s", out, log.kinds())
+	}
+	if left := log.events[2:4]; left[0].Path != "agentbox-test" || left[0].Reason != "device or resource busy" || left[1].Path != p.Dir || left[1].Reason != "permission denied" {
+		t.Errorf("%+v", left)
+	}
+	if all := strings.Join(told, "\n"); strings.Count(all, "is left of this run") != 2 || !strings.Contains(all, "agentbox gc") {
+		t.Errorf("told: %q", told)
+	}
+	nothingLeft(t, p, fake)
+}

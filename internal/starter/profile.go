@@ -118,7 +118,7 @@ func given(base string) string {
 
 func (w *writer) workspace(f Facts, o Options) {
 	w.line("[workspace]", "")
-	w.line(`# mode = "direct"`, `the agent changes your files; "readonly": it only reads them`)
+	w.line(`# mode = "direct"`, `the agent changes your files; left out: a copy, to review`)
 	w.gap()
 	w.text("Shown to the agent as empty. Patterns are as in .gitignore; \"...\" stands for what "+quote(o.Base)+" hides.",
 		"Hide files that git does not track: a tracked one can be read from its history all the same.")
@@ -327,7 +327,7 @@ func (w *writer) limits(o Options) {
 func (w *writer) later(f Facts) {
 	w.gap()
 	w.text("Not in this version yet, and refused where it is written: usd, tokens and requests of [budget],",
-		"caches of [workspace], [[mcp]] for tool servers.")
+		"[[mcp]] for tool servers.")
 	if f.Devcontainer != "" {
 		w.text("", f.Devcontainer+": `agentbox profile import` says what of it has a counterpart here.",
 			"The agent runs on this machine's own system, read-only, not in that image.")

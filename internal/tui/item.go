@@ -23,6 +23,7 @@ type item struct {
 	changes.Change
 	on    bool     // taken, as a whole or in part
 	hunks []string // the ids of those, nil for all
+	since bool     // it came, or changed after it was taken, while the screen stood: not taken until the person says so
 }
 
 func (i *item) group() group {
@@ -40,6 +41,8 @@ func (i *item) box() string {
 	switch {
 	case i.group() == outside:
 		return " - "
+	case !i.on && i.since:
+		return "[?]"
 	case !i.on:
 		return "[ ]"
 	case i.hunks != nil:

@@ -109,7 +109,7 @@ func (l *list) taken() (n, of, laterLeft int) {
 func (l *list) setUsual(on bool) {
 	for i := range l.items {
 		if l.items[i].group() == usual {
-			l.items[i].on, l.items[i].hunks = on, nil
+			l.items[i].on, l.items[i].hunks, l.items[i].since = on, nil, false
 		}
 	}
 }

@@ -15,6 +15,7 @@ import (
 type model struct {
 	ctx     context.Context
 	source  Source
+	latest  Latest
 	title   string
 	summary string
 	live    bool
@@ -46,6 +47,7 @@ type question struct {
 // read is a text that was loaded.
 type read struct {
 	path string
+	mark string // of what it is
 	text changes.Text
 	err  error
 }
@@ -57,23 +59,46 @@ func newModel(ctx context.Context, r Review) *model {
 		it.on = it.group() == usual
 		items[i] = it
 	}
-	return &model{ctx: ctx, source: r.Source, title: r.Title, summary: Summary(r.Changes), live: r.Live, paint: paint{r.Colour}, keys: keys(), list: newList(items), width: 80, height: 24}
+	return &model{ctx: ctx, source: r.Source, latest: r.Latest, title: r.Title, summary: Summary(r.Changes), live: r.Live, paint: paint{r.Colour}, keys: keys(), list: newList(items), width: 80, height: 24}
 }
 
-// Init loads the first text.
-func (m *model) Init() tea.Cmd { return m.look() }
+// Init loads the first text, and begins to wait for changes.
+func (m *model) Init() tea.Cmd {
+	if !m.live {
+		return m.look()
+	}
+	return tea.Batch(m.look(), m.await())
+}
 
-// look loads the text of the change under the cursor, unless it is there.
+// look loads the text of the change under the cursor, unless it is there. Lines of what it was stay until it has come.
 func (m *model) look() tea.Cmd {
 	it := m.list.current()
-	if it == nil || m.pane.path == it.Path {
+	switch {
+	case it == nil, m.pane.path == it.Path && m.pane.mark == it.Mark:
 		return nil
+	case m.pane.path == it.Path:
+		m.pane.loading, m.pane.mark = true, it.Mark
+	default:
+		m.pane = waiting(it)
 	}
-	m.pane = waiting(it)
 	source, ctx, c := m.source, m.ctx, it.Change
 	return func() tea.Msg {
 		text, err := source.Diff(ctx, c)
-		return read{c.Path, text, err}
+		return read{c.Path, c.Mark, text, err}
+	}
+}
+
+// show puts a text on the right side that was loaded; where the person was in it, they stay.
+func (m *model) show(r read) {
+	it := m.list.current()
+	if it == nil || it.Path != r.path || it.Mark != r.mark {
+		return // the person has gone on, or the text has
+	}
+	old := m.pane
+	m.pane = loaded(it, r.text, r.err)
+	m.pane.stay(old)
+	if old.jumps {
+		m.pane.jump(1)
 	}
 }
 
@@ -83,12 +108,9 @@ func (m *model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	case tea.WindowSizeMsg:
 		m.width, m.height = msg.Width, msg.Height
 	case read:
-		if it := m.list.current(); it != nil && it.Path == msg.path { // else the person has gone on
-			jumps := m.pane.jumps
-			if m.pane = loaded(it, msg.text, msg.err); jumps {
-				m.pane.jump(1)
-			}
-		}
+		m.show(msg)
+	case listed:
+		return m, m.renew(msg)
 	case tea.KeyPressMsg:
 		return m, m.key(msg.String())
 	}
@@ -177,15 +199,16 @@ func (m *model) toggle() tea.Cmd {
 		m.note = "the text is still being loaded"
 		return nil
 	}
-	flip := func(it *item) { it.on, it.hunks = !it.on || it.hunks != nil, nil }
+	flip := func(it *item) { it.on, it.hunks, it.since = !it.on || it.hunks != nil, nil, false }
 	if m.reading && m.pane.hunk() >= 0 && len(m.pane.heads) > 1 {
 		id, all := m.pane.ids[m.pane.hunk()], m.pane.ids
 		flip = func(it *item) { it.toggleHunk(id, all) }
 	}
 	if it.group() == later && !it.on {
-		m.ask = &question{name: it.Path, text: Escaped(it.Later),
+		path := it.Path
+		m.ask = &question{name: path, text: Escaped(it.Later),
 			key: "y", keys: "y takes it all the same · any other key leaves it out",
-			yes: func(*model) tea.Cmd { flip(it); return nil }, no: Escaped(it.Path) + " is left out"}
+			yes: func(m *model) tea.Cmd { flip(m.list.named(path)); return nil }, no: Escaped(it.Path) + " is left out"}
 		return nil
 	}
 	flip(it)
@@ -199,6 +222,7 @@ func keys() map[string]func(*model) tea.Cmd {
 		"a": (*model).apply, "d": (*model).discard, "space": (*model).toggle,
 		"*":   func(m *model) tea.Cmd { m.list.setUsual(!m.list.allUsual()); return nil },
 		"?":   func(m *model) tea.Cmd { m.help = true; return nil },
+		"r":   (*model).again,
 		"tab": (*model).turn, "enter": (*model).turn,
 		"right": func(m *model) tea.Cmd { m.reading = true; return nil }, "l": func(m *model) tea.Cmd { m.reading = true; return nil },
 		"left": (*model).back, "h": (*model).back, "esc": (*model).back,
@@ -368,6 +392,12 @@ func fill(lines []string, width, height int) []string {
 func (m *model) status() string {
 	n, of, left := m.list.taken()
 	s := fmt.Sprintf("%d of %d selected", n, of)
+	if m.live {
+		s += "; the run goes on"
+	}
+	if n := m.list.waiting(); n > 0 {
+		s += fmt.Sprintf("; %d new or changed since", n)
+	}
 	if left > 0 {
 		s += fmt.Sprintf("; %d that would execute later left out", left)
 	}
@@ -379,9 +409,6 @@ func (m *model) status() string {
 	}
 	if both > 0 {
 		s += fmt.Sprintf("; %d changed here too", both)
-	}
-	if m.live {
-		s += "; the run goes on"
 	}
 	return s
 }
@@ -427,9 +454,12 @@ space    select the file, or in the diff the hunk
 enter    into the diff and back       (tab, right, left, esc)
 up down  move                         (k, j, page up, page down, home, end)
 n p      next and previous hunk
+r        look again; while the run goes on that happens by itself
 ?        this
 
 Ctrl-C is q. [x] is selected, [~] in part, - can't be applied.
+[?] came, or changed after it was selected, while you looked: it is
+  left out until you select it.
 C changed here too, since the run began: it is merged, or left alone
   with the agent's version beside it.
 ! would execute later, with your rights: space, then y.

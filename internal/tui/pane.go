@@ -22,6 +22,7 @@ type pos struct{ line, row int }
 // pane is the right side: one change's text. Lines are put on rows when they are seen.
 type pane struct {
 	path    string // of the change whose lines these are; "" for none yet
+	mark    string // of what they are, or of what is being loaded
 	lines   []line
 	heads   []int    // the line of each hunk's header
 	ids     []string // of the hunks
@@ -36,12 +37,12 @@ const gutter = 2
 
 // waiting is a pane before its text is there.
 func waiting(it *item) pane {
-	return pane{path: it.Path, loading: true, lines: about(it)}
+	return pane{path: it.Path, mark: it.Mark, loading: true, lines: about(it)}
 }
 
 // loaded is a pane with its text, or with why there is none.
 func loaded(it *item, text changes.Text, err error) pane {
-	p := pane{path: it.Path, lines: about(it)}
+	p := pane{path: it.Path, mark: it.Mark, lines: about(it)}
 	switch {
 	case err != nil:
 		p.lines = append(p.lines, line{-1, warning, "", "showing the difference: " + err.Error()})
@@ -56,6 +57,21 @@ func loaded(it *item, text changes.Text, err error) pane {
 		}
 	}
 	return p
+}
+
+// stay puts the cursor and what is seen where they were in the lines before.
+func (p *pane) stay(old pane) {
+	p.width = old.width
+	last := max(len(p.lines)-1, 0)
+	keep := func(at pos) pos {
+		if at.line > last {
+			return pos{last, 0}
+		}
+		return pos{at.line, min(at.row, p.rowsOf(at.line)-1)}
+	}
+	if p.width > 0 {
+		p.at, p.top = keep(old.at), keep(old.top)
+	}
 }
 
 // header is a hunk's line of numbers.
@@ -101,6 +117,9 @@ func about(it *item) []line {
 	add(plain, kinds(it.Change))
 	if it.Later != "" {
 		add(warning, "would execute later: "+it.Later)
+	}
+	if it.since && !it.on {
+		add(warning, "new, or changed since it was selected: left out until you select it")
 	}
 	if it.ChangedOutside {
 		add(removed, "conflict: this file was changed here too; both are merged where they don't touch, else yours stays and the agent's is laid beside it")
@@ -268,7 +287,7 @@ func (i *item) toggleHunk(id string, all []string) {
 			now = append(now, h)
 		}
 	}
-	i.on, i.hunks = len(now) > 0, now
+	i.on, i.hunks, i.since = len(now) > 0, now, false
 	if len(now) == len(all) {
 		i.hunks = nil
 	}

@@ -25,12 +25,19 @@ type Source interface {
 	Diff(ctx context.Context, c changes.Change) (changes.Text, error)
 }
 
+// Latest gives the changes as they are by now.
+type Latest interface {
+	Wait(ctx context.Context) error                                         // until they may be others
+	List(ctx context.Context) (list []changes.Change, live bool, err error) // live: the run goes on
+}
+
 // Review is what is looked at.
 type Review struct {
 	Title   string // which run it is
 	Live    bool   // it goes on
 	Changes []changes.Change
 	Source  Source
+	Latest  Latest // nil: nothing changes any more
 	Colour  bool
 }
 
@@ -62,6 +69,8 @@ func Show(ctx context.Context, in, out *os.File, r Review) (Choice, error) {
 	if err := unix.IoctlSetInt(int(in.Fd()), unix.TCFLSH, unix.TCIFLUSH); err != nil {
 		return Choice{}, fmt.Errorf("showing the review: %w", err)
 	}
+	ctx, cancel := context.WithCancel(ctx) // of what waits for changes, too
+	defer cancel()
 	m := newModel(ctx, r)
 	profile := colorprofile.ASCII // the terminal is not asked, nor a program that would know of it run
 	if r.Colour {

@@ -288,8 +288,9 @@ var remote = []int64{unix.NFS_SUPER_MAGIC, unix.SMB_SUPER_MAGIC, unix.SMB2_SUPER
 	unix.AFS_SUPER_MAGIC, unix.CEPH_SUPER_MAGIC, unix.OVERLAYFS_SUPER_MAGIC, unix.ECRYPTFS_SUPER_MAGIC, unix.MSDOS_SUPER_MAGIC, unix.EXFAT_SUPER_MAGIC}
 
 // CanOverlay says why there can be no overlay over repo with its upper layer in dir, which need not exist yet; "" if there can.
-// It tries there what the kernel would need: to keep attributes and to mark what was deleted.
-func CanOverlay(repo Repo, dir string) string {
+// It tries there what the kernel would need: to keep attributes and to mark what was deleted. Then mount, which is called with a
+// scratch directory, has the kernel make overlays over the given directories.
+func CanOverlay(repo Repo, dir string, mount func(scratch string, lower ...string) error) string {
 	for _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist); _, err = os.Stat(dir) {
 		dir = filepath.Dir(dir)
 	}
@@ -305,11 +306,12 @@ func CanOverlay(repo Repo, dir string) string {
 	if slices.Contains(remote, st.Type) {
 		return fmt.Sprintf("the file system of %s can't be the upper one of an overlay", quote(dir))
 	}
-	return tryUpper(dir)
+	return tryUpper(dir, func(scratch string) error { return mount(scratch, repo.Root, repo.Git) })
 }
 
-func tryUpper(dir string) string {
-	try, err := os.MkdirTemp(dir, ".try-*")
+func tryUpper(dir string, mount func(scratch string) error) string {
+	// Its name is longer than what a run's own layer has below dir: the kernel takes so many characters of all paths together.
+	try, err := os.MkdirTemp(dir, ".try-*"+strings.Repeat("-", 80))
 	if err != nil {
 		return fmt.Sprintf("nothing can be written to %s: %v", quote(dir), err)
 	}
@@ -319,6 +321,9 @@ func tryUpper(dir string) string {
 	}
 	if err := unix.Mknod(filepath.Join(try, "deleted"), unix.S_IFCHR, 0); err != nil {
 		return fmt.Sprintf("the file system of %s can't mark what was deleted (%v)", quote(dir), err)
+	}
+	if err := mount(try); err != nil {
+		return fmt.Sprintf("the kernel turns it down: %v", err)
 	}
 	return ""
 }

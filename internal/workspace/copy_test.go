@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -206,19 +207,29 @@ func TestAReviewWritesNothingInTheRepository(t *testing.T) {
 
 func TestCanOverlay(t *testing.T) {
 	repo := gitRepo(t)
-	if why := CanOverlay(repo, filepath.Join(t.TempDir(), "not", "there")); why != "" {
+	if why := CanOverlay(repo, filepath.Join(t.TempDir(), "not", "there"), agreed); why != "" {
 		t.Errorf("here there can be none: %s", why)
 	}
 	for _, name := range []string{"a:b", "a,b", `a\b`} {
 		odd := Repo{Root: filepath.Join(repo.Root, name)}
-		if why := CanOverlay(odd, t.TempDir()); !strings.Contains(why, "path") {
+		if why := CanOverlay(odd, t.TempDir(), agreed); !strings.Contains(why, "path") {
 			t.Errorf("%s: %q", name, why)
 		}
 	}
-	if why := CanOverlay(repo, "/proc"); why == "" {
+	if why := CanOverlay(repo, "/proc", agreed); why == "" {
 		t.Error("in /proc there can be one")
 	}
+	asked := []string{}
+	refused := func(scratch string, lower ...string) error {
+		asked = append(asked, lower...)
+		return errors.New("so it is")
+	}
+	if why := CanOverlay(repo, t.TempDir(), refused); why != "the kernel turns it down: so it is" || !slices.Equal(asked, []string{repo.Root, repo.Git}) {
+		t.Errorf("turned down over %q: %q", asked, why)
+	}
 }
+
+func agreed(string, ...string) error { return nil }
 
 func TestHead(t *testing.T) {
 	repo := gitRepo(t)

@@ -395,23 +395,23 @@ func (b *builder) empty(dir bool) (string, error) {
 	return path, f.Close()
 }
 
-// submounts makes file systems mounted inside the repository read-only too: a read-only bind does not reach them.
+// submounts shows file systems mounted inside the repository, read-only: a read-only bind of what is above does not reach them,
+// and an overlay does not show them. A copy has what is in them already.
 func (b *builder) submounts() error {
 	if b.mode == Direct {
 		return nil
 	}
-	points, err := mountPointsBelow(b.repo.Root)
+	points, err := MountedBelow(b.repo.Root)
 	for _, p := range points {
-		if b.mode == Review {
-			b.warn("%s is a file system of its own: what is in it is not there inside", quote(p))
-			continue
+		if b.mode != Review || b.layer.copied(b.repo, p) == "" {
+			b.add(Mount{Source: p, Target: p, ReadOnly: true, Kind: Tree})
 		}
-		b.add(Mount{Source: p, Target: p, ReadOnly: true, Kind: Tree})
 	}
 	return err
 }
 
-func mountPointsBelow(root string) ([]string, error) {
+// MountedBelow lists where file systems are mounted below a directory.
+func MountedBelow(root string) ([]string, error) {
 	data, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		return nil, fmt.Errorf("reading the mounts of this machine: %w", err)

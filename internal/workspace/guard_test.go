@@ -336,7 +336,7 @@ func TestMountsComeParentsFirstAndOnce(t *testing.T) {
 	if _, _, err := Mounts(repo, Direct, Survey{}, nil, repo.Root); err == nil {
 		t.Error("a scratch directory in the repository was taken")
 	}
-	points, err := mountPointsBelow("/")
+	points, err := MountedBelow("/")
 	if err != nil || !slices.Contains(points, "/proc") {
 		t.Errorf("mounts of this machine: %q, %v", points, err)
 	}

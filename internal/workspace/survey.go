@@ -4,11 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"agentbox/internal/policy"
 )
@@ -34,9 +34,11 @@ func Look(repo Repo, patterns []string) (Survey, error) {
 		return Survey{}, err
 	}
 	s := surveyor{repo: repo, list: hide}
-	if err := s.walk(repo.Root, "", 0); err != nil {
+	if err := s.walk(); err != nil {
 		return Survey{}, err
 	}
+	slices.Sort(s.out.Nested)
+	slices.Sort(s.out.Warnings)
 	if len(s.out.Nested) > maxNested {
 		return Survey{}, refuse("run in one of them, or move them out",
 			"%s holds more than %d other git repositories", quote(repo.Root), maxNested)
@@ -50,61 +52,62 @@ func Look(repo Repo, patterns []string) (Survey, error) {
 type surveyor struct {
 	repo Repo
 	list policy.HideList
-	seen int
 	out  Survey
 }
 
-// walk visits dir, whose path relative to the top is rel; from is where in the list of patterns what it holds begins.
-func (s *surveyor) walk(dir, rel string, from int) error {
-	entries, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrPermission) {
-		s.warn("%s cannot be looked into: hidden files in it are not found", quote(dir))
-		return nil
-	}
-	if errors.Is(err, fs.ErrNotExist) && rel != "" {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("looking through the workspace: %w", err)
-	}
-	if s.seen += len(entries); s.seen > maxEntries {
+// walk goes through the repository.
+func (s *surveyor) walk() error {
+	w := &crawl{root: s.repo.Root, most: maxEntries, notable: s.notable, visit: s.visit, failed: s.unread}
+	err := w.run()
+	if errors.Is(err, errTooMany) {
 		return refuse("run in a smaller repository", "%s holds more than %d files", quote(s.repo.Root), maxEntries)
 	}
-	for _, e := range entries {
-		if err := s.visit(e, filepath.Join(dir, e.Name()), path.Join(rel, e.Name()), from); err != nil {
-			return err
-		}
-	}
-	return nil
+	return err
 }
 
-func (s *surveyor) visit(e fs.DirEntry, abs, rel string, from int) error {
+// unread says what a directory that can't be read means. One that is gone, or is none any more, holds nothing.
+func (s *surveyor) unread(dir, rel string, err error) error {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		s.warn("%s cannot be looked into: hidden files in it are not found", quote(dir))
+		return nil
+	case rel != "" && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ELOOP)):
+		return nil
+	}
+	return fmt.Errorf("looking through the workspace: %w", err)
+}
+
+const outlets = fs.ModeSocket | fs.ModeNamedPipe
+
+// notable reports whether visit has to see what is called name in the directory rel.
+func (s *surveyor) notable(rel, name []byte, kind fs.FileMode) bool {
+	if kind&outlets != 0 || string(name) == ".git" {
+		return true
+	}
+	return s.list.MayHide(string(name)) && s.list.Hides(path.Join(string(rel), string(name)), kind&(fs.ModeDir|fs.ModeSymlink) != 0)
+}
+
+// visit notes what is notable.
+func (s *surveyor) visit(e dirent, abs, rel string) error {
 	if e.Name() == ".git" {
 		if abs != s.repo.Git {
 			s.out.Nested = append(s.out.Nested, abs)
 		}
 		return nil
 	}
-	by, from := s.list.Step(rel, e.IsDir() || e.Type()&fs.ModeSymlink != 0, from)
-	if outlet := e.Type() & (fs.ModeSocket | fs.ModeNamedPipe); outlet != 0 || by >= 0 {
-		if outlet != 0 {
-			s.warn("%s is a socket or a pipe: it is hidden, as whatever serves it lies outside the boundary", quote(abs))
-		}
-		if err := checkText(abs, Person{}); err != nil {
-			return err
-		}
-		s.hide(e, abs)
-		return nil
+	if e.Type()&outlets != 0 {
+		s.warn("%s is a socket or a pipe: it is hidden, as whatever serves it lies outside the boundary", quote(abs))
 	}
-	if e.IsDir() {
-		return s.walk(abs, rel, from)
+	if err := checkText(abs, Person{}); err != nil {
+		return err
 	}
+	s.hide(e, abs)
 	return nil
 }
 
 // hide notes a match. A bind on a link would land on what the link leads to, so that is what is hidden when it
 // lies in the repository; elsewhere it does not exist inside.
-func (s *surveyor) hide(e fs.DirEntry, abs string) {
+func (s *surveyor) hide(e dirent, abs string) {
 	if e.Type()&fs.ModeSymlink == 0 {
 		s.out.Hidden = append(s.out.Hidden, abs)
 		return

@@ -25,6 +25,9 @@ func main() {
 	flag.StringVar(&b.agentbox, "agentbox", "bin/agentbox", "the program to measure")
 	flag.StringVar(&b.srt, "srt", "", "Anthropic's srt, to compare with (empty: leave it out)")
 	flag.IntVar(&b.rounds, "n", 20, "pairs of each comparison")
+	flag.BoolVar(&b.onlyWorkspace, "workspace", false, "measure the review mode on a large repository, and nothing else")
+	flag.IntVar(&b.files, "files", 100_000, "with -workspace: files of the large repository")
+	flag.IntVar(&b.megabytes, "megabytes", 2048, "with -workspace: its size without git's own")
 	flag.Parse()
 	if err := b.run(context.Background(), os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -39,6 +42,9 @@ type bench struct {
 	work          string // scratch directory
 	repo          string // a small git repository in it
 	out           io.Writer
+
+	onlyWorkspace    bool
+	files, megabytes int
 }
 
 func (b *bench) run(ctx context.Context, out io.Writer) (err error) {
@@ -50,6 +56,11 @@ func (b *bench) run(ctx context.Context, out io.Writer) (err error) {
 		return err
 	}
 	defer b.tidy()
+	if b.onlyWorkspace {
+		b.header()
+		defer b.footer()
+		return b.workspace(ctx)
+	}
 	b.repo = filepath.Join(b.work, "repo")
 	if err := makeRepo(ctx, b.repo, 40, 10); err != nil {
 		return err
@@ -60,8 +71,12 @@ func (b *bench) run(ctx context.Context, out io.Writer) (err error) {
 	b.memory(ctx)
 	b.decisions(ctx)
 	b.size()
-	fmt.Fprintf(b.out, "\nload at the end: %s. This says nothing on a busy machine: compare ratios, and only within one run.\n", load())
+	b.footer()
 	return nil
+}
+
+func (b *bench) footer() {
+	fmt.Fprintf(b.out, "\nload at the end: %s. This says nothing on a busy machine: compare ratios, and only within one run.\n", load())
 }
 
 // tidy removes the scratch directory. Podman may have left files of subordinate ids in it, which only the user

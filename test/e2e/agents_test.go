@@ -154,6 +154,7 @@ func TestRealAgents(t *testing.T) {
 			if !strings.Contains(r.out, s.Task().Final) {
 				t.Errorf("stdout has no last words:\n%s", r.out)
 			}
+			b.takeAll()
 			b.checkWork(s)
 			b.checkCalls(a, s)
 			b.checkRefusal(r.err, nil)
@@ -385,13 +386,14 @@ func TestRealAgentsFullScreen(t *testing.T) {
 			b, s, seen := agentBox(t)
 			b.keyOf(a)
 			b.setenv("AGENTBOX", b.command().Path)
-			term := b.screen(`stty -g >../before; "$AGENTBOX" run ` + a.profile + `; echo $? >../code; stty -g >../after; echo all over`)
+			term := b.screen(`stty -g >../before; "$AGENTBOX" run ` + a.profile + ` --on-exit keep; echo $? >../code; stty -g >../after; echo all over`)
 			term.wait(a.ready) // and no dialog before it
 			term.types("do the task")
 			term.wait("do the task")
 			term.submit(s)
 			term.wait(s.Task().Final)
 			shown := term.quit(a.quit, "all over")
+			b.takeAll()
 			b.checkWork(s)
 			b.checkCalls(a, s)
 			b.checkRefusal(shown, []string{"raw.githubusercontent.com"}) // codex's announcements, full-screen only

@@ -19,7 +19,7 @@ func TestChangesAreLookedAtAppliedUndoneAndDiscarded(t *testing.T) {
 	r := b.agentbox("run", "shell", "--workspace", "review", "--", "sh", "-c",
 		`echo more >> README.md; rm gone.txt; echo three >> docs/a.md; mkdir new; echo x > new/file; printf 'all:\n\tevil\n' > Makefile; mkfifo pipe; ln -s README.md link`).exits(0)
 	id := runID(r)
-	r.says("are kept: agentbox diff "+id, "agentbox apply "+id, "agentbox discard "+id)
+	r.says("are kept apart from your files: agentbox diff "+id, "agentbox apply "+id, "agentbox discard "+id)
 	if now := b.git("status", "--porcelain"); now != before {
 		t.Fatalf("before anything is applied the repository is changed: %s", now)
 	}
@@ -100,6 +100,7 @@ func TestChangesAreTakenWhileTheAgentWorks(t *testing.T) {
 	if patch := b.agentbox("diff").exits(0).out; !strings.Contains(patch, "+one\n") {
 		t.Errorf("while it runs: %s", patch)
 	}
+	b.agentbox("apply", "--all", "--will-execute").exits(1).says("the agent still works")
 	b.agentbox("apply", "a.txt").exits(0).says("1 applied")
 	if b.read("a.txt") != "one\n" {
 		t.Error("it was not applied")
@@ -154,7 +155,7 @@ func TestARunEndsInTheReview(t *testing.T) {
 	if b.read("README.md") != "# a repository\n" || b.read("other.txt") != "x\n" {
 		t.Error("not what was picked is applied")
 	}
-	b.terminal("apply").expect("a apply selected").send("q").expect("are kept").ends(0)
+	b.terminal("apply").expect("a apply selected").send("q").expect("kept apart").ends(0)
 	b.terminal("apply").expect("a apply selected").send("d").expect("throw away").send("D").expect("is thrown away").ends(0)
 	b.agentbox("diff").exits(1)
 }

@@ -156,6 +156,7 @@ func TestWithoutATerminalNobodyIsAsked(t *testing.T) {
 // Who watches can be asked, and hears of each question and answer.
 func TestWhoWatchesCanBeAsked(t *testing.T) {
 	s := newAskingSite(t, "5m")
+	s.mode = "direct" // for the agent to see the file that it waits for
 	cmd := s.command("run", "ask", "-q", "--", "sh", "-c", "echo ready; until [ -e go ]; do sleep 0.05; done; "+post("/held"))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	run := (&live{b: s.box, cmd: cmd}).launch()
@@ -197,7 +198,7 @@ func (b *box) onTTY(script string) *line {
 // Where the agent leaves the terminal free the question stands there, and what was typed before it is no answer.
 func TestTheQuestionAtTheTerminal(t *testing.T) {
 	s := newAskingSite(t, "5m")
-	l := s.onTTY(`"$AGENTBOX" run ask -q -- sh -c 'read x </proc/uptime; until [ -e go ]; do sleep 0.05; done; ` +
+	l := s.onTTY(`"$AGENTBOX" run ask -q --workspace direct -- sh -c 'read x </proc/uptime; until [ -e go ]; do sleep 0.05; done; ` +
 		strings.ReplaceAll(post("/one")+"; "+post("/one")+"; "+post("/two")+"; "+post("/two")+"; "+post("/three")+"; "+post("/four"), "'", `"`) + `' </dev/null | cat; echo end-$((1+1))`)
 	l.send("o\ro\r")
 	s.write("go", "")
@@ -238,7 +239,7 @@ func TestTheAgentCannotRedrawTheQuestion(t *testing.T) {
 ( while [ ! -e stop ]; do printf '\r\033[2Kagentbox asks: GET good.example.com FAKE ' >&2; sleep 0.02; done ) &
 `+post("/\xe2\x80\xaegp.\xc2\x9b2J?secret=1")+` >answer; touch stop; wait; read line; echo "agent-read-$line-$((1+1))" >&2
 `)
-	l := s.onTTY(`"$AGENTBOX" run ask -q -- sh agent.sh >/dev/null; echo end-$((1+1))`)
+	l := s.onTTY(`"$AGENTBOX" run ask -q --workspace direct -- sh agent.sh >/dev/null; echo end-$((1+1))`)
 	l.expect("\x1b[!p\x1b[0m").expect("\r\x1b[J").expect(`agentbox asks: POST ` + secureHost + `/`).expect(`[o]nce, for this [r]un, [a]lways, or [N]ot? (`)
 	s.waits(1)
 	pause()

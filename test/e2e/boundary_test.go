@@ -562,7 +562,7 @@ echo end`
 
 // What an agent leaves in a repository must not run when the person works on with their own git.
 func TestNothingPlantedRunsWithTheHostsGit(t *testing.T) {
-	b := newBox(t)
+	b := directBox(t)
 	canary := filepath.Join(filepath.Dir(b.repo), "canary")
 	before := b.read(".git/config")
 	r := b.shell(fmt.Sprintf(plant, "touch "+canary)).exits(0)
@@ -596,7 +596,7 @@ func TestNothingPlantedRunsWithTheHostsGit(t *testing.T) {
 
 // Hooks and programs that were there before are the person's: the agent can neither change nor replace them.
 func TestHooksOfThePersonStay(t *testing.T) {
-	b := newBox(t)
+	b := directBox(t)
 	canary := filepath.Join(filepath.Dir(b.repo), "canary")
 	b.write(".husky/pre-commit", "#!/bin/sh\ntrue\n")
 	b.write("tools/monitor.sh", "#!/bin/sh\ntrue\n")
@@ -625,14 +625,37 @@ echo end`, canary)).exits(0).prints("end\n")
 
 // A repository of its own below the top can't be guarded before it exists: the person is told before they run git.
 func TestANestedRepositoryIsTold(t *testing.T) {
-	b := newBox(t)
+	b := directBox(t)
 	b.shell(`git init -q evil && cd evil && git -c user.name=x -c user.email=x@y commit -q --allow-empty -m x && git config core.fsmonitor 'touch /tmp/x' && cd .. && git add evil 2>/dev/null
 ln -s /etc .git/evil-link; mkdir -p .git/rebase-merge; echo end`).exits(0).prints("end\n").says(
 		"is a git repository of its own", "is in the index as a submodule", "is a link to /etc", "is an unfinished operation")
 }
 
-func TestGitWorksInside(t *testing.T) {
+// In the direct mode the index is the agent's to write: one that has the person's `git checkout .` write a hook is put aside.
+func TestAForgedIndexIsPutAside(t *testing.T) {
 	b := newBox(t)
+	canary := filepath.Join(filepath.Dir(b.repo), "canary")
+	b.shell(`printf '#!/bin/sh\ntouch `+canary+`\n' | git hash-object -w --stdin >/tmp/blob; python3 - <<'END'
+import hashlib, struct
+name = b".git/hooks/post-checkout"
+body = struct.pack(">4s12I", b"DIRC", 2, 1, 0, 0, 0, 0, 0, 0, 0o100755, 0, 0, 0) + bytes.fromhex(open("/tmp/blob").read()) + struct.pack(">H", len(name)) + name
+body += bytes(8 - (62 + len(name)) % 8)
+open(".git/index", "wb").write(body + hashlib.sha1(body).digest())
+END
+git ls-files`).exits(0).prints(".git/hooks/post-checkout\n").says("git's index named .git/hooks/post-checkout,", "a new one was made from the last commit")
+	for _, args := range [][]string{{"checkout", "."}, {"checkout", "-q", "-b", "other"}} {
+		b.git(args...)
+	}
+	if _, err := os.Lstat(canary); err == nil {
+		t.Error("the host's git ran what the agent planted")
+	}
+	if status := b.git("status", "--porcelain"); status != "" {
+		t.Errorf("status: %s", status)
+	}
+}
+
+func TestGitWorksInside(t *testing.T) {
+	b := directBox(t)
 	b.write("staged", "host\n")
 	b.git("add", "staged")
 	r := b.shell(`set -e
@@ -725,7 +748,7 @@ cat d/file; git status --short; git log --format=%s`)
 }
 
 func TestHiddenFilesAreEmptyInside(t *testing.T) {
-	b := newBox(t)
+	b := directBox(t)
 	b.profile("hiding", "version = 1\n[agent]\ncommand = [\"sh\"]\n[workspace]\nhide = [\"secrets/**\"]\n")
 	b.write(".env", "TOKEN=h1dden\n")
 	b.write("deep/er/.env.local", "TOKEN=h1dden\n")

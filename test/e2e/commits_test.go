@@ -199,7 +199,7 @@ func TestRealAgentsCommit(t *testing.T) {
 			b := newBox(t)
 			b.agentsPath()
 			b.model(modelserver.Config{Task: modelserver.Task{File: "hello.txt", Content: "hello from the model\n", Final: "The task is complete.",
-				Command: "git add hello.txt; git commit -q -m 'work of the agent'"}})
+				Command: "git add hello.txt && git -c commit.verbose=false commit -q -m 'work of the agent'"}}) // as agents write it
 			b.keyOf(a)
 			r := b.agentbox(append([]string{"run", a.profile, "--workspace", "review", "--"}, a.args...)...).exits(0)
 			id := b.agentRefs()["heads/main"]

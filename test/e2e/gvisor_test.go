@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -21,6 +22,7 @@ content = "seeded for {user}"
 [workspace]
 mode = "direct"
 hide = [".env"]
+caches = ["npm", "go-build:ro"]
 
 [network]
 default = "deny"
@@ -65,10 +67,15 @@ curl -sS --noproxy "*" https://unlisted.example.org/ 2>/dev/null || echo "no unl
 curl -sS --noproxy "*" --max-time 3 https://192.0.2.1/ 2>/dev/null || echo "no literal"
 (echo x >.git/hooks/pre-commit) 2>/dev/null || echo "no hook"
 (echo x >/usr/x) 2>/dev/null || echo "no change"
+echo cached >~/.npm/_cacache/x && touch ~/.npm/y ~/.cache/z && echo kept
+(echo x >~/.cache/go-build/x) 2>/dev/null || echo "no cache"
 exit 5`).exits(5)
 	want := "seeded for " + strings.TrimSpace(who(t)) + "\n" + strings.TrimSpace(who(t)) + "\n4.4\n" +
-		"proxy 200\ndirect 200\nno unlisted\nno literal\nno hook\nno change\n"
+		"proxy 200\ndirect 200\nno unlisted\nno literal\nno hook\nno change\nkept\nno cache\n"
 	r.prints(want)
+	if found, err := filepath.Glob(filepath.Join(filepath.Dir(s.repo), "cache/agentbox/caches/*/gv/npm/*/x")); err != nil || len(found) != 1 {
+		t.Errorf("the cache: %q, %v", found, err)
+	}
 	if got := s.read("made"); got != "made inside\n" {
 		t.Errorf("the file made inside holds %q", got)
 	}

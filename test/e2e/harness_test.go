@@ -31,13 +31,14 @@ type box struct {
 	repo string
 	conf string // XDG_CONFIG_HOME
 	env  []string
+	mode string // of --workspace, for every run; "" leaves it to the profile, which is the review mode
 }
 
 func newBox(t *testing.T) *box {
 	t.Helper()
 	root, err := os.MkdirTemp("", "abx") // short, and without the test's name in it
 	must(t, err)
-	t.Cleanup(func() { must(t, os.RemoveAll(root)) })
+	t.Cleanup(func() { removeAll(t, root) })
 	b := &box{t: t, repo: filepath.Join(root, "repo"), conf: filepath.Join(root, "config")}
 	must(t, os.MkdirAll(filepath.Join(b.conf, "agentbox", "profiles"), 0o700))
 	b.shareContainersConfig()
@@ -46,6 +47,33 @@ func newBox(t *testing.T) *box {
 	b.initRepo()
 	t.Cleanup(b.nothingLeft)
 	return b
+}
+
+// directBox is a box whose runs all work on the repository itself: for tests of the direct mode, and for those that look at what
+// is written as it is written, or that write to the repository for the agent to see.
+func directBox(t *testing.T) *box {
+	t.Helper()
+	b := newBox(t)
+	b.mode = "direct"
+	return b
+}
+
+// removeAll removes what a test made, with what the kernel left of the overlay of a run that was killed and not tidied: that
+// belongs to somebody else.
+func removeAll(t *testing.T, dir string) {
+	t.Helper()
+	if os.RemoveAll(dir) == nil {
+		return
+	}
+	if out, err := exec.Command("podman", "unshare", "rm", "-rf", "--", dir).CombinedOutput(); err != nil {
+		t.Errorf("removing %s: %v: %s", dir, err, out)
+	}
+}
+
+// takeAll applies what the latest run changed, so that the test finds it in the repository.
+func (b *box) takeAll() {
+	b.t.Helper()
+	b.agentbox("apply", "--all").exits(0)
 }
 
 // ofThisTest are variables that would make a run depend on who runs the tests.
@@ -157,6 +185,9 @@ func (b *box) command(args ...string) *exec.Cmd {
 	must(b.t, err)
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	b.t.Cleanup(cancel)
+	if b.mode != "" && len(args) > 0 && args[0] == "run" {
+		args = slices.Insert(slices.Clone(args), 1, "--workspace", b.mode)
+	}
 	cmd := exec.CommandContext(ctx, bin, args...)
 	cmd.Dir, cmd.Env = b.repo, b.env
 	return cmd

@@ -130,7 +130,8 @@ echo work >work.txt; git add work.txt; git commit -qm 'the work'; git fsck --no-
 const bury = `
 p='%[1]s'
 repo() { mkdir -p "$1/objects" "$1/refs/heads" && echo 'ref: refs/heads/main' >"$1/HEAD" &&
-  printf "[core]\n\trepositoryformatversion = 0\n\tbare = false\n\tworktree = ..\n\tfsmonitor = $p\n\tpager = $p\n[alias]\n\tx = !$p\n[diff]\n\texternal = $p\n" >"$1/config" &&
+  printf "[core]\n\trepositoryformatversion = 0\n\tbare = false\n\tworktree = ..\n\tfsmonitor = $p\n\tpager = $p\n[alias]\n\tx = !$p\n\tst = !$p\n[diff]\n\texternal = $p\n[diff \"evil\"]\n\ttextconv = $p\n\tcommand = $p\n" >"$1/config" &&
+  printf "[core]\n\tsshCommand = $p\n\teditor = $p\n\taskPass = $p\n\thooksPath = hooks\n[sequence]\n\teditor = $p\n[credential]\n\thelper = !$p\n[merge \"evil\"]\n\tdriver = $p\n[filter \"evil\"]\n\tclean = $p\n\tsmudge = $p\n\tprocess = $p\n[gpg]\n\tprogram = $p\n[submodule \"e\"]\n\turl = .\n\tupdate = !$p\n" >>"$1/config" &&
   mkdir -p "$1/hooks" && printf "#!/bin/sh\n$p\n" >"$1/hooks/post-checkout" && chmod +x "$1/hooks/post-checkout" && : >"$1/index.x"; }
 repo nested/.git; echo x >nested/file
 repo odd/.GIT; repo 'odd2/git~1'; repo "odd3/$(printf '.g\342\200\214it')"; repo 'odd4/.git '; repo 'odd5/.git.'
@@ -151,14 +152,18 @@ var promptCalls = [][]string{
 func TestNothingPlantedComesWithAnApply(t *testing.T) {
 	for _, take := range [][]string{{"apply", "--all"}, {"apply", "--commits", "--yes", "--will-execute", "--", "main"}} {
 		b := newBox(t)
+		b.write("fixture/HEAD", "ref: refs/heads/main\n") // what is missing to make it a repository, the agent adds
+		b.git("add", "fixture")
+		b.git("commit", "-qm", "fixture")
 		canary := filepath.Join(filepath.Dir(b.repo), "canary")
 		script := fmt.Sprintf(plant, "touch "+canary) + "\n" + fmt.Sprintf(bury, "touch "+canary)
 		if take[1] == "--commits" { // which would not come in with this
 			script = strings.ReplaceAll(script, "update = !", "branch = ")
 		}
+		script += "\nrepo fixture\n"
 		b.review(script + "\ngit add README.md nested odd .gitattributes >/dev/null 2>&1; git commit -qm more >/dev/null 2>&1; git checkout -q -b buried; git add docs; git commit -qm buried; exit 0").exits(0)
-		b.gitRunsNothing(canary)
 		if take[1] != "--commits" {
+			b.gitRunsNothing(canary)
 			b.alone("apply", "--commits", "--yes", "--will-execute", "--", "main").exits(1).says("git refuses what was committed", "submodule update")
 			if refs := b.agentRefs(); len(refs) > 0 {
 				t.Errorf("refs %v", refs)
@@ -171,10 +176,20 @@ func TestNothingPlantedComesWithAnApply(t *testing.T) {
 		if r.code != 0 || !strings.Contains(r.err, "applied") && !strings.Contains(r.err, "is now at") {
 			t.Errorf("%s: %d\n%s", strings.Join(take, " "), r.code, r.err)
 		}
-		for _, name := range []string{"nested/.git", "filed/.git", "docs/HEAD", "odd/.GIT", "odd2/git~1", "odd4/.git ", "odd5/.git."} {
+		for _, name := range []string{"nested/.git", "filed/.git", "docs/HEAD", "fixture/config", "odd/.GIT", "odd2/git~1", "odd4/.git ", "odd5/.git."} {
 			if _, err := os.Lstat(filepath.Join(b.repo, name)); err == nil {
 				t.Errorf("%s has come along", name)
 			}
+		}
+		b.gitRunsNothing(canary)
+		if take[1] == "--commits" {
+			b.git("checkout", "-q", "--detach", b.agentRefs()["heads/main"])
+		} else {
+			b.alone("apply", "--will-execute", ".gitattributes", ".gitmodules", "evilhooks", "evilgit", "nested", "filed", "odd") // but for the repositories
+			if b.gitRunsNothing(canary); !strings.Contains(b.read(".gitmodules"), canary) {
+				t.Error("what executes did not come with a yes")
+			}
+			b.alone("undo").says("restored")
 		}
 		b.gitRunsNothing(canary)
 	}

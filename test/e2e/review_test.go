@@ -325,6 +325,27 @@ func TestReviewEndsWhenTheDiskLimitIsReached(t *testing.T) {
 	}
 }
 
+// Where the kernel makes no overlay, here because the paths are too long for it, the plan says so and the run works on a copy.
+func TestWhereTheKernelMakesNoOverlay(t *testing.T) {
+	b := newBox(t)
+	deep := filepath.Dir(b.repo) + strings.Repeat("/"+strings.Repeat("d", 200), 19)
+	deep += "/" + strings.Repeat("e", 3930-len(deep))
+	must(t, os.MkdirAll(filepath.Dir(deep), 0o755))
+	must(t, os.Rename(b.repo, deep))
+	b.repo = deep
+	if r := b.agentbox("run", "shell", "--dry-run").exits(0); !strings.Contains(strings.Join(strings.Fields(r.out), " "), "there can be no overlay here (the kernel turns it down: an overlay over /") {
+		t.Errorf("the plan says\n%s%s", r.out, r.err)
+	}
+	b.shell("cat README.md; echo y >made; mv README.md moved; git status --short").exits(0).prints("# a repository\n D README.md\n?? made\n?? moved\n")
+	if got := b.git("status", "--short"); got != "" {
+		t.Errorf("the repository has changed: %s", got)
+	}
+	b.takeAll()
+	if b.read("made") != "y\n" || b.read("moved") != "# a repository\n" {
+		t.Error("what it changed cannot be taken")
+	}
+}
+
 // reviewing gives a profile with each backend, the second without any overlay where that is said.
 func (b *box) reviewing(backend string) {
 	b.profile("work", "version = 1\n[agent]\ncommand = [\"sh\"]\n[workspace]\nmode = \"review\"\nbackend = \""+backend+"\"\n")
@@ -436,7 +457,7 @@ func (b *box) work0() string {
 // The plan says how the copy is made, and an overlay that there can't be is not passed over.
 func TestReviewSaysHowTheCopyIsMade(t *testing.T) {
 	b := newBox(t)
-	if r := b.agentbox("run", "shell", "--workspace", "review", "--dry-run").exits(0); !strings.Contains(r.out, "an overlay") || strings.Contains(r.out, "not yet") {
+	if r := b.agentbox("run", "shell", "--workspace", "review", "--dry-run").exits(0); !strings.Contains(r.out, "review: it works in a copy") || strings.Contains(r.out, "copied first") || strings.Contains(r.out, "not yet") {
 		t.Errorf("the plan:\n%s", r.out)
 	}
 	odd := filepath.Join(filepath.Dir(b.repo), "a:b")

@@ -90,7 +90,6 @@ git ls-remote https://`+secureHost+`/git/other 2>/dev/null || echo no other`).ex
 func TestAProfileThatNeedsMoreIsRefusedByName(t *testing.T) {
 	b := newBox(t)
 	for name, c := range map[string]struct{ text, says string }{
-		"caches":    {"[workspace]\ncaches = [\"npm\"]\n", "workspace.caches"},
 		"money":     {"[budget]\nusd = 5.00\n", "budget.usd"},
 		"tier":      {"tier = \"high\"\n", `tier = "low" works today`},
 		"mcp":       {"[[mcp]]\nname = \"files\"\ncommand = [\"true\"]\nallow = [\"*\"]\n", "files"},

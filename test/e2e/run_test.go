@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -49,7 +50,12 @@ func TestARunIsRecorded(t *testing.T) {
 
 func TestTheRepositoryIsThere(t *testing.T) {
 	b := newBox(t)
-	b.shell("pwd; cat README.md; echo new >made; git status --short").exits(0).prints(b.repo + "\n# a repository\n?? made\n")
+	b.shell("pwd; cat README.md; echo new >made; git status --short").exits(0).prints(b.repo+"\n# a repository\n?? made\n").
+		says("1 change, +1 -0, 4 B, is kept apart from your files", "agentbox apply")
+	if _, err := os.Lstat(filepath.Join(b.repo, "made")); err == nil {
+		t.Error("it is in the repository before anybody took it")
+	}
+	b.takeAll()
 	if got := b.read("made"); got != "new\n" {
 		t.Errorf("the file made inside holds %q", got)
 	}

@@ -33,7 +33,7 @@ func (b *box) host(name string, args ...string) string {
 // newSigningBox is a box with a profile for each answer of [signing].
 func newSigningBox(t *testing.T) *box {
 	t.Helper()
-	b := newBox(t)
+	b := directBox(t)
 	for _, word := range []string{"ask", "allow", "deny"} {
 		b.profile("sign-"+word, "version = 1\nextends = \"shell\"\n[signing]\ncommits = \""+word+"\"\n")
 	}

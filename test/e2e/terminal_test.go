@@ -264,7 +264,7 @@ func (b *box) onlyRun() string {
 // Every byte reaches a program that reads the terminal raw: Ctrl-P and Ctrl-Q, which Podman takes for "detach", Ctrl-C
 // and Ctrl-Z, zero, and what is no UTF-8. So does a large paste, whole and in order.
 func TestEveryByteReachesTheAgent(t *testing.T) {
-	b := newBox(t)
+	b := directBox(t)
 	var all []byte
 	for len(all) < 100_000 {
 		for c := range 256 {
@@ -283,7 +283,7 @@ func TestEveryByteReachesTheAgent(t *testing.T) {
 
 // A paste into a program that reads line by line is paced by the terminal; its echo comes back whole.
 func TestALargePasteOfLines(t *testing.T) {
-	b := newBox(t)
+	b := directBox(t)
 	var text strings.Builder
 	for i := range 2000 {
 		fmt.Fprintf(&text, "%05d ünïcödé 日本語 lines of a paste that is large\n", i)

@@ -19,6 +19,7 @@ var widening = map[string]struct{ file, text, says string }{
 	"file":          {"agentbox.toml", "[[agent.file]]\npath = \"~/.bashrc\"\ncontent = \"id\"\n", "~/.bashrc"},
 	"time":          {"agentbox.toml", "[budget]\ntime = \"99h\"\n", ""}, // shell has no limit: this tightens
 	"credential":    {"agentbox.toml", "[[network.rule]]\naction = \"allow\"\nhost = \"api.github.com\"\n[[credential]]\nname = \"github\"\nsource = { env = \"GH\" }\nhosts = [\"api.github.com\"]\nheader = \"Authorization: Bearer {token}\"\nenv = \"GH_TOKEN\"\n", "github"},
+	"direct":        {"agentbox.toml", "[workspace]\nmode = \"direct\"\n", "writes to your files as it goes (the mode was review)"},
 	"host command":  {"agentbox.toml", "[[network.rule]]\naction = \"allow\"\nhost = \"api.github.com\"\n[[credential]]\nname = \"github\"\nsource = { command = [\"touch\", \"MARK\"] }\nhosts = [\"api.github.com\"]\nheader = \"Authorization: Bearer {token}\"\nenv = \"GH_TOKEN\"\n", "touch"},
 	"tool server":   {"agentbox.toml", "[[mcp]]\nname = \"files\"\ncommand = [\"touch\", \"MARK\"]\nallow = [\"*\"]\n", "touch"},
 	"telemetry":     {"agentbox.toml", "[telemetry]\notlp = \"https://collector.example.com\"\n", "collector.example.com"},
@@ -101,7 +102,7 @@ func TestTrustAsksOnlyForWhatIsNew(t *testing.T) {
 
 // An agent that deletes or loosens what held it gains nothing in this run, and the next asks.
 func TestLooseningARestrictionAsks(t *testing.T) {
-	b := newBox(t)
+	b := directBox(t)
 	b.profile("wide", "version = 1\nextends = \"shell\"\n[[network.rule]]\naction = \"allow\"\nhost = \"one.example.com\"\n")
 	b.write("agentbox.toml", "version = 1\n[workspace]\nhide = [\"...\", \"secret\"]\n[budget]\ntime = \"1h\"\n[[network.rule]]\naction = \"deny\"\nhost = \"one.example.com\"\n")
 	b.write("secret", "s3cret")

@@ -158,7 +158,7 @@ func TestDryRunMakesNothing(t *testing.T) {
 		t.Errorf("the hashes are %q, %q and with another mode %q", one, two, other)
 	}
 	text := b.agentbox("run", "cred", "--dry-run").exits(0).out
-	for _, want := range []string{"direct: it writes to your files", "allow api.anthropic.com", "mine from your $MY_TOKEN, only to api.anthropic.com", "a placeholder in $MODEL_KEY", one} {
+	for _, want := range []string{"review: it works in a copy", "allow api.anthropic.com", "mine from your $MY_TOKEN, only to api.anthropic.com", "a placeholder in $MODEL_KEY", one} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is not in\n%s", want, text)
 		}

@@ -96,7 +96,7 @@ func (b *bench) realContainer(ctx context.Context) (*child, error) {
 	if err := b.configure(conf); err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, b.agentbox, "run", "bench", "--", filepath.Join(b.repo, "client"), "load")
+	cmd := exec.CommandContext(ctx, b.agentbox, "run", "bench", "--workspace", "direct", "--", filepath.Join(b.repo, "client"), "load")
 	cmd.Dir = b.repo
 	cmd.Env = append(os.Environ(), "XDG_CONFIG_HOME="+conf, "XDG_STATE_HOME="+filepath.Join(b.work, "state"),
 		"XDG_CACHE_HOME="+filepath.Join(b.work, "cache"), "BENCH_TOKEN="+realToken)

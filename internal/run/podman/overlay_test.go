@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"agentbox/internal/run"
+	"agentbox/internal/shimbin"
 )
 
 // An overlay takes what is written, keeps below what was there, shows what binds lay over it, and is the kernel's own.
@@ -49,4 +50,23 @@ grep -c ' - overlay overlay .*userxattr' /proc/self/mountinfo`)
 	}
 	must(t, RemoveAll(t.Context(), at("work")))
 	must(t, RemoveAll(t.Context(), at("inner/work")))
+}
+
+// The kernel says by itself whether it makes an overlay, before anybody counts on one; and what was tried is the person's to remove.
+func TestTheKernelIsAskedForAnOverlay(t *testing.T) {
+	dir, scratch := t.TempDir(), t.TempDir()
+	shim, err := shimbin.Install(dir)
+	must(t, err)
+	lower := filepath.Join(dir, "lower")
+	must(t, os.Mkdir(lower, 0o755))
+	must(t, TryOverlay(t.Context(), shim, scratch, lower, dir))
+	must(t, os.RemoveAll(scratch))
+	if names, err := os.ReadDir(lower); err != nil || len(names) != 0 {
+		t.Errorf("it was written to: %v %v", names, err)
+	}
+	for _, never := range []string{"/proc", filepath.Join(dir, "gone"), shim} { // a file system that can't be one, and what is no directory
+		if err := TryOverlay(t.Context(), shim, t.TempDir(), lower, never); err == nil || !strings.Contains(err.Error(), "over "+never+": ") {
+			t.Errorf("over %s: %v", never, err)
+		}
+	}
 }
