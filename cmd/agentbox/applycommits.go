@@ -14,6 +14,9 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	builtin "agentbox/profiles"
+
+	"agentbox/internal/changes"
 	"agentbox/internal/commits"
 	"agentbox/internal/later"
 	"agentbox/internal/run"
@@ -93,6 +96,9 @@ func (a *app) applyCommits(ctx context.Context, info session.Info, o commitOptio
 	if err != nil {
 		return err
 	}
+	if repo.Hidden, err = hiddenFrom(info); err != nil {
+		return err
+	}
 	list, err := a.commitsOf(ctx, info, repo)
 	if err != nil {
 		return err
@@ -118,6 +124,18 @@ func (a *app) applyCommits(ctx context.Context, info session.Info, o commitOptio
 		return err
 	}
 	return a.take(ctx, info, repo, b)
+}
+
+// hiddenFrom gives the patterns of what was hidden from a run; where its layer is gone, what is hidden from every one.
+func hiddenFrom(info session.Info) ([]string, error) {
+	source, err := changes.Open(filepath.Join(info.Dir, session.WorkDir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return builtin.Hidden(), nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return source.Base.Hide, nil
 }
 
 // commitsOf lists what a run committed, and fetches it first where that has not been done.

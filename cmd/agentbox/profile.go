@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 
@@ -16,6 +17,7 @@ import (
 	"agentbox/internal/plan"
 	"agentbox/internal/profiles"
 	"agentbox/internal/session"
+	builtin "agentbox/profiles"
 )
 
 func newProfile(a *app) *cobra.Command {
@@ -156,7 +158,7 @@ func newProfileShow(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "show NAME", Short: "Print a profile with all its layers merged",
 		Long: `Prints a profile as one TOML file, all layers merged: built-in, the repository's, your own. What its tier, the
-organisation's policy or a default fills in stands at the end. --origin adds where each value comes from: its level, file
+organisation's policy or a default fills in, and what every profile hides, stand at the end. --origin adds where each value comes from: its level, file
 and line. Nothing is run.
 
 Exit codes: 0 fine, 1 the profile can't be used, 2 usage.`,
@@ -280,17 +282,37 @@ func filled(p profiles.Profile, g plan.Grants) map[string]filledIn {
 			out[path] = filledIn{value, cmp.Or(g.Origins[path], "default")}
 		}
 	}
-	for path, by := range g.Origins {
-		if pattern, ok := strings.CutPrefix(path, "workspace.hide."); ok && !slices.Contains(p.Workspace.Hide, pattern) {
-			out[path] = filledIn{pattern, by}
-		}
+	if hide, by := hiddenBeside(p, g); len(hide) > 0 {
+		out["workspace.hide"] = filledIn{hide, by}
 	}
 	return out
 }
 
+// hiddenBeside is what is hidden and no layer of the profile says: what every profile hides, and what the organisation does.
+func hiddenBeside(p profiles.Profile, g plan.Grants) (hide []string, by string) {
+	var places []string
+	said := len(p.Workspace.Hide) + len(p.Workspace.Show)
+	every := len(builtin.Hidden())
+	for i, pattern := range g.Workspace.Hide {
+		if i >= every && i < every+said {
+			continue
+		}
+		hide = append(hide, pattern)
+		places = append(places, cmp.Or(g.Origins["workspace.hide["+strconv.Itoa(i)+"]"], g.Origins["workspace.hide"]))
+	}
+	return hide, strings.Join(slices.Compact(places), ", ")
+}
+
 func literal(v any) string {
-	if s, ok := v.(string); ok {
-		return fmt.Sprintf("%q", s)
+	switch v := v.(type) {
+	case string:
+		return fmt.Sprintf("%q", v)
+	case []string:
+		words := make([]string, len(v))
+		for i, s := range v {
+			words[i] = literal(s)
+		}
+		return "[" + strings.Join(words, ", ") + "]"
 	}
 	return fmt.Sprint(v)
 }

@@ -78,7 +78,7 @@ type Base struct {
 	Began       time.Time `json:"began"`        // Moment(Root), taken before the agent could see the tree
 	Copied      time.Time `json:"copied"`       // back end Copy: Moment(<work>/copy), when the copy was whole
 	Head        string    `json:"head"`         // the commit that HEAD named; "" for none
-	Hide        []string  `json:"hide"`         // the hide patterns
+	Hide        []string  `json:"hide"`         // the hide patterns, in order; "!" shows what those before it hide
 	MountPoints []string  `json:"mount_points"` // what agentbox itself made in the upper: slash-separated, below the root; for Copy also what the copy leaves out
 }
 

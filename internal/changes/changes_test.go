@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 
+	builtin "agentbox/profiles"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -200,6 +202,43 @@ func TestFates(t *testing.T) {
 		if c := st.change(path); (c.Later != "") != later {
 			t.Errorf("%q: later is %q", path, c.Later)
 		}
+	}
+}
+
+// With what every profile hides: whatever the agent makes at such a name, in another case, as a link, as a directory or below a
+// directory that it renamed, is not applied; what the person has there is no removal. What is shown by name is a change.
+func TestNamesOfSecretsAreNeverApplied(t *testing.T) {
+	for _, backend := range []string{Overlay, Copy} {
+		t.Run(backend, func(t *testing.T) {
+			st := newStage(t, backend)
+			st.base.Hide = append(builtin.Hidden(), "!.env.test")
+			for _, name := range []string{"conf/.env", "conf/a", "key/ID_RSA"} {
+				put(t, st.root, name, "h1dden")
+			}
+			if backend == Copy {
+				put(t, st.upper, "conf/a", "h1dden")
+				put(t, st.upper, "key/", "")
+			}
+			st.begin()
+			if backend == Copy {
+				must(t, os.Rename(filepath.Join(st.upper, "conf"), filepath.Join(st.upper, "conf2")))
+			} else {
+				must(t, unix.Mknod(filepath.Join(st.upper, "conf"), unix.S_IFCHR, 0))
+				put(t, st.upper, "conf2/a", "h1dden")
+			}
+			put(t, st.upper, "conf2/.env", "x")
+			put(t, st.upper, ".ENV", "x")
+			put(t, st.upper, "key/id_r\u017fa", "x")
+			put(t, st.upper, "server.KEY/in", "x")
+			must(t, os.Symlink("/etc/passwd", filepath.Join(st.upper, ".netrc")))
+			put(t, st.upper, ".env.example", "x")
+			put(t, st.upper, ".env.test", "x")
+			put(t, st.upper, "node_modules/a/ca.pem", "x")
+			st.want(`".ENV" >file hidden`, `".env.example" >file applies`, `".env.test" >file applies`, `".netrc" >link hidden`,
+				`"conf" dir> applies`, `"conf/a" file> applies`, `"conf2" >dir applies`, `"conf2/.env" >file hidden`, `"conf2/a" >file applies`,
+				"\"key/id_r\u017fa\" >file hidden", `"node_modules" >dir applies`, `"node_modules/a" >dir applies`, `"node_modules/a/ca.pem" >file applies`,
+				`"server.KEY" >dir hidden`)
+		})
 	}
 }
 

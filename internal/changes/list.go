@@ -43,7 +43,7 @@ type lister struct {
 	upper  tree
 	host   tree // the repository as the person has it now
 	bases  *Finder
-	hide   []policy.HidePattern
+	hide   policy.HideList
 	mounts map[string]bool
 	folded map[string]map[string][]string // directories: names there, by how they look where case is ignored
 	out    []Change
@@ -55,12 +55,9 @@ const often = 100
 
 func (s *Source) newLister(ctx context.Context) (*lister, error) {
 	l := &lister{ctx: ctx, s: s, mounts: map[string]bool{}, folded: map[string]map[string][]string{}}
-	for _, pattern := range s.Base.Hide {
-		h, err := policy.ParseHidePattern(pattern)
-		if err != nil {
-			return nil, fmt.Errorf("reading the hide pattern %q: %w", pattern, err)
-		}
-		l.hide = append(l.hide, h)
+	var err error
+	if l.hide, err = policy.ParseHideList(s.Base.Hide); err != nil {
+		return nil, err
 	}
 	for _, point := range s.Base.MountPoints {
 		l.mounts[point] = true
@@ -183,10 +180,8 @@ func (l *lister) unreadable(dir string, err error) error {
 		Why: "what is in this directory can't be read"})
 }
 
-// hidden says whether a hide pattern names the path.
-func (l *lister) hidden(path string, dir bool) bool {
-	return slices.ContainsFunc(l.hide, func(h policy.HidePattern) bool { return h.Match(path, dir) })
-}
+// hidden says whether a hide pattern names the path, or a directory above it.
+func (l *lister) hidden(path string, dir bool) bool { return l.hide.Hides(path, dir) }
 
 // entry looks at what the upper holds at a path.
 func (l *lister) entry(path string, after node) error {

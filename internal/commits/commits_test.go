@@ -2,6 +2,7 @@ package commits
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -328,6 +329,48 @@ func TestFastForward(t *testing.T) {
 	}
 	if len(l.list()) != 0 {
 		t.Error("there is still something new")
+	}
+}
+
+// An agent commits at the names of hidden files: emptied, removed, new ones, below a link's name and in another case. None of
+// it is taken, neither by a fast-forward nor as a copy; the same is, when it was to be seen.
+func TestCommitsOfWhatWasHiddenAreNotTaken(t *testing.T) {
+	for name, does := range map[string]func(l *lab){
+		"emptied": func(l *lab) { l.write(l.agent, "certs/server.key", "") },
+		"removed": func(l *lab) { must(t, os.Remove(filepath.Join(l.agent, "certs/server.key"))) },
+		"moved":   func(l *lab) { must(t, os.Rename(filepath.Join(l.agent, "certs"), filepath.Join(l.agent, "other"))) },
+		"new":     func(l *lab) { l.write(l.agent, "dir/.env", "planted\n") },
+		"case":    func(l *lab) { l.write(l.agent, "dir/.ENV", "planted\n") },
+		"link":    func(l *lab) { must(t, os.Symlink("/etc/passwd", filepath.Join(l.agent, ".env"))) },
+		"tree":    func(l *lab) { l.write(l.agent, ".env/x", "planted\n") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t, "sha1")
+			l.write(l.host, "certs/server.key", "h1dden\n")
+			l.commit(l.host, "a key")
+			must(t, exec.Command("cp", "-a", l.host+"/.", l.agent).Run())
+			before := l.in(l.host, "rev-parse", "HEAD")
+			l.write(l.agent, "a.txt", "work\n")
+			does(l)
+			l.commit(l.agent, "work")
+			l.mustFetch()
+			repo := l.repo()
+			repo.Hidden = []string{".env*", "*.key"}
+			for _, take := range []func(context.Context, Repo, string, Branch, string) (Taken, error){FastForward, Pick} {
+				_, err := take(t.Context(), repo, theRun, l.list()[0], l.work)
+				var refused *Refusal
+				if !errors.As(err, &refused) || !strings.Contains(err.Error(), "hidden from the run") {
+					t.Errorf("%v", err)
+				}
+			}
+			if l.in(l.host, "rev-parse", "HEAD") != before || l.in(l.host, "status", "--porcelain") != "" || l.read("certs/server.key") != "h1dden\n" {
+				t.Error("something was taken all the same")
+			}
+			repo.Hidden = append(repo.Hidden, "!**")
+			_, err := FastForward(t.Context(), repo, theRun, l.list()[0], l.work)
+			must(t, err)
+			l.empty()
+		})
 	}
 }
 

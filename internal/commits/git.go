@@ -21,6 +21,10 @@ type Repo struct {
 	Root   string // the top of its work tree; of a bare repository, its git directory
 	Git    string // the work tree's git directory
 	Common string // of a linked worktree: the git directory with the objects; "" is Git
+
+	// Hidden are the patterns of what was hidden from the run (policy.HideList). Commits that change it are not taken: what
+	// was committed there is no work on the file, which was empty or not there.
+	Hidden []string
 }
 
 func (r Repo) common() string { return cmp.Or(r.Common, r.Git) }

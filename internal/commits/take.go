@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"agentbox/internal/policy"
 )
 
 // head is where the person stands.
@@ -121,6 +123,9 @@ func (s *shadow) move(ctx context.Context, run string, h head, to string, t *Tak
 			return err
 		}
 	}
+	if err := s.unhidden(ctx, run, from, to); err != nil {
+		return err
+	}
 	if _, err := s.onTree(ctx, "read-tree", "-m", "-u", from, to); err != nil {
 		return explainTree(err)
 	}
@@ -135,6 +140,25 @@ func (s *shadow) move(ctx context.Context, run string, h head, to string, t *Tak
 	}
 	t.Unread, err = s.filtered(ctx, from, to)
 	return err
+}
+
+// unhidden refuses a change of what was hidden from the run.
+func (s *shadow) unhidden(ctx context.Context, run, from, to string) error {
+	list, err := policy.ParseHideList(s.repo.Hidden)
+	if err != nil {
+		return err
+	}
+	files, err := s.files(ctx, from, to)
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		if list.Hides(f.Path, false) {
+			return refuse(fmt.Sprintf("take the files instead: agentbox apply %s; the commits stay below %s\na profile shows such a file to the agent by workspace.show", run, Prefix(run)),
+				"the commits change %q, which was hidden from the run", f.Path)
+		}
+	}
+	return nil
 }
 
 // explainTree says what git refused in words of its own.

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	builtin "agentbox/profiles"
+
 	"agentbox/internal/policy"
 )
 
@@ -30,9 +32,9 @@ type Change struct {
 	Origin string `json:"origin,omitempty"`
 }
 
-// Nothing grants nothing: what there is before anything was accepted.
+// Nothing grants nothing, and shows nothing of what every profile hides: what there is before anything was accepted.
 func Nothing() Grants {
-	return Grants{Tier: "critical", Workspace: Workspace{Mode: ReadOnly}, Network: policy.Set{Default: policy.Deny, Rules: []policy.Rule{}},
+	return Grants{Tier: "critical", Workspace: Workspace{Mode: ReadOnly, Hide: builtin.Hidden()}, Network: policy.Set{Default: policy.Deny, Rules: []policy.Rule{}},
 		Budget: Budget{OnLimit: "stop"}, Isolation: Isolation{Runtime: "microvm"}, Memory: Memory{Scope: "none"}}
 }
 

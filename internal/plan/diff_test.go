@@ -19,7 +19,7 @@ func everything(t testing.TB) Grants {
 		Profile: "p", Description: "d", Tier: "medium",
 		Agent: Agent{Command: []string{"agent", "-x"}, Args: []string{"-y"}, Rootfs: "image", Image: "a@sha256:1", Containerfile: "c",
 			Env: map[string]string{"A": "1"}, Files: []File{{"~/.a", "a"}}, Pass: []string{"TERM"}, Install: "install it", Keep: []string{"~/.k"}, Seed: []string{"~/.s"}},
-		Workspace: Workspace{Mode: Review, Backend: "overlay", Hide: []string{".env"}, Caches: []string{"npm"}},
+		Workspace: Workspace{Mode: Review, Backend: "overlay", Hide: append(Nothing().Workspace.Hide, ".env", "salt", "!.env.test"), Caches: []string{"npm"}},
 		Mounts:    []Mount{{Source: "~/data", Target: "~/data", Write: true, Origin: "p.toml:6"}},
 		Use:       []string{"npm"},
 		Network:   policy.Set{Default: policy.Ask, Only: []policy.Pattern{pattern(t, "a.test")}, Rules: []policy.Rule{allowRule(t, "a.test")}},

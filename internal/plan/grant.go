@@ -77,6 +77,7 @@ const fromDefault = "default"
 func Grant(in GrantInputs) (Grants, error) {
 	b := &grantBuilder{grants: grants(in.Profile), floors: floors{}, said: map[string]bool{}}
 	b.origins(in.Profile)
+	b.hide(in.Profile)
 	b.flags(in)
 	b.tier(in)
 	b.organisation(in.Floors)
@@ -100,7 +101,7 @@ type grantBuilder struct {
 func grants(p profiles.Profile) Grants {
 	g := Grants{
 		Profile: p.Name, Description: p.Description, Tier: string(p.Tier), Agent: agent(p.Agent),
-		Workspace: Workspace{Mode: Mode(p.Workspace.Mode), Backend: string(p.Workspace.Backend), Hide: p.Workspace.Hide, Caches: texts(p.Workspace.Caches)},
+		Workspace: Workspace{Mode: Mode(p.Workspace.Mode), Backend: string(p.Workspace.Backend), Caches: texts(p.Workspace.Caches)},
 		Mounts:    mounts(p.Mounts),
 		Use:       texts(p.Network.Use), Network: policy.Set{Default: policy.Action(p.Network.Default), Rules: rules(p.Network.Rules)},
 		Git: gitRules(p.Git), Credentials: credentials(p.Credentials), Signing: signing(p.Signing), Budget: budget(p.Budget),
@@ -299,6 +300,11 @@ func carried(path string) bool {
 			return true
 		}
 	}
+	for _, list := range []string{"workspace.hide", "workspace.show"} { // which b.hide puts in order
+		if path == list || strings.HasPrefix(path, list+"[") {
+			return true
+		}
+	}
 	return path == "version" || path == "extends" || strings.HasPrefix(path, "agent.pass[")
 }
 
@@ -350,10 +356,7 @@ func (b *grantBuilder) organisation(f profiles.Floors) {
 	b.floors.organisation(f)
 	g := &b.grants
 	for _, pattern := range f.Workspace.Hide {
-		if !slices.Contains(g.Workspace.Hide, pattern) {
-			g.Origins[item("workspace.hide", len(g.Workspace.Hide))] = placeOr(f.Origins, "workspace.hide", organisationFile)
-			g.Workspace.Hide = append(slices.Clone(g.Workspace.Hide), pattern)
-		}
+		b.hidden(pattern, placeOr(f.Origins, "workspace.hide", organisationFile))
 	}
 	g.Network.Rules = append(g.Network.Rules, floorRules(f.Network.Rules)...)
 	b.only(f)

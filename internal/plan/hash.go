@@ -65,7 +65,7 @@ func writeCanonical(b *bytes.Buffer, v any) {
 // bare takes out what does not count, and sorts what is a set. It copies what it changes.
 func bare(g Grants) Grants {
 	g.Description, g.Agent.Install, g.Origins = "", "", nil
-	g.Agent.Pass, g.Workspace.Hide, g.Workspace.Caches = list(g.Agent.Pass), list(g.Workspace.Hide), list(g.Workspace.Caches)
+	g.Agent.Pass, g.Workspace.Hide, g.Workspace.Caches = list(g.Agent.Pass), orderless(g.Workspace.Hide), list(g.Workspace.Caches)
 	g.Agent.Keep, g.Agent.Seed = list(g.Agent.Keep), list(g.Agent.Seed)
 	g.Agent.Files = sorted(g.Agent.Files, func(f File) string { return f.Path })
 	g.Network.Only = slices.Compact(sorted(g.Network.Only, policy.Pattern.String))
@@ -84,6 +84,21 @@ func bare(g Grants) Grants {
 		return s
 	}), func(s Server) string { return s.Name })
 	return g
+}
+
+// orderless sorts what hides between two patterns that show, and what shows between two that hide: in there order means
+// nothing.
+func orderless(hide []string) []string {
+	out := []string{}
+	for len(hide) > 0 {
+		_, kind := shows(hide[0])
+		end := slices.IndexFunc(hide, func(p string) bool { _, other := shows(p); return other != kind })
+		if end < 0 {
+			end = len(hide)
+		}
+		out, hide = append(out, list(hide[:end])...), hide[end:]
+	}
+	return out
 }
 
 func bareCredential(c Credential) Credential {

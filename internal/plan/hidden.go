@@ -17,22 +17,78 @@ const (
 func (d *differ) hide() {
 	const at = "workspace.hide"
 	from, to := d.from.Workspace.Hide, d.to.Workspace.Hide
-	for _, p := range minus(to, from) {
-		d.at(Tighter, at, origin(d.to, at, slices.Index(to, p)), "hides %s", clean(p))
+	if slices.Equal(from, to) {
+		return
 	}
-	lost := minus(from, to)
-	for _, p := range lost {
-		was := gone(origin(d.from, at, slices.Index(from, p)), "")
-		i := -1
-		if len(lost)*len(to) <= maxCovered {
-			i = slices.IndexFunc(to, func(by string) bool { return covers(by, p) })
+	left := maxCovered
+	every := true // what every profile hides is told once
+	for _, p := range minus(to, from) {
+		_, show := shows(p)
+		by := origin(d.to, at, slices.Index(to, p))
+		switch {
+		case show:
+		case !ofEvery(by):
+			d.at(Tighter, at, by, "hides %s", clean(p))
+		case every:
+			every = false
+			d.at(Tighter, at, by, "hides the names of secrets, such as %s", clean(p))
 		}
-		if i < 0 {
+	}
+	var kept []string // what was hidden and is, unless something shows it
+	for _, p := range distinct(from) {
+		was := gone(origin(d.from, at, slices.Index(from, p)), "")
+		bare, show := shows(p)
+		by := coveredBy(to, p, &left)
+		switch {
+		case show && !slices.Contains(to, p):
+			d.at(Tighter, "workspace.show", was, "no longer shows %s", clean(bare))
+		case show:
+		case by < 0:
 			d.at(Wider, at, was, "shows %s, which was hidden", clean(p))
+		default:
+			kept = append(kept, p)
+			if to[by] != p {
+				d.at(Other, at, was, "no longer names %s to be hidden, which %s hides", clean(p), clean(to[by]))
+			}
+		}
+	}
+	d.show(kept, &left)
+}
+
+// show finds the exceptions that show something of what was hidden: new ones, and those that stand behind it now.
+func (d *differ) show(kept []string, left *int) {
+	from, to := d.from.Workspace.Hide, d.to.Workspace.Hide
+	for i, p := range to {
+		bare, show := shows(p)
+		if !show || slices.Contains(to[i+1:], p) {
 			continue
 		}
-		d.at(Other, at, was, "no longer names %s to be hidden, which %s hides", clean(p), clean(to[i]))
+		had := last(from, p)
+		opened := func(hidden string) bool { return last(from, hidden) > had && coveredBy(to[i+1:], hidden, left) < 0 }
+		if slices.ContainsFunc(kept, opened) {
+			d.at(Wider, "workspace.show", origin(d.to, "workspace.hide", i), "shows %s, whatever else hides it", clean(bare))
+		}
 	}
+}
+
+func last(list []string, s string) int {
+	for i, v := range slices.Backward(list) {
+		if v == s {
+			return i
+		}
+	}
+	return -1
+}
+
+// coveredBy finds a pattern that hides all that another one does: itself, or one that covers it.
+func coveredBy(patterns []string, pattern string, left *int) int {
+	if i := slices.Index(patterns, pattern); i >= 0 {
+		return i
+	}
+	if *left -= len(patterns); *left < 0 {
+		return -1
+	}
+	return slices.IndexFunc(patterns, func(by string) bool { _, show := shows(by); return !show && covers(by, pattern) })
 }
 
 // shape is a pattern with all that it leaves unsaid.

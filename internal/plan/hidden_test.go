@@ -8,6 +8,7 @@ import (
 	"testing"
 	"testing/fstest"
 
+	"agentbox/internal/policy"
 	"agentbox/internal/profiles"
 )
 
@@ -45,13 +46,37 @@ func TestAPatternThatAnotherOneCoversShowsNothing(t *testing.T) {
 }
 
 func TestAPatternThatIsTakenOutSaysWhereItWas(t *testing.T) {
-	was := withRepo(t, map[string]string{"agentbox.toml": "[workspace]\nhide = [\".env\", \"key\"]\n"})
+	was := withRepo(t, map[string]string{"agentbox.toml": "[workspace]\nhide = [\"salt\", \"key\"]\n"})
 	for _, text := range []string{"[workspace]\nhide = [\"key\"]\n", "[workspace]\nhide = []\n", ""} {
 		i := slices.IndexFunc(Diff(was, withRepo(t, map[string]string{"agentbox.toml": text})), func(c Change) bool {
-			return c.Kind == Wider && c.Text == "shows .env, which was hidden" && c.Origin == "was agentbox.toml:3"
+			return c.Kind == Wider && c.Text == "shows salt, which was hidden" && c.Origin == "was agentbox.toml:3"
 		})
 		if i < 0 {
 			t.Errorf("with %q: %+v", text, Diff(was, withRepo(t, map[string]string{"agentbox.toml": text})))
+		}
+	}
+}
+
+// A repository's file shows a key, or drops what the file below it hides: both are asked about, in plain words, and the list
+// of what every profile hides cannot be dropped by a list.
+func TestWhatARepositoryShowsIsAskedAbout(t *testing.T) {
+	none := withRepo(t, nil)
+	for text, want := range map[string]string{
+		"[workspace]\nshow = [\".env\"]\n":                           "workspace.show: shows .env, whatever else hides it (agentbox.toml:3)",
+		"[workspace]\nhide = [\"salt\"]\nshow = [\"...\", \"**\"]\n": "workspace.show: shows **, whatever else hides it (agentbox.toml:4)",
+		"[workspace]\nhide = [\"salt\"]\n":                           "",
+		"[workspace]\nhide = []\nshow = []\n":                        "",
+	} {
+		g := withRepo(t, map[string]string{"agentbox.toml": text})
+		got := ""
+		for _, c := range Widenings(Diff(none, g)) {
+			got += c.Path + ": " + c.Text + " (" + c.Origin + ")"
+		}
+		if got != want {
+			t.Errorf("%s: %q, want %q", text, got, want)
+		}
+		if shown := g.WhyPath(".env").Decision != "hidden"; shown != (want != "") || g.Hash() == none.Hash() && text != "[workspace]\nhide = []\nshow = []\n" {
+			t.Errorf("%s: shown: %v", text, shown)
 		}
 	}
 }
@@ -118,7 +143,8 @@ func TestWhatIsCoveredIsHidden(t *testing.T) {
 func hiddenAs(pattern, rel string, dir bool) bool {
 	only := shapeOf(pattern).dir
 	for at := rel; at != "."; at, dir = path.Dir(at), true {
-		if named(pattern, at) && (dir || !only) {
+		p, err := policy.ParseHidePattern(pattern)
+		if err == nil && p.Match(at, true) && (dir || !only) {
 			return true
 		}
 	}

@@ -175,7 +175,7 @@ func TestWhyTool(t *testing.T) {
 func TestWhyPath(t *testing.T) {
 	g := granted(t, asked)
 	for rel, want := range map[string]string{
-		".env": "hidden", "sub/.env.local": "hidden", "./secrets": "hidden", "secrets/a/b": "hidden", "sub/secrets/a": "write", "top/a.pem": "hidden", "sub/top/a.pem": "write",
+		".env": "hidden", "sub/.env.local": "hidden", "./secrets": "hidden", "secrets/a/b": "hidden", "sub/secrets/a": "write", "top/a.pem": "hidden", "sub/top/a.pem": "hidden", "sub/top/cacert.pem": "write",
 		"build/x": "hidden", "sub/build/x": "hidden", "a/z": "hidden", "a/b/c/z/y": "hidden", "a/b": "write", "main.go": "write", "../other": "hidden", "/etc/passwd": "hidden",
 	} {
 		if e := g.WhyPath(rel); e.Decision != want || e.Reason == "" || e.Change == "" || e.Rule == "" {

@@ -81,7 +81,7 @@ const (
 type Workspace struct {
 	Mode    Mode     `json:"mode"`
 	Backend string   `json:"backend,omitempty"`
-	Hide    []string `json:"hide,omitempty"`   // patterns relative to the repo; a mount hides each match
+	Hide    []string `json:"hide,omitempty"`   // patterns relative to the repo, in order; "!" shows what those before it hide
 	Caches  []string `json:"caches,omitempty"` // of tools, that outlive the run: "npm", "npm:ro"
 }
 

@@ -19,7 +19,7 @@ func TestBuiltInPlansFitOnOneScreen(t *testing.T) {
 		}
 		in := Inputs{Profile: l.Profile, Manifest: "sha256:0123456789abcdef", Host: inputs(t, full).Host}
 		in.Host.Roots = []string{"/home/ann/.nvm/versions/node/v24.1.0", "/home/ann/.cargo", "/home/ann/.rustup"}
-		in.Host.Engine.CPUs = true
+		in.Host.Engine.CPUs, in.Host.Hidden = true, nil
 		var b bytes.Buffer
 		if err := WriteText(&b, resolve(t, in)); err != nil {
 			t.Fatal(err)

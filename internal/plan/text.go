@@ -127,12 +127,40 @@ func (t *page) files(p Plan) {
 	if p.Binding.GitDir != "" {
 		t.line(true, "", "%s: its git directory, which lies outside of it, is shown too, with all branches and worktrees", clean(p.Binding.GitDir))
 	}
-	if hide := p.Grants.Workspace.Hide; len(hide) > 0 {
-		t.line(false, "hidden", "%s, now %s%s", words(hide), count(len(p.Binding.Hidden), "path"), from(p, "workspace.hide"))
-	}
+	t.hidden(p)
 	t.mounts(p)
 	tools := append([]string{"/usr"}, p.Binding.Roots...)
 	t.line(false, "tools", "%s · read-only%s", words(tools), masked(p.Binding.Masked))
+}
+
+// hidden tells what the layers hide and show. What every profile hides is no list to read each time, and nothing to speak of
+// where there is none of it.
+func (t *page) hidden(p Plan) {
+	var hide, show, hiding, showing []string
+	for i, pattern := range p.Grants.Workspace.Hide {
+		at := origin(p.Grants, "workspace.hide", i)
+		switch bare, shown := shows(pattern); {
+		case ofEvery(at):
+		case shown:
+			show, showing = append(show, bare), append(showing, clean(at))
+		default:
+			hide, hiding = append(hide, pattern), append(hiding, clean(at))
+		}
+	}
+	if len(hide)+len(show)+len(p.Binding.Hidden) == 0 {
+		return
+	}
+	from := func(places []string) string {
+		return wrapped(" (", strings.Join(slices.Compact(places), ", "), ")")
+	}
+	what := "the names of secrets"
+	if len(hide) > 0 {
+		what += " and " + words(hide)
+	}
+	t.line(false, "hidden", "%s, now %s%s", what, count(len(p.Binding.Hidden), "path"), from(hiding))
+	if len(show) > 0 {
+		t.line(true, "", "but shown: %s%s", words(show), from(showing))
+	}
 }
 
 // layer says when files are copied: an overlay, which shows them through, costs nothing and needs no word.

@@ -113,27 +113,41 @@ func isLoose(name string) bool {
 	return name != "config.lock" && (strings.HasPrefix(bare, "config") || bare == "credentials" || bare == "git-credentials")
 }
 
-// hiddenBy finds a pattern that hides a path, the organisation's before others: it is the one that stays.
+// hiddenBy finds the pattern that hides a path, the organisation's before others: it is the one that stays.
 func (g Grants) hiddenBy(rel string) (Explanation, bool) {
-	pattern, at := "", ""
-	for i, p := range g.Workspace.Hide {
-		if by := origin(g, "workspace.hide", i); hides(p, rel) && (at == "" || strings.HasPrefix(by, organisationFile)) {
-			pattern, at = p, by
-		}
+	all := g.Workspace.Hide
+	first := len(all)
+	for first > 0 && strings.HasPrefix(origin(g, "workspace.hide", first-1), organisationFile) {
+		first--
 	}
-	if pattern == "" {
+	by, named := hideList(all[first:]).By(rel, true)
+	if by += first; named == "" {
+		by, named = hideList(all).By(rel, true)
+	}
+	if named == "" {
 		return Explanation{}, false
 	}
-	return Explanation{Decision: "hidden", Rule: at, Reason: fmt.Sprintf("%q in workspace.hide names %s", pattern, rel), Change: g.showing(rel, at)}, true
+	at := origin(g, "workspace.hide", by)
+	e := Explanation{Decision: "hidden", Rule: at, Reason: fmt.Sprintf("%q in workspace.hide names %s", all[by], rel), Change: g.showing(named, at)}
+	if ofEvery(at) {
+		e.Reason = fmt.Sprintf("%q in the list of what every profile hides names %s", all[by], rel)
+	}
+	return e, true
 }
 
-func (g Grants) showing(rel, at string) string {
-	if strings.HasPrefix(at, organisationFile) {
+// showing says how what is hidden is shown again: the person's own file lies over all others.
+func (g Grants) showing(named, at string) string {
+	switch {
+	case strings.HasPrefix(at, organisationFile):
 		return "only whoever keeps " + organisationFile + " can change that"
+	case unwritable(named):
+		return "to show it, write a pattern with \"?\" for each character that cannot be printed in workspace.show"
 	}
-	kept := slices.DeleteFunc(slices.Clone(g.Workspace.Hide), func(p string) bool { return hides(p, rel) })
-	return fmt.Sprintf("take it out of the list at %s, or put another list over it in ~/.config/agentbox/profiles/%s.toml (it begins with version = 1):\n\n[workspace]\nhide = %s\n",
-		at, g.Profile, quotedList(kept))
+	return fmt.Sprintf("to show it, add to ~/.config/agentbox/profiles/%s.toml (it begins with version = 1):\n\n[workspace]\nshow = [\"...\", %q]\n", g.Profile, patternFor(named))
+}
+
+func unwritable(rel string) bool {
+	return !utf8.ValidString(rel) || strings.ContainsFunc(rel, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
 // hiding says how a path is hidden.
@@ -141,7 +155,7 @@ func (g Grants) hiding(rel string) string {
 	switch {
 	case rel == ".":
 		return "the repository itself cannot be hidden: hide what is in it"
-	case !utf8.ValidString(rel) || strings.ContainsFunc(rel, func(r rune) bool { return !unicode.IsPrint(r) }):
+	case unwritable(rel):
 		return "to hide it, write a pattern with \"?\" for each character that cannot be printed"
 	}
 	return fmt.Sprintf("to hide it, add to .agentbox/%s.toml (it begins with version = 1):\n\n[workspace]\nhide = [\"...\", %q]\n", g.Profile, patternFor(rel))

@@ -4,6 +4,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"agentbox/internal/profiles"
 )
@@ -12,6 +13,7 @@ import (
 func TestWhyTellsTheGuardsOfTheRepository(t *testing.T) {
 	g := granted(t, asked) // hides "*.pem" and others
 	g.Workspace.Hide = append(g.Workspace.Hide, "config", "HEAD")
+	g.Origins["workspace.hide"] = "p.toml:1"
 	for _, g.Workspace.Mode = range []Mode{Review, Direct} {
 		tellsTheGuards(t, g)
 	}
@@ -89,12 +91,39 @@ func TestThePatternOfWhyHidesThePath(t *testing.T) {
 	}
 }
 
-// Two patterns hide a path: taking out one of them shows nothing.
-func TestWhatShowsAPathTakesOutAllThatHideIt(t *testing.T) {
-	g := granted(t, asked)
-	g.Workspace.Hide = []string{".env", "key", ".env*"}
-	if e := g.WhyPath(".env"); !strings.HasSuffix(e.Change, "hide = [\"key\"]\n") {
-		t.Errorf("%+v", e)
+// What is told to show a path shows it, whatever hides it: in the person's own file, which lies over all others.
+func TestWhatShowsAPathShowsIt(t *testing.T) {
+	base := fstest.MapFS{"p.toml": {Data: []byte("version = 1\nagent.command = ['x']\nworkspace.hide = ['a', '*.e', 's/**']\n")}}
+	repo := fstest.MapFS{".agentbox/p.toml": {Data: []byte("version = 1\n[workspace]\nhide = ['...', 'a*', '*b']\n")}}
+	with := func(own string) Grants {
+		t.Helper()
+		l, err := profiles.Load("p", profiles.Files{BuiltIn: base, Repo: repo, User: fstest.MapFS{"profiles/p.toml": {Data: []byte("version = 1\n" + own)}}, UserDir: "~"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		g, err := Grant(GrantInputs{Profile: l.Profile})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return g
+	}
+	for _, rel := range []string{".env", "deep/.env", "a", "ab", "x.e", "s/deep/x", "!b", "~b", "server.key", "ID_RSA", "[b", "*b"} {
+		e := with("").WhyPath(rel)
+		_, snippet, ok := strings.Cut(e.Change, "\n\n")
+		if e.Decision != "hidden" || !ok {
+			t.Errorf("%s: %+v", rel, e)
+			continue
+		}
+		g := with(snippet)
+		if e := g.WhyPath(rel); e.Decision == "hidden" || g.WhyPath(".env.local").Decision != "hidden" {
+			t.Errorf("%s with %s: %+v", rel, snippet, e)
+		}
+	}
+	g := with("")
+	g.Workspace.Hide = append(g.Workspace.Hide, "s/key")
+	g.Origins[item("workspace.hide", len(g.Workspace.Hide)-1)] = organisationFile + ":3"
+	if e := g.WhyPath("s/key"); !strings.Contains(e.Change, "only whoever keeps") {
+		t.Errorf("what the organisation hides: %+v", e)
 	}
 }
 

@@ -2,14 +2,17 @@ package policy
 
 import (
 	"errors"
+	"fmt"
 	pathpkg "path"
 	"strings"
+	"unicode/utf8"
 )
 
 // HidePattern names paths below a repository: a pattern without "/" names a base name at any depth, "**" is any number of
 // directories, "x/" is a directory, and "x/**" is the directory x at that place, with all in it.
 type HidePattern struct {
 	segments []string // never empty; "**" is any number of segments
+	folded   []string // the same as anyCase has it; nil where case counts
 	base     bool     // names a name at any depth
 	dirOnly  bool
 
@@ -61,10 +64,159 @@ func (h HidePattern) Match(rel string, dir bool) bool {
 	if h.dirOnly && !dir {
 		return false
 	}
-	if h.base {
-		return matchSegment(h.segments[0], pathpkg.Base(rel))
+	if h.matches(h.segments, rel) {
+		return true
 	}
-	return MatchSegments(h.segments, strings.Split(rel, "/"))
+	return h.folded != nil && h.matches(h.folded, anyCase(rel))
+}
+
+func (h HidePattern) matches(segments []string, rel string) bool {
+	if h.base {
+		return matchSegment(segments[0], pathpkg.Base(rel))
+	}
+	return MatchSegments(segments, strings.Split(rel, "/"))
+}
+
+// inAnyCase has the pattern name names in other cases too: on some file systems those are the same file.
+func (h HidePattern) inAnyCase() HidePattern {
+	for _, s := range h.segments {
+		h.folded = append(h.folded, anyCase(s))
+	}
+	return h
+}
+
+// anyCase gives a text as file systems that ignore case see it, without the characters that HFS+ passes over.
+func anyCase(s string) string {
+	if !plainASCII(s) {
+		s = strings.ToUpper(strings.Map(seen, s))
+	}
+	return strings.ToLower(s)
+}
+
+func plainASCII(s string) bool {
+	for i := range len(s) {
+		if s[i] >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
+}
+
+func seen(r rune) rune {
+	switch {
+	case r >= 0x200c && r <= 0x200f, r >= 0x202a && r <= 0x202e, r >= 0x206a && r <= 0x206f, r == 0xfeff:
+		return -1
+	}
+	return r
+}
+
+// HideList says what of a repository is hidden. Its patterns stand in order: one hides what it names, whatever the case;
+// "!" and a pattern shows again, to the letter, what those before it hide. The last one that names a path decides. What
+// lies in a directory that is shown by name is shown with it; what lies in one that is hidden does not exist.
+type HideList struct {
+	patterns []hideRule
+	byName   map[string][]int // patterns whose last segment is plain text, by it as anyCase has it
+	byEnding map[string][]int // those whose last segment is "*" and an ending such as ".pem", by the ending so
+	others   []int
+}
+
+type hideRule struct {
+	HidePattern
+	show bool
+	part string // of every name that it names, as anyCase has it; "" where none is known
+}
+
+// plainPart is the longest text without a meaning of its own: most names do not have it, which is quickly seen.
+func plainPart(segment string) (longest string) {
+	if strings.ContainsAny(segment, `[\`) {
+		return ""
+	}
+	for _, part := range strings.FieldsFunc(segment, func(r rune) bool { return r == '*' || r == '?' }) {
+		if len(part) > len(longest) {
+			longest = part
+		}
+	}
+	return longest
+}
+
+// ParseHideList reads patterns, or says which is none.
+func ParseHideList(patterns []string) (HideList, error) {
+	l := HideList{byName: map[string][]int{}, byEnding: map[string][]int{}}
+	for i, pattern := range patterns {
+		bare, show := strings.CutPrefix(pattern, "!")
+		p, err := ParseHidePattern(bare)
+		if err != nil {
+			return l, fmt.Errorf("reading the pattern %q of what is hidden: %w", pattern, err)
+		}
+		if !show {
+			p = p.inAnyCase()
+		}
+		last := anyCase(p.segments[len(p.segments)-1])
+		l.patterns = append(l.patterns, hideRule{p, show, plainPart(last)})
+		l.file(i, last)
+	}
+	return l, nil
+}
+
+// file notes where a pattern is found: a walk of a large repository asks for every name in it.
+func (l *HideList) file(i int, last string) {
+	ending, starred := strings.CutPrefix(last, "*")
+	switch {
+	case !strings.ContainsAny(last, `*?[\`):
+		l.byName[last] = append(l.byName[last], i)
+	case starred && len(ending) > 1 && strings.LastIndexByte(ending, '.') == 0 && !strings.ContainsAny(ending, `*?[\`):
+		l.byEnding[ending] = append(l.byEnding[ending], i)
+	default:
+		l.others = append(l.others, i)
+	}
+}
+
+// Step looks at one path whose directory is seen: which pattern hides it, -1 for none, and from which pattern on what lies
+// in it is looked at. From is what Step gave for its directory, 0 at the top.
+func (l HideList) Step(rel string, dir bool, from int) (by, next int) {
+	name := anyCase(pathpkg.Base(rel))
+	last := -1
+	for _, some := range [][]int{l.byName[name], l.byEnding[pathpkg.Ext(name)], l.others} {
+		for i := len(some) - 1; i >= 0 && some[i] >= from && some[i] > last; i-- {
+			if p := &l.patterns[some[i]]; strings.Contains(name, p.part) && p.Match(rel, dir) {
+				last = some[i]
+			}
+		}
+	}
+	switch {
+	case last < 0:
+		return -1, from
+	case l.patterns[last].show:
+		return -1, last
+	}
+	return last, from
+}
+
+// By finds the pattern that hides a clean path below the repository, and the path that it names: this one or a directory
+// above it. It is -1 where nothing does. Dir says that the path is a directory.
+func (l HideList) By(rel string, dir bool) (by int, named string) {
+	from := 0
+	for at := 0; at >= 0; {
+		next := strings.IndexByte(rel[at:], '/')
+		end := len(rel)
+		if next >= 0 {
+			end = at + next
+		}
+		if by, from = l.Step(rel[:end], dir || next >= 0, from); by >= 0 {
+			return by, rel[:end]
+		}
+		at = -1
+		if next >= 0 {
+			at = end + 1
+		}
+	}
+	return -1, ""
+}
+
+// Hides reports whether a path is hidden, by itself or with a directory above it.
+func (l HideList) Hides(rel string, dir bool) bool {
+	by, _ := l.By(rel, dir)
+	return by >= 0
 }
 
 // MatchSegments matches one by one, and "**" with any number. It goes back to the last "**" only: what an earlier one
@@ -91,4 +243,17 @@ func MatchSegments(pattern, name []string) bool {
 func matchSegment(pattern, name string) bool {
 	ok, _ := pathpkg.Match(pattern, name)
 	return ok
+}
+
+// MayHide reports whether some path that ends in a name may be hidden: of most names it can be told that none is.
+func (l HideList) MayHide(name string) bool {
+	name = anyCase(name)
+	for _, some := range [][]int{l.byName[name], l.byEnding[pathpkg.Ext(name)], l.others} {
+		for _, i := range some {
+			if p := &l.patterns[i]; !p.show && strings.Contains(name, p.part) {
+				return true
+			}
+		}
+	}
+	return false
 }

@@ -126,6 +126,7 @@ func (d *document) checkTemplates(p *Profile, s string, at []string) {
 
 func (d *document) checkWorkspace(p *Profile) {
 	d.checkHide(p.Workspace.Hide, "workspace", "hide")
+	d.checkHide(p.Workspace.Show, "workspace", "show")
 	d.checkKept(p)
 	w := p.Workspace
 	if w.Backend == "" || w.Mode == "review" {

@@ -12,7 +12,7 @@ func TestAPatternThatCannotBeReadIsRefusedWithAHint(t *testing.T) {
 		"./.env":       `write ".env"`,
 		"a//b":         `write "a/b"`,
 		"a/./b/":       `write "a/b"`,
-		"!a/b/.env":    "list what is to be hidden, and nothing else",
+		"!a/b/.env":    "list what is to be hidden in hide, and what of that is to be seen in show",
 		"/":            "patterns are relative to the repo",
 		"/etc/passwd":  "patterns are relative to the repo",
 		"../x":         "patterns are relative to the repo",

@@ -110,7 +110,7 @@ func (m *merger) value(lower, upper *node, f field, of reflect.Type) *node {
 	case upper.kind == arrayKind && f.class == entries:
 		return m.entries(lower, upper, f.typ)
 	case upper.kind == arrayKind && f.class == words:
-		return m.words(lower, upper, sequence(of, f.name))
+		return m.words(lower, upper, sequence(of, f.name), of == reflect.TypeFor[Workspace]())
 	}
 	return upper
 }
@@ -200,8 +200,9 @@ func named(item *node, t reflect.Type, key field) (string, bool) {
 	return n.text, true
 }
 
-// words replaces a list, with what is below in the place of "...".
-func (m *merger) words(lower, upper *node, sequence bool) *node {
+// words replaces a list, with what is below in the place of "...". A word that both say is the lower one's, or the upper
+// one's where that says more: what a layer hides, no layer below it shows.
+func (m *merger) words(lower, upper *node, sequence, again bool) *node {
 	i := slices.IndexFunc(upper.items, isEllipsis)
 	if i < 0 {
 		return upper
@@ -212,12 +213,20 @@ func (m *merger) words(lower, upper *node, sequence bool) *node {
 		out.items = append(out.items, lower.items...)
 	}
 	out.items = append(out.items, upper.items[i+1:]...)
-	seen := map[string]bool{}
-	out.items = slices.DeleteFunc(out.items, func(n *node) bool {
-		double := seen[n.text] && n.kind == stringKind && !sequence
-		seen[n.text] = true
-		return double
-	})
+	seen := map[string]int{}
+	at := 0
+	for _, n := range out.items {
+		first, double := seen[n.text]
+		if double && n.kind == stringKind && !sequence {
+			if again && n.src == upper.src {
+				out.items[first] = n
+			}
+			continue
+		}
+		seen[n.text] = at
+		out.items[at], at = n, at+1
+	}
+	out.items = out.items[:at]
 	return out
 }
 

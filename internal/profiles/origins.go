@@ -15,10 +15,11 @@ type mergedTree struct {
 	sync.Mutex // files remember the place that was asked for last
 	root       *node
 	table      reflect.Type
+	files      []string // of the layers, the lowest first
 }
 
 func (d *document) origins(t reflect.Type) Origins {
-	return Origins{&mergedTree{root: d.root, table: t}}
+	return Origins{&mergedTree{root: d.root, table: t, files: d.files}}
 }
 
 // All is every place.

@@ -24,8 +24,30 @@ func Print(p Profile, origins bool) []byte {
 		fmt.Fprintf(&w.out, "# what it extends is in here: %s\n", comment(strings.Join(p.Chain, " → ")))
 	}
 	p.Extends = ""
+	p.Workspace.Show = w.shown(p)
 	w.body(reflect.ValueOf(p), "")
 	return w.out.Bytes()
+}
+
+// shown leaves out what a layer above overrules in part: in one file it would go before that. It stands in a comment.
+func (w *printer) shown(p Profile) (patterns []string) {
+	show, over := p.overruled()
+	if len(over) == 0 {
+		return p.Workspace.Show
+	}
+	for _, h := range over {
+		fmt.Fprintf(&w.out, "# shown, but for what the layers above hide: %s, at %s\n", comment(quoted(h.Pattern)), comment(h.Place.String()))
+	}
+	for i := range p.Workspace.Show {
+		delete(w.origins, "workspace.show"+index(i))
+	}
+	for i, h := range show {
+		patterns = append(patterns, h.Pattern)
+		if w.origins != nil {
+			w.origins["workspace.show"+index(i)] = h.Place
+		}
+	}
+	return patterns
 }
 
 type printer struct {

@@ -82,6 +82,7 @@ type Workspace struct {
 	Mode    Mode     `toml:"mode"`
 	Backend Backend  `toml:"backend"`
 	Hide    []string `toml:"hide"`
+	Show    []string `toml:"show"`
 	Caches  []Cache  `toml:"caches"`
 }
 

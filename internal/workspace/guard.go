@@ -26,6 +26,7 @@ func Mounts(repo Repo, mode Mode, s Survey, configs []string, scratch string) ([
 
 func (b *builder) build(s Survey, configs []string) error {
 	b.others = s.Shown
+	b.marked = b.mode == Review && len(s.Tracked) > 0
 	steps := []func() error{
 		b.trees,
 		func() error { return b.outer(configs) },
@@ -49,6 +50,7 @@ type builder struct {
 	scratch  string
 	copies   int
 	mounts   map[string]Mount // by target
+	marked   bool             // git tracks something that is hidden: the layer's index says so
 	points   []string         // mount points that were made in the layer
 	warnings []string
 }
@@ -206,7 +208,7 @@ func (b *builder) filtered(path string) error {
 	if filepath.Dir(path) == b.repo.Common && filepath.Base(path) == "config" {
 		// Nothing can be written to it, so that `git checkout -b x origin/x` must not want to.
 		kept = append(kept, entry{section: "branch", key: "autosetupmerge", value: "false"})
-		kept = append(kept, b.layer.settings()...)
+		kept = append(kept, b.layer.settings(b.marked)...)
 	}
 	source, err := b.write(formatConfig(kept))
 	if err != nil {

@@ -28,15 +28,9 @@ func readIndex(git, common string) ([]indexEntry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the index: %w", err)
 	}
-	entries, err := readConfig(filepath.Join(common, "config"))
+	hash, err := objectHash(common)
 	if err != nil {
 		return nil, err
-	}
-	hash := 20
-	for _, e := range entries {
-		if e.name() == "extensions.objectformat" && e.value == "sha256" {
-			hash = 32
-		}
 	}
 	return parseIndex(data, hash)
 }

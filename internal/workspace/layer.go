@@ -65,6 +65,9 @@ func InReview(ctx context.Context, repo Repo, layer Layer, s Survey, configs []s
 			return Reviewed{}, fmt.Errorf("copying the repository: %w", err)
 		}
 	}
+	if err := b.unseen(s); err != nil {
+		b.warn("git inside takes hidden files for changed, and would commit them emptied: %v", err)
+	}
 	return Reviewed{Mounts: b.sorted(), Points: b.points, Warnings: b.warnings}, nil
 }
 
@@ -140,12 +143,16 @@ func (l Layer) place(repo Repo, name string) string {
 	return filepath.Join(l.Work, "git", "upper", name)
 }
 
-// settings has git take a copied file for unchanged when its size and time are: its inode can't be what the index says.
-func (l Layer) settings() []entry {
-	if l.Backend != Copy {
-		return nil
+// settings has git take a copied file for unchanged when its size and time are: its inode can't be what the index says. Where
+// something is marked skip-worktree the mark stays although a file is there.
+func (l Layer) settings(marked bool) (out []entry) {
+	if marked {
+		out = append(out, entry{section: "sparse", key: "expectfilesoutsideofpatterns", value: "true"})
 	}
-	return []entry{{section: "core", key: "checkstat", value: "minimal"}, {section: "core", key: "trustctime", value: "false"}}
+	if l.Backend != Copy {
+		return out
+	}
+	return append(out, []entry{{section: "core", key: "checkstat", value: "minimal"}, {section: "core", key: "trustctime", value: "false"}}...)
 }
 
 // layerPoints makes in the layer what is missing in .git, so that nothing can be made in its place inside, and mounts

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"agentbox/internal/policy"
 )
 
 // Asked is a file or directory beside the repository that a profile shows. Its paths are absolute and clean.
@@ -34,7 +36,7 @@ type Around struct {
 
 // Others holds what profiles ask for to what may be shown at all, whoever asks. Patterns are those of workspace.hide.
 func Others(around Around, asked []Asked, patterns []string) ([]Other, error) {
-	globs, err := compile(patterns)
+	list, err := policy.ParseHideList(patterns)
 	if err != nil {
 		return nil, err
 	}
@@ -45,7 +47,7 @@ func Others(around Around, asked []Asked, patterns []string) ([]Other, error) {
 			return nil, err
 		}
 		if o.Dir {
-			s := surveyor{repo: Repo{Root: a.Source, Git: a.Source, Common: a.Source}, globs: globs, beside: true}
+			s := surveyor{repo: Repo{Root: a.Source, Git: a.Source, Common: a.Source}, list: list, beside: true}
 			if err := s.walk(); err != nil {
 				return nil, err
 			}

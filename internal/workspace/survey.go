@@ -21,20 +21,20 @@ const maxNested = 200
 
 // Survey is what one walk over a repository found. Its paths are absolute and sorted.
 type Survey struct {
-	Hidden   []string // files and directories that match a pattern now; links are replaced by what they lead to
-	Nested   []string // every `.git` below the top
-	Warnings []string // each for a person, one sentence
-	Shown    []string // not found: what else is shown at its own path, which the repository may borrow objects from
+	Hidden   []string        // files and directories that match a pattern now; links are replaced by what they lead to
+	Tracked  map[string]bool // what git tracks of it, slash-separated and relative to the repository
+	Nested   []string        // every `.git` below the top
+	Warnings []string        // each for a person, one sentence
+	Shown    []string        // not found: what else is shown at its own path, which the repository may borrow objects from
 }
 
-// Look walks the repository once. Patterns are as in .gitignore, relative to the repository: without a slash
-// they match at any depth, `dir/**` is the directory itself, `**` is any number of directories.
+// Look walks the repository once. Patterns are those of policy.HideList, in order.
 func Look(repo Repo, patterns []string) (Survey, error) {
-	globs, err := compile(patterns)
+	hide, err := policy.ParseHideList(patterns)
 	if err != nil {
 		return Survey{}, err
 	}
-	s := surveyor{repo: repo, globs: globs}
+	s := surveyor{repo: repo, list: hide}
 	if err := s.walk(); err != nil {
 		return Survey{}, err
 	}
@@ -46,14 +46,14 @@ func Look(repo Repo, patterns []string) (Survey, error) {
 	}
 	slices.Sort(s.out.Hidden)
 	s.out.Hidden = topmost(slices.Compact(s.out.Hidden))
-	s.warnTracked()
+	s.findTracked()
 	return s.out, nil
 }
 
 type surveyor struct {
-	repo  Repo
-	globs []policy.HidePattern
-	out   Survey
+	repo Repo
+	list policy.HideList
+	out  Survey
 
 	beside bool // it is no repository: a .git at its top is one more
 }
@@ -87,12 +87,7 @@ func (s *surveyor) notable(rel, name []byte, kind fs.FileMode) bool {
 	if kind&outlets != 0 || string(name) == ".git" {
 		return true
 	}
-	for _, g := range s.globs {
-		if g.MayMatch(name) && g.Match(path.Join(string(rel), string(name)), kind&(fs.ModeDir|fs.ModeSymlink) != 0) {
-			return true
-		}
-	}
-	return false
+	return s.list.MayHide(string(name)) && s.list.Hides(path.Join(string(rel), string(name)), kind&(fs.ModeDir|fs.ModeSymlink) != 0)
 }
 
 // visit notes what is notable.
@@ -135,8 +130,11 @@ func (s *surveyor) warn(format string, args ...any) {
 	s.out.Warnings = append(s.out.Warnings, fmt.Sprintf(format, args...))
 }
 
-// warnTracked names hidden paths that git knows: their content can be had from the object store.
-func (s *surveyor) warnTracked() {
+// maxTold bounds how many hidden paths that git tracks are named one by one.
+const maxTold = 8
+
+// findTracked notes hidden paths that git knows, and names them: their content can be had from the object store.
+func (s *surveyor) findTracked() {
 	if len(s.out.Hidden) == 0 {
 		return
 	}
@@ -145,39 +143,35 @@ func (s *surveyor) warnTracked() {
 		s.warn("the index cannot be read (%v): hidden files that git tracks are not told apart", err)
 		return
 	}
+	paths, tops := trackedOf(index, s.repo.Root, s.out.Hidden)
+	s.out.Tracked = paths
+	told := 0
 	for _, h := range s.out.Hidden {
 		rel := strings.TrimPrefix(h, s.repo.Root+"/")
-		i, found := slices.BinarySearchFunc(index, rel, func(e indexEntry, p string) int { return strings.Compare(e.path, p) })
-		below := i < len(index) && strings.HasPrefix(index[i].path, rel+"/")
-		if found || below || trackedBelow(index, rel) {
+		if !tops[rel] {
+			continue
+		}
+		if told++; told <= maxTold {
 			s.warn("%s is hidden but tracked by git: its committed content stays readable with git show", quote(rel))
 		}
 	}
+	if told > maxTold {
+		s.warn("%d more paths are hidden but tracked by git", told-maxTold)
+	}
 }
 
-func trackedBelow(index []indexEntry, rel string) bool {
-	return slices.ContainsFunc(index, func(e indexEntry) bool { return strings.HasPrefix(e.path, rel+"/") })
-}
-
-// topmost drops paths that lie below another of the sorted list.
+// topmost drops paths that lie below another one.
 func topmost(paths []string) []string {
-	var out []string
+	there := make(map[string]bool, len(paths))
 	for _, p := range paths {
-		if !slices.ContainsFunc(out, func(q string) bool { return within(p, q) }) {
-			out = append(out, p)
-		}
+		there[p] = true
 	}
-	return out
-}
-
-func compile(patterns []string) ([]policy.HidePattern, error) {
-	var globs []policy.HidePattern
-	for _, p := range patterns {
-		g, err := policy.ParseHidePattern(p)
-		if err != nil {
-			return nil, fmt.Errorf("reading the pattern %q of workspace.hide: %w", p, err)
+	return slices.DeleteFunc(paths, func(p string) bool {
+		for at := filepath.Dir(p); at != "/" && at != "."; at = filepath.Dir(at) {
+			if there[at] {
+				return true
+			}
 		}
-		globs = append(globs, g)
-	}
-	return globs, nil
+		return false
+	})
 }

@@ -749,7 +749,7 @@ cat d/file; git status --short; git log --format=%s`)
 
 func TestHiddenFilesAreEmptyInside(t *testing.T) {
 	b := directBox(t)
-	b.profile("hiding", "version = 1\n[agent]\ncommand = [\"sh\"]\n[workspace]\nhide = [\".env*\", \"secrets/**\"]\n")
+	b.profile("hiding", "version = 1\n[agent]\ncommand = [\"sh\"]\n[workspace]\nhide = [\"secrets/**\"]\n")
 	b.write(".env", "TOKEN=h1dden\n")
 	b.write("deep/er/.env.local", "TOKEN=h1dden\n")
 	b.write("secrets/key", "h1dden\n")
