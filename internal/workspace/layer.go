@@ -140,9 +140,14 @@ func (l Layer) place(repo Repo, name string) string {
 	return filepath.Join(l.Work, "git", "upper", name)
 }
 
-// settings has git take a copied file for unchanged when its size and time are: its inode can't be what the index says.
+// settings has git take a copied file for unchanged when its size and time are: its inode can't be what the index says. On an
+// overlay, where all are what the index says, but looking costs more, it remembers which directories hold nothing new.
 func (l Layer) settings() []entry {
-	if l.Backend != Copy {
+	switch l.Backend {
+	case Overlay:
+		return []entry{{section: "core", key: "untrackedcache", value: "true"}}
+	case Copy:
+	default:
 		return nil
 	}
 	return []entry{{section: "core", key: "checkstat", value: "minimal"}, {section: "core", key: "trustctime", value: "false"}}
