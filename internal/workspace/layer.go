@@ -143,16 +143,20 @@ func (l Layer) place(repo Repo, name string) string {
 	return filepath.Join(l.Work, "git", "upper", name)
 }
 
-// settings has git take a copied file for unchanged when its size and time are: its inode can't be what the index says. Where
+// settings has git take a copied file for unchanged when its size and time are: its inode can't be what the index says. On an
+// overlay, where all are what the index says, but looking costs more, it remembers which directories hold nothing new. Where
 // something is marked skip-worktree the mark stays although a file is there.
 func (l Layer) settings(marked bool) (out []entry) {
 	if marked {
 		out = append(out, entry{section: "sparse", key: "expectfilesoutsideofpatterns", value: "true"})
 	}
-	if l.Backend != Copy {
-		return out
+	switch l.Backend {
+	case Overlay:
+		return append(out, entry{section: "core", key: "untrackedcache", value: "true"})
+	case Copy:
+		return append(out, entry{section: "core", key: "checkstat", value: "minimal"}, entry{section: "core", key: "trustctime", value: "false"})
 	}
-	return append(out, []entry{{section: "core", key: "checkstat", value: "minimal"}, {section: "core", key: "trustctime", value: "false"}}...)
+	return out
 }
 
 // layerPoints makes in the layer what is missing in .git, so that nothing can be made in its place inside, and mounts

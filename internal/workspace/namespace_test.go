@@ -30,6 +30,16 @@ func inside(text string) error {
 	if err := json.Unmarshal([]byte(text), &mounts); err != nil {
 		return err
 	}
+	for i, m := range mounts {
+		if m.Upper == "" {
+			continue
+		}
+		fd, err := unix.Open(m.Source, unix.O_PATH, 0) // as it is before anything lies over it
+		if err != nil {
+			return err
+		}
+		mounts[i].Source = fmt.Sprintf("/proc/self/fd/%d", fd)
+	}
 	for _, m := range mounts {
 		if err := bind(m); err != nil {
 			return fmt.Errorf("mounting %s on %s: %w", m.Source, m.Target, err)
@@ -49,6 +59,9 @@ func inside(text string) error {
 }
 
 func bind(m Mount) error {
+	if m.Upper != "" {
+		return unix.Mount("overlay", m.Target, "overlay", 0, "lowerdir="+m.Source+",upperdir="+m.Upper+",workdir="+m.Work+",userxattr")
+	}
 	if err := unix.Mount(m.Source, m.Target, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
 		return err
 	}
@@ -93,7 +106,7 @@ func enter(t *testing.T, mounts []Mount, script string) (string, error) {
 		GidMappings: []syscall.SysProcIDMap{{ContainerID: os.Getgid(), HostID: os.Getgid(), Size: 1}},
 	}
 	if os.Getuid() != 0 {
-		attr.AmbientCaps = []uintptr{unix.CAP_SYS_ADMIN}
+		attr.AmbientCaps = []uintptr{unix.CAP_SYS_ADMIN, unix.CAP_DAC_OVERRIDE, unix.CAP_DAC_READ_SEARCH, unix.CAP_FOWNER, unix.CAP_CHOWN} // an overlay keeps those of who mounts it
 	}
 	cmd.SysProcAttr = attr
 	out, err := cmd.CombinedOutput()
