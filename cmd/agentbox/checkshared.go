@@ -72,8 +72,16 @@ func (c *checker) warnLooser(name, message, origin string) {
 		Hint: `leave it out of the profile, or begin its list with "..."; or agree on it in ` + repoFile}, origin))
 }
 
-// originOf is where a value, or the list that it is, is said now; "" when nobody says it.
+// originOf is where a value, or the list that it is, is said now; "" when nobody says it. What is hidden begins with what
+// every profile hides.
 func originOf(g plan.Grants, path string) string {
+	if path == "workspace.hide" {
+		for i := range g.Workspace.Hide {
+			if at := g.Origins[fmt.Sprintf("%s[%d]", path, i)]; at != "" {
+				return at
+			}
+		}
+	}
 	return cmp.Or(g.Origins[path], g.Origins[path+"[0]"])
 }
 

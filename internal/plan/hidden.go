@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"fmt"
 	"path"
 	"slices"
 	"strings"
@@ -55,20 +56,42 @@ func (d *differ) hide() {
 	d.show(kept, &left)
 }
 
-// show finds the exceptions that show something of what was hidden: new ones, and those that stand behind it now.
+// show finds the exceptions that show something of what was hidden: new ones, and those that stand behind it now. The latter
+// are told once for all that every profile has.
 func (d *differ) show(kept []string, left *int) {
 	from, to := d.from.Workspace.Hide, d.to.Workspace.Hide
+	var every, hid []string
 	for i, p := range to {
 		bare, show := shows(p)
 		if !show || slices.Contains(to[i+1:], p) {
 			continue
 		}
 		had := last(from, p)
-		opened := func(hidden string) bool { return last(from, hidden) > had && coveredBy(to[i+1:], hidden, left) < 0 }
-		if slices.ContainsFunc(kept, opened) {
-			d.at(Wider, "workspace.show", origin(d.to, "workspace.hide", i), "shows %s, whatever else hides it", clean(bare))
+		at := slices.IndexFunc(kept, func(hidden string) bool {
+			return last(from, hidden) > had && coveredBy(to[i+1:], hidden, left) < 0
+		})
+		by := origin(d.to, "workspace.hide", i)
+		switch {
+		case at < 0:
+		case ofEvery(by):
+			every, hid = append(every, clean(bare)), append(hid, kept[at])
+		default:
+			d.at(Wider, "workspace.show", by, "shows %s, whatever else hides it", clean(bare))
 		}
 	}
+	if len(every) > 0 {
+		was := gone(origin(d.from, "workspace.hide", last(from, hid[0])), "")
+		d.at(Wider, "workspace.hide", was, "shows %s, which %s hid", some(every), clean(hid[0]))
+	}
+}
+
+// some is a long list in short.
+func some(list []string) string {
+	const most = 3
+	if len(list) <= most {
+		return strings.Join(list, " ")
+	}
+	return fmt.Sprintf("%s and %d more names that every profile shows", strings.Join(list[:most], " "), len(list)-most)
 }
 
 func last(list []string, s string) int {

@@ -28,7 +28,7 @@ func TestWhatIsKeptHasAPlaceHereAndInside(t *testing.T) {
 	}
 	for path, decision := range map[string]string{"~/.npm/_cacache/x": "write", "~/.cache/go-build": "read", "~/.agent/sessions/a/b": "write", "~/.agent/NOTES.md": "read",
 		"~/.npm": "hidden", "~/.agent": "hidden", "~/.agent/sessionsx": "hidden"} {
-		if e := p.Grants.WhyPath(path); string(e.Decision) != decision || decision != "hidden" && (!strings.Contains(e.Change, "take ") || e.Rule == "") {
+		if e := p.Grants.WhyPath(path); e.Decision != decision || decision != "hidden" && (!strings.Contains(e.Change, "take ") || e.Rule == "") {
 			t.Errorf("%s: %+v", path, e)
 		}
 	}

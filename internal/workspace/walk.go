@@ -130,7 +130,7 @@ func (w *crawl) list(rel string, buf []byte) (out listed, err error) {
 
 // retry calls again what a signal has interrupted.
 func retry(call func() (int, error)) (n int, err error) {
-	for n, err = call(); err == unix.EINTR; n, err = call() {
+	for n, err = call(); errors.Is(err, unix.EINTR); n, err = call() {
 	}
 	return n, err
 }
