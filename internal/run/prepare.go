@@ -29,7 +29,7 @@ const hostname = "agentbox"
 // prepare lays everything on the host that the container is made from. It makes no container.
 func (x *execution) prepare(ctx context.Context) (Spec, shimwire.Config, error) {
 	var err error
-	if x.boundary, err = newBoundary(x.Plan, x.Log, x.Secrets, x.Password, workspace.HistoryOf(x.Repo), x.Asking, time.Now()); err != nil {
+	if x.boundary, err = newBoundary(x.Plan, x.Log, x.Secrets, x.Password, x.history(), x.Asking, time.Now()); err != nil {
 		return Spec{}, shimwire.Config{}, err
 	}
 	files, err := x.Plan.Files(x.Secrets.Placeholder)

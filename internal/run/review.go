@@ -45,8 +45,7 @@ func (x *execution) watch(repo, beside []workspace.Mount) (err error) {
 // review lays the run's layer and records what the repository is like now. The record stands, on the disk, before the agent
 // starts (known waits for it): a disk takes its time over a large index. A layer without one is no work of anybody's.
 func (x *execution) review(ctx context.Context, scratch string) ([]workspace.Mount, []string, error) {
-	l := x.Plan.Binding.Layer
-	layer := workspace.Layer{Backend: workspace.Backend(l.Backend), Work: x.Work, CopyGit: !l.Overlay, Limit: x.Plan.Grants.Limits.Disk}
+	l, layer := x.Plan.Binding.Layer, x.layer()
 	if err := os.MkdirAll(x.Work, 0o700); err != nil {
 		return nil, nil, fmt.Errorf("preparing the workspace: %w", err)
 	}
@@ -79,6 +78,20 @@ func (x *execution) review(ctx context.Context, scratch string) ([]workspace.Mou
 	x.write(index, base)
 	index = nil
 	return shown.Mounts, shown.Warnings, nil
+}
+
+// layer is what lies over the repository in the review mode.
+func (x *execution) layer() workspace.Layer {
+	l := x.Plan.Binding.Layer
+	return workspace.Layer{Backend: workspace.Backend(l.Backend), Work: x.Work, CopyGit: !l.Overlay, Limit: x.Plan.Grants.Limits.Disk}
+}
+
+// history is what git knows of the repository, and in the review mode of what is committed over it.
+func (x *execution) history() workspace.History {
+	if x.Plan.Grants.Workspace.Mode == plan.Review {
+		return workspace.HistoryIn(x.Repo, x.layer())
+	}
+	return workspace.HistoryOf(x.Repo)
 }
 
 // write brings the copy of the index and then the record to the disk, beside whatever else there is to do.

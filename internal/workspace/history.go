@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"os"
 	"strconv"
 	"strings"
 
@@ -28,10 +29,20 @@ const (
 // The agent writes that store, so nothing in it is believed: each commit that is read is held against its name, which
 // is its hash, and what says that history is otherwise than commits do (replacements, grafts, shallow, commit-graphs) is
 // not read. All that an agent can achieve is that nothing is found.
-type History struct{ dir, git string }
+type History struct {
+	dir, git string
+	more     string // another store; "" is none
+}
 
 // HistoryOf gives the history that repo holds.
-func HistoryOf(repo Repo) History { return History{repo.Root, repo.Git} }
+func HistoryOf(repo Repo) History { return History{dir: repo.Root, git: repo.Git} }
+
+// HistoryIn gives the history that repo holds, with what was committed in a layer over it.
+func HistoryIn(repo Repo, l Layer) History {
+	h := HistoryOf(repo)
+	h.more = l.place(repo, "objects")
+	return h
+}
 
 // Descends reports whether the commit old is in the history of the commit now: never wrong when it says yes. It reads
 // by one process of the host's git, which is given an end with ctx.
@@ -41,6 +52,9 @@ func (h History) Descends(ctx context.Context, now, old string) bool {
 	cmd, err := layerfiles.GitCommand(ctx, h.dir, "--git-dir="+h.git, "-c", "core.commitGraph=false", "cat-file", "--batch")
 	if err != nil {
 		return false
+	}
+	if info, err := os.Lstat(h.more); err == nil && info.IsDir() { // not where a link of the agent's leads
+		cmd.Env = append(cmd.Env, "GIT_ALTERNATE_OBJECT_DIRECTORIES="+alternate(h.more))
 	}
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -55,6 +69,11 @@ func (h History) Descends(ctx context.Context, now, old string) bool {
 	cancel()
 	_ = cmd.Wait() // it was ended
 	return found
+}
+
+// alternate writes one path for git's list of them, in which a colon ends a path that has no quotes.
+func alternate(path string) string {
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(path) + `"`
 }
 
 // walk goes from a commit to its parents, the youngest first.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/sha1"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -72,7 +73,7 @@ func (p *past) tree() string {
 }
 
 func (p *past) descends(now, old string) bool {
-	return History{p.dir, p.dir + "/.git"}.Descends(p.t.Context(), now, old)
+	return History{dir: p.dir, git: p.dir + "/.git"}.Descends(p.t.Context(), now, old)
 }
 
 // fooled reports whether git itself, asked without any care, takes old for an ancestor of now.
@@ -247,7 +248,7 @@ func TestAStoreThatHangs(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
-	if (History{p.dir, p.dir + "/.git"}).Descends(ctx, p.two, p.base) {
+	if (History{dir: p.dir, git: p.dir + "/.git"}).Descends(ctx, p.two, p.base) {
 		t.Error("found")
 	}
 }
@@ -265,6 +266,41 @@ func TestCommitsThatAreHugeOrCrooked(t *testing.T) {
 		p.plant(oid, "commit", content)
 		if p.descends(oid, p.one) {
 			t.Errorf("%s: believed", name)
+		}
+	}
+}
+
+// An agent that works in a copy pushes twice to its branch: its own commits are in the copy alone.
+func TestWhatWasCommittedInALayerIsHistory(t *testing.T) {
+	p := newPast(t, "sha1")
+	repo := Repo{Root: p.dir, Git: p.dir + "/.git", Common: p.dir + "/.git"}
+	for _, copied := range []bool{false, true} {
+		l := Layer{Work: t.TempDir() + `/a "b":c\d`, CopyGit: copied}
+		objects := l.place(repo, "objects")
+		if err := os.MkdirAll(objects, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		t.Setenv("GIT_OBJECT_DIRECTORY", objects)
+		t.Setenv("GIT_ALTERNATE_OBJECT_DIRECTORIES", p.dir+"/.git/objects")
+		three := p.commit(fmt.Sprint("made inside ", copied), p.two)
+		four := p.commit("made after it", three)
+		_ = os.Unsetenv("GIT_OBJECT_DIRECTORY") // Setenv puts them back
+		_ = os.Unsetenv("GIT_ALTERNATE_OBJECT_DIRECTORIES")
+		h := HistoryIn(repo, l)
+		for _, old := range []string{three, p.two, p.base} {
+			if !h.Descends(t.Context(), four, old) {
+				t.Errorf("copied %v: %s is not found in the history of %s", copied, old, four)
+			}
+		}
+		if h.Descends(t.Context(), p.two, four) || HistoryOf(repo).Descends(t.Context(), four, three) {
+			t.Error("what is no history is found")
+		}
+		elsewhere := t.TempDir() + "/elsewhere"
+		if err := errors.Join(os.Rename(objects, elsewhere), os.Symlink(elsewhere, objects)); err != nil {
+			t.Fatal(err)
+		}
+		if h.Descends(t.Context(), four, three) {
+			t.Error("a link is followed to another store")
 		}
 	}
 }
