@@ -99,12 +99,15 @@ func (a *app) applyCommits(ctx context.Context, info session.Info, o commitOptio
 	if repo.Hidden, err = hiddenFrom(info); err != nil {
 		return err
 	}
-	list, err := a.commitsOf(ctx, info, repo)
+	list, refused, err := a.commitsOf(ctx, info, repo)
 	if err != nil {
 		return err
 	}
 	if o.json {
 		return writeCommitsJSON(a.out, list)
+	}
+	if err := allRefused(info, list, refused, o.branch); err != nil {
+		return err
 	}
 	if len(list) == 0 {
 		a.say("run %s made no commit that is not on your branch", info.ID)
@@ -139,26 +142,29 @@ func hiddenFrom(info session.Info) ([]string, error) {
 }
 
 // commitsOf lists what a run committed, and fetches it first where that has not been done.
-func (a *app) commitsOf(ctx context.Context, info session.Info, repo commits.Repo) ([]commits.Branch, error) {
+func (a *app) commitsOf(ctx context.Context, info session.Info, repo commits.Repo) (list []commits.Branch, refused []commits.Refused, err error) {
 	if info.Live {
-		return nil, &session.Problem{Err: fmt.Errorf("run %s goes on: its commits come when it has ended, since what serves them must not read a .git that is being written", info.ID),
+		return nil, nil, &session.Problem{Err: fmt.Errorf("run %s goes on: its commits come when it has ended, since what serves them must not read a .git that is being written", info.ID),
 			Hint: fmt.Sprintf("agentbox apply %[1]s takes the changed files now; agentbox stop %[1]s ends it", shortRun(info.ID))}
 	}
 	work := filepath.Join(info.Dir, session.WorkDir)
 	made, err := run.Committed(work)
 	if err != nil {
-		return nil, fmt.Errorf("looking for the run's commits: %w", err)
+		return nil, nil, fmt.Errorf("looking for the run's commits: %w", err)
 	}
 	fetched, err := commits.Has(ctx, repo, info.ID)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if made && !fetched {
-		if _, err := a.fetchCommits(ctx, info.ID, repo, work); err != nil {
-			return nil, err
+		got, err := a.fetchCommits(ctx, info.ID, repo, work)
+		if err != nil {
+			return nil, nil, err
 		}
+		refused = got.Refused
 	}
-	return commits.List(ctx, repo, info.ID, info.Dir)
+	list, err = commits.List(ctx, repo, info.ID, info.Dir)
+	return list, refused, err
 }
 
 // forgetCommits takes the refs of a run away that is discarded.
@@ -168,6 +174,17 @@ func forgetCommits(ctx context.Context, info session.Info) error {
 		return err
 	}
 	return commits.Forget(ctx, repo, info.ID)
+}
+
+// allRefused is an error when what is asked for, a branch or whatever there is, was kept back.
+func allRefused(info session.Info, list []commits.Branch, refused []commits.Refused, branch string) error {
+	here := func(b commits.Branch) bool { return branch == "" || b.Name == branch }
+	at := slices.IndexFunc(refused, func(r commits.Refused) bool { return branch == "" || r.Name == "heads/"+branch })
+	if at < 0 || slices.ContainsFunc(list, here) {
+		return nil
+	}
+	return &session.Problem{Err: fmt.Errorf("nothing of run %s is taken: %s", info.ID, printable(refused[at].Why)),
+		Hint: fmt.Sprintf("agentbox apply %s takes the files without the commits", shortRun(info.ID))}
 }
 
 func chosen(list []commits.Branch, name string) (commits.Branch, error) {

@@ -110,6 +110,7 @@ func TestRealAgentsLoggedIn(t *testing.T) {
 				if !strings.Contains(r.out, p.server.Task().Final) {
 					t.Errorf("stdout has no last words:\n%s", r.out)
 				}
+				p.takeAll()
 				p.checkWork(p.server)
 				p.checkRefusal(r.err, a.known)
 				p.checkTokens(test.refreshes, r.out+r.err)
@@ -196,6 +197,7 @@ func TestAStolenRefreshIsWorthless(t *testing.T) {
 	for _, a := range loginAgents() {
 		t.Run(a.login, func(t *testing.T) {
 			p := logIn(t, a, farFuture, nothing)
+			p.mode = "direct" // for the test to see what came back
 			endpoint := map[string]string{"claude": "https://platform.claude.com/v1/oauth/token", "codex": "https://auth.openai.com/oauth/token"}[a.login]
 			p.profile("attack", "version = 1\nextends = \"mine\"\n[agent]\ncommand = [\"sh\"]\n"+
 				"[[network.rule]]\naction = \"allow\"\nhost = \""+a.endpoint+"\"\n[[network.rule]]\naction = \"allow\"\nhost = \"free.example\"\n")
