@@ -79,5 +79,6 @@ func TestANewcomersTwoCommands(t *testing.T) {
 	if !strings.Contains(r.out, s.Task().Final) {
 		t.Errorf("stdout has no last words:\n%s", r.out)
 	}
+	b.takeAll()
 	b.checkWork(s)
 }
