@@ -10,14 +10,11 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime/debug"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"agentbox/internal/approval"
@@ -25,8 +22,6 @@ import (
 	"agentbox/internal/direct"
 	"agentbox/internal/event"
 	"agentbox/internal/eventlog"
-	"agentbox/internal/hostinfo"
-	"agentbox/internal/plan"
 	"agentbox/internal/run"
 	"agentbox/internal/run/podman"
 	"agentbox/internal/secrets"
@@ -226,51 +221,6 @@ func (j *job) open(ctx context.Context, paths session.Paths) error {
 
 func (j *job) seccomp() string { return filepath.Join(j.session.RuntimeDir, "seccomp.json") }
 
-// openSecrets makes the placeholders and starts to read the real values, while the container is being made.
-func (j *job) openSecrets(ctx context.Context) error {
-	in := surroundings{repo: j.plan.Binding.Repo, home: j.ground.host.User.Home, state: j.places.State,
-		lookup: j.variable, keyring: secrets.Once(secrets.Keyring{})}
-	if slices.ContainsFunc(j.plan.Grants.Credentials, asksService) {
-		var err error
-		late := func(ctx context.Context) (string, error) { return j.password(ctx) } // the broker that reads it is still to be made
-		if j.client, err = run.NewClient(j.plan.Binding.Upstream, late, time.Now()); err != nil {
-			return err
-		}
-		in.client = j.client
-	}
-	var creds []secrets.Credential
-	var err error
-	for _, c := range j.plan.Grants.Credentials {
-		source, err := source(c.Source, in)
-		if err != nil {
-			return err
-		}
-		creds = append(creds, secrets.Credential{Name: c.Name, Hosts: c.Hosts, Ports: c.Ports, Methods: c.Methods, Paths: c.Paths,
-			Header: c.Header, Basic: c.Basic, Query: c.Query, Body: c.Body, Shape: c.Shape, Claims: c.Claims,
-			Source: source, TTL: c.TTL, Rule: c.Origin, From: kindOf(c.Source)})
-	}
-	if j.broker, err = secrets.NewBroker(ctx, creds); err != nil {
-		return err
-	}
-	j.broker.Record(j.waits, &secrets.Debts{Dir: j.session.Dir, Run: j.session.Meta.ID, Vault: secrets.Keyring{}})
-	j.password = j.proxyPassword(j.plan.Binding.Upstream.Proxy, in)
-	j.broker.Preload()
-	j.problems = make(chan []error, 1)
-	go func() { j.problems <- j.broker.Problems(ctx) }()
-	return nil
-}
-
-// clean takes real values out of what is logged, shown or said.
-func (j *job) clean(text string) string {
-	if j.broker == nil {
-		return text
-	}
-	return j.broker.Values().Text(text)
-}
-
-// say is the app's, without real values.
-func (j *job) say(format string, args ...any) { j.app.say("%s", j.clean(fmt.Sprintf(format, args...))) }
-
 // Pending are the questions as they are shown.
 func (j *job) Pending() []approval.Question {
 	open := j.person.Pending()
@@ -281,23 +231,6 @@ func (j *job) Pending() []approval.Question {
 		}
 	}
 	return open
-}
-
-// stored is a value in a variable, or an account of the keyring.
-func stored(env, account string, in surroundings) secrets.Source {
-	return secrets.Stored{Env: env, Account: account, Lookup: in.lookup, Keyring: in.keyring}
-}
-
-// proxyPassword is nil for a proxy that nobody logs in to.
-func (j *job) proxyPassword(p *plan.UpstreamProxy, in surroundings) run.Password {
-	if p == nil || p.User == "" {
-		return nil
-	}
-	value := j.broker.Value("upstream.proxy_password", stored(p.Password.Env, p.Password.Keyring, in))
-	return func(ctx context.Context) (string, error) {
-		secret, err := value(ctx)
-		return secret.Reveal(), err
-	}
 }
 
 // shut closes what open opened, but for the session and its janitor.
@@ -466,139 +399,3 @@ func (j *job) Stop(reason string, force bool) {
 
 // terminal gives the person's terminal when there is one on both ends.
 func (a *app) terminal() *run.Terminal { return run.OpenTerminal(a.in, a.out) }
-
-// ready waits for the engine.
-func ready(ctx context.Context, e *podman.Engine) error {
-	const install = "install a newer Podman from your distribution, or upgrade the distribution"
-	if err := e.Ready(ctx); err != nil {
-		if strings.Contains(err.Error(), "API version is too old") { // the bindings refuse Podman 3
-			return &run.Failure{Code: run.CodeFailed, Text: "this Podman is too old, and agentbox needs 4.3 or newer: " + err.Error(), Hint: install}
-		}
-		return &run.Failure{Code: run.CodeFailed, Text: err.Error(), Hint: `"agentbox doctor" finds out why`}
-	}
-	v, err := hostinfo.ParseVersion(e.Version())
-	if err == nil && !v.AtLeast(4, 3) {
-		return &run.Failure{Code: run.CodeFailed, Text: fmt.Sprintf("this is Podman %s, and agentbox needs 4.3 or newer", e.Version()),
-			Hint: install}
-	}
-	return err
-}
-
-// checked is the engine, once it is ready and new enough.
-type checked struct{ *podman.Engine }
-
-// Create waits for the engine and makes a container.
-func (c checked) Create(ctx context.Context, s run.Spec) (run.Container, error) {
-	if err := ready(ctx, c.Engine); err != nil {
-		return nil, err
-	}
-	return c.Engine.Create(ctx, s)
-}
-
-// connect begins to reach Podman and says what it can do here.
-func (a *app) connect(ctx context.Context, o call, dir string) (*podman.Engine, plan.EngineFacts, error) {
-	opts := podman.Options{URI: o.connection, Dir: dir, Look: o.dryRun, Without: ownVariables(o.grants, o.config)}
-	var gvisor, problem string
-	if o.grants.Isolation.Runtime == "gvisor" {
-		gvisor, problem = podman.FindGVisor(ctx)
-	}
-	if gvisor != "" {
-		wrapper, err := podman.WrapGVisor(gvisor, dir)
-		if err != nil {
-			return nil, plan.EngineFacts{}, err
-		}
-		opts.OCIRuntime = wrapper
-	}
-	e, err := podman.Connect(ctx, opts)
-	if errors.Is(err, podman.ErrNoPodman) {
-		return nil, plan.EngineFacts{}, &run.Failure{Code: run.CodeFailed, Text: "Podman is not installed",
-			Hint: "install Podman 4.3 or newer (Debian, Ubuntu: sudo apt install podman uidmap; Fedora: sudo dnf install podman)\n\"agentbox doctor\" then says whether it works"}
-	}
-	if err != nil {
-		return nil, plan.EngineFacts{}, &run.Failure{Code: run.CodeFailed, Text: err.Error(), Hint: `"agentbox doctor" finds out why`}
-	}
-	facts := a.engineFacts(o.connection)
-	facts.GVisorProblem = problem
-	if gvisor != "" {
-		facts.GVisor = "runsc"
-	}
-	return e, facts, nil
-}
-
-// janitor is a tiny process that removes the run's directory when this one is gone, however it went.
-type janitor struct {
-	cmd  *exec.Cmd
-	pipe io.Closer
-}
-
-func startJanitor(shim, dir string) (*janitor, error) {
-	cmd := exec.Command(shim, "janitor", dir)
-	cmd.Dir = "/"
-	cmd.Env = []string{}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	pipe, err := cmd.StdinPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("starting the janitor: %w", err)
-	}
-	return &janitor{cmd, pipe}, nil
-}
-
-func (j *janitor) close() {
-	_ = j.pipe.Close()
-	_ = j.cmd.Wait() // there is nothing left for it to do, so nothing to fail at
-}
-
-// interrupts turns signals into the end of the context before the agent runs, and hands them on from then on.
-type interrupts struct {
-	forwarded chan os.Signal
-	passing   atomic.Bool
-	got       atomic.Int64
-	cancel    context.CancelFunc
-	end       func()
-}
-
-func interruptible(parent context.Context) (context.Context, *interrupts) {
-	ctx, cancel := context.WithCancel(parent)
-	c, end := signals()
-	in := &interrupts{forwarded: make(chan os.Signal, cap(c)), cancel: cancel, end: end}
-	go func() {
-		for {
-			select {
-			case sig := <-c:
-				in.take(sig)
-			case <-parent.Done():
-				return
-			}
-		}
-	}()
-	return ctx, in
-}
-
-func (in *interrupts) take(sig os.Signal) {
-	if in.passing.Load() {
-		in.forwarded <- sig
-		return
-	}
-	if n, ok := sig.(syscall.Signal); ok && n != syscall.SIGUSR1 && n != syscall.SIGUSR2 {
-		in.got.Store(int64(n))
-		in.cancel()
-	}
-}
-
-func (in *interrupts) forward() { in.passing.Store(true) }
-
-func (in *interrupts) stop() {
-	in.end()
-	in.cancel()
-}
-
-// explain gives the signal as the reason of an error that a signal brought about.
-func (in *interrupts) explain(err error) error {
-	if n := in.got.Load(); n != 0 {
-		return &run.Failure{Code: 128 + int(n), Text: fmt.Sprintf("ended by signal %d (%s) before the agent started", n, syscall.Signal(n))}
-	}
-	return err
-}

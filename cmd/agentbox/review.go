@@ -90,7 +90,7 @@ func (l leftover) kept(how string) string {
 		text += ", some of which would execute later"
 	}
 	if len(l.list) == 1 {
-		return text + ", is kept apart from your files: " + l.next(how)
+		return text + ", is kept apart from your files: " + strings.ReplaceAll(l.next(how), " them", " it")
 	}
 	return text + ", are kept apart from your files: " + l.next(how)
 }
