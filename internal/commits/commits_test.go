@@ -346,9 +346,11 @@ func TestCommitsOfWhatWasHiddenAreNotTaken(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newLab(t, "sha1")
+			l.in(l.host, "config", "user.name", "A Person")
+			l.in(l.host, "config", "user.email", "person@example.com")
 			l.write(l.host, "certs/server.key", "h1dden\n")
 			l.commit(l.host, "a key")
-			must(t, exec.Command("cp", "-a", l.host+"/.", l.agent).Run())
+			must(t, exec.Command("cp", "-af", l.host+"/.", l.agent).Run())
 			before := l.in(l.host, "rev-parse", "HEAD")
 			l.write(l.agent, "a.txt", "work\n")
 			does(l)

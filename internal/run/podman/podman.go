@@ -68,7 +68,7 @@ func Connect(ctx context.Context, o Options) (*Engine, error) {
 	}
 	go func() {
 		defer close(e.ready)
-		e.connect(ctx, uri)
+		e.connect(ctx, uri, o)
 	}()
 	return e, nil
 }
@@ -96,8 +96,11 @@ func look(ctx context.Context, e *Engine, o Options) (*Engine, error) {
 	return e, nil
 }
 
-func (e *Engine) connect(ctx context.Context, uri string) {
+func (e *Engine) connect(ctx context.Context, uri string, o Options) {
 	conn, err := bindings.NewConnection(ctx, uri)
+	if err != nil && e.service != nil && e.service.again(o) {
+		conn, err = bindings.NewConnection(ctx, uri)
+	}
 	if err != nil {
 		e.err = e.connectError(uri, err)
 		return

@@ -3,6 +3,7 @@ package podman
 import (
 	"context"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -160,6 +161,25 @@ func TestBrokenPodmanSaysItsOwnWords(t *testing.T) {
 	err = e.Ready(t.Context())
 	if err == nil || !strings.Contains(err.Error(), "cannot find newuidmap") {
 		t.Fatalf("got %v", err)
+	}
+}
+
+// TestAServiceThatEndsTooSoonIsStartedAgain: on a busy machine a service took itself for idle before it had served anybody.
+func TestAServiceThatEndsTooSoonIsStartedAgain(t *testing.T) {
+	real, err := exec.LookPath("podman")
+	must(t, err)
+	dir := t.TempDir()
+	soon := filepath.Join(dir, "podman")
+	must(t, os.WriteFile(soon, []byte("#!/bin/sh\nif mkdir '"+dir+"/once' 2>/dev/null; then exit 0; fi\nexec '"+real+"' \"$@\"\n"), 0o755))
+	e, err := Connect(t.Context(), Options{Dir: socketDir(t), Podman: soon})
+	must(t, err)
+	defer e.Close()
+	must(t, e.Ready(t.Context()))
+	if !e.Own() {
+		return // somebody else's was there
+	}
+	if e.Version() == "" {
+		t.Error("it has no version")
 	}
 }
 

@@ -21,12 +21,15 @@ import (
 // busy with something else, such as copying a repository. Should agentbox be killed, it ends by itself after idleSeconds.
 type service struct {
 	socket string
-	cmd    *exec.Cmd
 	out    *tail
-	ended  chan struct{}
 	quit   chan struct{} // closed by stop
-	beaten chan struct{} // closed when nothing beats any more
 	once   sync.Once
+
+	mu      sync.Mutex // of what again changes
+	cmd     *exec.Cmd
+	ended   chan struct{}
+	beaten  chan struct{} // closed when nothing beats any more
+	stopped bool
 }
 
 const (
@@ -53,25 +56,52 @@ func startService(o Options) (*service, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &service{socket: filepath.Join(o.Dir, "podman.sock"), out: &tail{}, ended: make(chan struct{}), quit: make(chan struct{}), beaten: make(chan struct{})}
+	s := &service{socket: filepath.Join(o.Dir, "podman.sock"), out: &tail{}, quit: make(chan struct{})}
+	if err := s.start(program, o); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *service) start(program string, o Options) error {
 	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: s.socket, Net: "unix"})
 	if err != nil {
-		return nil, fmt.Errorf("opening a socket for Podman: %w", err)
+		return fmt.Errorf("opening a socket for Podman: %w", err)
 	}
 	listener.SetUnlinkOnClose(false)
 	file, err := listener.File()
 	if err != nil {
 		_ = listener.Close()
-		return nil, fmt.Errorf("opening a socket for Podman: %w", err)
+		return fmt.Errorf("opening a socket for Podman: %w", err)
 	}
 	err = s.spawn(program, o, file)
 	_ = file.Close()
 	_ = listener.Close() // the service holds it now: should it die, connections are refused instead of waiting
 	if err != nil {
 		_ = os.Remove(s.socket)
-		return nil, fmt.Errorf("starting a Podman service: %w", err)
+		return fmt.Errorf("starting a Podman service: %w", err)
 	}
-	return s, nil
+	return nil
+}
+
+// again starts a service anew that has ended without a word before it served anybody: where a machine is very busy, one takes
+// itself for idle while it is still getting ready.
+func (s *service) again(o Options) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	program, err := o.program()
+	if err != nil || s.stopped {
+		return false
+	}
+	select {
+	case <-s.ended:
+	case <-time.After(beatEvery): // it is there, and has other reasons
+		return false
+	}
+	if s.out.String() != "" || !s.cmd.ProcessState.Success() || os.Remove(s.socket) != nil {
+		return false
+	}
+	return s.start(program, o) == nil
 }
 
 // spawn starts podman through a shell, because LISTEN_PID must name a process that does not exist before.
@@ -83,6 +113,7 @@ func (s *service) spawn(program string, o Options, socket *os.File) error {
 		args = append(args, "--runtime", o.OCIRuntime)
 	}
 	args = append(args, "system", "service", "--time", idleSeconds)
+	s.ended, s.beaten = make(chan struct{}), make(chan struct{})
 	s.cmd = exec.Command("/bin/sh", args...)
 	s.cmd.Dir = "/"
 	s.cmd.Env = slices.DeleteFunc(os.Environ(), func(e string) bool {
@@ -96,24 +127,24 @@ func (s *service) spawn(program string, o Options, socket *os.File) error {
 	if err := s.cmd.Start(); err != nil {
 		return err
 	}
-	go func() {
-		_ = s.cmd.Wait() // how it ended shows in its own words, kept in out
-		close(s.ended)
-	}()
-	go s.beat()
+	go func(cmd *exec.Cmd, ended chan struct{}) {
+		_ = cmd.Wait() // how it ended shows in its own words, kept in out
+		close(ended)
+	}(s.cmd, s.ended)
+	go s.beat(s.ended, s.beaten)
 	return nil
 }
 
 // beat asks for something small now and then, so that the service does not take itself for idle.
-func (s *service) beat() {
-	defer close(s.beaten)
+func (s *service) beat(ended <-chan struct{}, beaten chan<- struct{}) {
+	defer close(beaten)
 	ticker := time.NewTicker(beatEvery)
 	defer ticker.Stop()
 	for {
 		select {
 		case <-ticker.C:
 			s.ping()
-		case <-s.ended:
+		case <-ended:
 			return
 		case <-s.quit:
 			return
@@ -136,6 +167,9 @@ func (s *service) ping() {
 // stop ends the service, waits for it, and returns what it had said on stderr.
 func (s *service) stop() string {
 	s.once.Do(func() {
+		s.mu.Lock()
+		s.stopped = true
+		s.mu.Unlock()
 		close(s.quit)
 		// The first Podman since boot makes the user namespace and serves in a child, which the signal must reach too.
 		_ = syscall.Kill(-s.cmd.Process.Pid, syscall.SIGTERM)
