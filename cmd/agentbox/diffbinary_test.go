@@ -91,12 +91,12 @@ func standing(t *testing.T, root string) things {
 	return found
 }
 
-// lost gives the names that are gone afterwards, or links no more.
+// lost gives the names that are gone afterwards, or of another kind: links, or files.
 func (t things) lost(after things) map[string]bool {
 	const link = "120000 "
 	out := map[string]bool{}
 	for name, was := range t {
-		if is, ok := after[name]; !ok || strings.HasPrefix(was, link) && !strings.HasPrefix(is, link) {
+		if is, ok := after[name]; !ok || strings.HasPrefix(was, link) != strings.HasPrefix(is, link) {
 			out[name] = true
 		}
 	}
