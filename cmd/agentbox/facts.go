@@ -35,14 +35,14 @@ type ground struct {
 }
 
 // survey finds it out, all but the engine.
-func (a *app) survey(ctx context.Context, c call) (ground, error) {
+func (a *app) survey(ctx context.Context, c call, engine *podman.Engine) (ground, error) {
 	person, err := a.person()
 	if err != nil {
 		return ground{}, err
 	}
 	g := ground{repo: c.repo, configs: workspace.ConfigFiles(person.Home, configHome(a.getenv, person.Home)), sockets: a.sockets()}
 	looked := looking(g.repo, c.grants.Workspace.Hide)
-	noOverlay, within, err := g.overlay(ctx, c)
+	noOverlay, within, err := g.overlay(ctx, c, engine)
 	if err != nil {
 		return ground{}, err
 	}
@@ -113,7 +113,7 @@ func looking(repo workspace.Repo, hide []string) func() (workspace.Survey, error
 }
 
 // overlay says why there can be none in the review mode, or "", and warns of what of the repository it shows otherwise.
-func (g *ground) overlay(ctx context.Context, c call) (why string, warnings []string, err error) {
+func (g *ground) overlay(ctx context.Context, c call, engine *podman.Engine) (why string, warnings []string, err error) {
 	w := c.grants.Workspace
 	if w.Mode != plan.Review || c.grants.Isolation.Runtime == "gvisor" { // which mounts none: the plan knows
 		return "", nil, nil
@@ -123,7 +123,7 @@ func (g *ground) overlay(ctx context.Context, c call) (why string, warnings []st
 		if err != nil {
 			return err
 		}
-		return podman.TryOverlay(ctx, shim, scratch, lower...)
+		return podman.TryOverlay(ctx, engine.Ready, shim, scratch, lower...)
 	})
 	if why != "" || w.Backend == string(plan.Copied) {
 		return why, nil, nil

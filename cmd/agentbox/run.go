@@ -269,7 +269,7 @@ func (a *app) resolve(ctx context.Context, c call, dir string) (work, error) {
 }
 
 func (a *app) resolved(ctx context.Context, c call, engine *podman.Engine, facts plan.EngineFacts) (work, error) {
-	g, err := a.survey(ctx, c)
+	g, err := a.survey(ctx, c, engine)
 	if err != nil {
 		return work{}, err
 	}

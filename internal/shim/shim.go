@@ -21,9 +21,10 @@ import (
 )
 
 const (
-	execRole    = "exec"
-	janitorRole = "janitor"
-	overlayRole = "overlay"
+	execRole     = "exec"
+	janitorRole  = "janitor"
+	overlayRole  = "overlay"
+	overHereRole = "overlay-here"
 )
 
 // Exit codes of the shim that are not the agent's own.
@@ -50,9 +51,11 @@ func Main(args []string) int {
 	case len(args) == 3 && args[1] == janitorRole:
 		return janitor(args[2])
 	case len(args) > 3 && args[1] == overlayRole:
+		return inNamespaces(append([]string{args[0], overHereRole}, args[2:]...))
+	case len(args) > 3 && args[1] == overHereRole:
 		return tryOverlays(args[2], args[3:])
 	}
-	complain("usage: agentbox-shim | agentbox-shim janitor DIR | agentbox-shim overlay SCRATCH DIR...")
+	complain("usage: agentbox-shim | agentbox-shim janitor DIR | agentbox-shim overlay|overlay-here SCRATCH DIR...")
 	return exitUsage
 }
 

@@ -182,7 +182,8 @@ func TestNothingPlantedComesWithAnApply(t *testing.T) {
 		if take[1] != "--commits" {
 			b.gitRunsNothing(canary)
 			b.alone("apply", "--commits", "--yes", "--will-execute", "--", "main").exits(1).says("git refuses what was committed", "submodule update")
-			if refs := b.agentRefs(); len(refs) > 0 {
+			refs := b.agentRefs()
+			if delete(refs, "heads/other"); len(refs) > 0 { // that one is the person's own, made since
 				t.Errorf("refs %v", refs)
 			}
 		} else if r := b.alone("apply", "--commits", "--yes", "--", "buried").exits(1).says("--will-execute"); !strings.Contains(r.out, "docs/HEAD") {

@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -15,21 +13,19 @@ import (
 const overlayTime = 20 * time.Second
 
 // TryOverlay has the kernel make overlays over directories as it would for a container, with the shim and in a scratch directory
-// that the caller removes. It asks in a namespace of its own, which is quick; where people may make none, in Podman's.
-func TryOverlay(ctx context.Context, shim, scratch string, lower ...string) error {
+// that the caller removes. It asks in a namespace of its own, which is quick; where people may make none, in Podman's, once
+// that is ready: of two Podmans that are both the first since boot, one loses the socket that it was handed.
+func TryOverlay(ctx context.Context, ready func(context.Context) error, shim, scratch string, lower ...string) error {
 	ctx, cancel := context.WithTimeout(ctx, overlayTime)
 	defer cancel()
-	args := append([]string{"overlay", scratch}, lower...)
-	own := exec.CommandContext(ctx, shim, args...)
-	own.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
-		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
-		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
-	}
-	if said(own) == nil {
+	args := append([]string{scratch}, lower...)
+	if said(exec.CommandContext(ctx, shim, append([]string{"overlay"}, args...)...)) == nil {
 		return nil
 	}
-	return said(exec.CommandContext(ctx, "podman", append([]string{"unshare", shim}, args...)...))
+	if err := ready(ctx); err != nil {
+		return err
+	}
+	return said(exec.CommandContext(ctx, "podman", append([]string{"unshare", shim, "overlay-here"}, args...)...))
 }
 
 // said gives the program's last words as its error.

@@ -59,13 +59,13 @@ func TestTheKernelIsAskedForAnOverlay(t *testing.T) {
 	must(t, err)
 	lower := filepath.Join(dir, "lower")
 	must(t, os.Mkdir(lower, 0o755))
-	must(t, TryOverlay(t.Context(), shim, scratch, lower, dir))
+	must(t, TryOverlay(t.Context(), engine(t).Ready, shim, scratch, lower, dir))
 	must(t, os.RemoveAll(scratch))
 	if names, err := os.ReadDir(lower); err != nil || len(names) != 0 {
 		t.Errorf("it was written to: %v %v", names, err)
 	}
 	for _, never := range []string{"/proc", filepath.Join(dir, "gone"), shim} { // a file system that can't be one, and what is no directory
-		if err := TryOverlay(t.Context(), shim, t.TempDir(), lower, never); err == nil || !strings.Contains(err.Error(), "over "+never+": ") {
+		if err := TryOverlay(t.Context(), engine(t).Ready, shim, t.TempDir(), lower, never); err == nil || !strings.Contains(err.Error(), "over "+never+": ") {
 			t.Errorf("over %s: %v", never, err)
 		}
 	}
