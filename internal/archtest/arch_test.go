@@ -42,6 +42,7 @@ var levels = map[string]int{
 	"internal/subprocess":      0,
 	"internal/shim":            0,
 	"internal/shimwire":        0,
+	"internal/sys":             0,
 	"internal/usage":           0,
 	"completions":              1,
 	"profiles":                 1,
@@ -147,6 +148,7 @@ var narrow = map[string][]string{
 	"internal/layerfiles": {"golang.org/x/sys/"},
 	"internal/policy":     {"golang.org/x/net/idna", "golang.org/x/net/publicsuffix"},
 	"internal/shim":       {"golang.org/x/sys/"},
+	"internal/sys":        {"golang.org/x/sys/"},
 	"internal/synthdns":   {"github.com/miekg/dns"},
 }
 
