@@ -3,6 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := build
 
 TAGS     := remote containers_image_openpgp exclude_graphdriver_btrfs exclude_graphdriver_devicemapper
+SITE     ?= .cache/site
 VERSION  ?= $(shell git -c safe.directory='*' describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS  := -s -w -X main.version=$(VERSION)
 GOLANGCI := go tool -n -modfile=tools/go.mod golangci-lint
@@ -12,7 +13,7 @@ ACTIONLINT := go tool -n -modfile=tools/actionlint.mod actionlint
 PLAIN    := CGO_ENABLED=0 GOFLAGS="-buildvcs=false -trimpath"
 export GOFLAGS := -buildvcs=false
 
-.PHONY: help build shim quickstart test e2e nightly registries bench conformance soak lint fmt generate schema man completions clean need-go
+.PHONY: help build shim quickstart test e2e nightly registries bench conformance soak lint fmt generate schema man completions site clean need-go
 
 help: ## say what each target does
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,10 +62,13 @@ lint: shim ## check formatting, go vet, golangci-lint, the shell scripts, and th
 fmt: ## format the Go code
 	gofmt -w $$(git -c safe.directory='*' ls-files -co --exclude-standard '*.go')
 
-generate: shim ## write anew what is made from the code: man pages, JSON Schemas, PowerShell's completion
+generate: shim ## write anew what is made from the code: man pages, pages of docs/, JSON Schemas, PowerShell's completion
 	$(PLAIN) go run -tags "$(TAGS) gendocs" ./cmd/agentbox
 
 schema man completions: generate
+
+site: need-go ## make a website of the documentation (SITE, .cache/site); it needs no server
+	$(PLAIN) go run ./cmd/agentbox-site "$(SITE)"
 
 clean: ## remove what was built here
 	rm -rf bin .cache internal/shimbin/bin/agentbox-shim-*

@@ -83,8 +83,11 @@ var levels = map[string]int{
 	"internal/tui":             5,
 	"cmd/agentbox":             6,
 	"cmd/agentbox/manpage":     testOnly, // linked by the generator of man pages alone
+	"cmd/agentbox/reference":   testOnly, // linked by the generator of docs/ alone
+	"cmd/agentbox-site":        testOnly, // linked by nothing: it builds the documentation
 	"cmd/agentbox-shim":        6,
 	"internal/archtest":        testOnly,
+	"internal/site":            testOnly,
 	"internal/modelserver":     testOnly,
 	"internal/modelserver/...": testOnly,
 	"test/...":                 testOnly,
