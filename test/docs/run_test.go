@@ -8,8 +8,11 @@ import (
 	"testing"
 )
 
-// prelude stands on the first line of each script: the run that "x7k2" is, and the line that failed.
+// prelude stands on the first line of each script: the run that "x7k2" is, a terminal on which each question is answered with yes,
+// once it is there, and the line that failed.
 const prelude = `latest_id() { basename "$(ls -d ~/.local/state/agentbox/sessions/2* | tail -1)"; }; latest() { local id; id=$(latest_id); echo "${id##*-}"; }; ` +
+	`answer() { local said= c pid; coproc T { script -qefc "$1" /dev/null; }; pid=$T_PID; exec 8<&"${T[0]}" 9>&"${T[1]}"; ` +
+	`while IFS= read -r -N1 -u8 c; do printf %s "$c"; said+=$c; if [[ $said == *"[y/N]"* ]]; then echo y >&9; said=; fi; done; exec 8<&- 9>&-; wait $pid; }; ` +
 	`cd ~/src/billing; trap 'rc=$?; echo "@@ failed: line $((LINENO - 1)), exit code $rc"; exit $rc' ERR; set -E` + "\n"
 
 // repository is what ~/src/billing holds at the beginning of each page.
@@ -33,7 +36,7 @@ func TestDocumentedCommands(t *testing.T) {
 		if !runs(page) {
 			continue
 		}
-		t.Run(page[0].Page, func(t *testing.T) {
+		t.Run(strings.ReplaceAll(page[0].Page, "/", "-"), func(t *testing.T) {
 			d := newDocumented(t)
 			for _, b := range page {
 				d.block(b)

@@ -20,7 +20,7 @@ func StandIns() []StandIn {
 		{For: re(`agentbox apply --commits`), With: "agentbox apply --commits --yes", Why: "it asks on a terminal"},
 		{For: re(`agentbox discard`), With: "agentbox discard --yes", Why: "it asks on a terminal"},
 		{For: re(`(agentbox (?:why|replay) .*)`), With: "$1 || [ $$? = 1 ]", Why: "its exit code is the answer"},
-		{For: re(`agentbox trust`), Why: "it asks on a terminal, and nothing else will do: test/e2e TestTrust…"},
+		{For: re(`agentbox trust`), With: "answer 'agentbox trust'", Why: "it asks on a terminal, and nothing else will do"},
 		{For: re(`(agentbox learn x7k2)`), With: "$1 --accept", Why: "it asks on a terminal"},
 		{For: re(`(agentbox secret set \S+)`), With: "echo a-secret-of-the-test | $1", Why: "it asks on a terminal"},
 		{For: re(`pass show \S+ \| (.*)`), With: "echo a-secret-of-the-test | $1", Why: "it is another program's store"},
