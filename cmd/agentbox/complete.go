@@ -65,7 +65,7 @@ func flagCompleters() map[string]completer {
 		"workspace": completeWords("direct", "review", "readonly"), "mode": completeWords("direct", "review", "readonly"),
 		"tier": completeWords("low", "medium", "high", "critical"), "kind": completeWords(schema.Kinds()...), "against": completeWords(),
 		"format": completeWords(formats...), "into": completeWords(intos...), "color": completeWords("auto", "always", "never"), "on-exit": completeWords(onExits()...),
-		"pull": completeWords(pulls...),
+		"pull": completeWords(pulls()...),
 	}
 }
 

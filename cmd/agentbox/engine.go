@@ -42,7 +42,7 @@ func (c checked) Create(ctx context.Context, s run.Spec) (run.Container, error) 
 
 // connect begins to reach Podman and says what it can do here.
 func (a *app) connect(ctx context.Context, o call, dir string) (*podman.Engine, plan.EngineFacts, error) {
-	opts := podman.Options{URI: o.connection, Dir: dir, Look: o.dryRun, Without: ownVariables(o.grants, o.config)}
+	opts := podman.Options{URI: o.connection, Dir: dir, Look: o.dryRun && o.onHost(), Without: ownVariables(o.grants, o.config)}
 	var gvisor, problem string
 	if o.grants.Isolation.Runtime == "gvisor" {
 		gvisor, problem = podman.FindGVisor(ctx)

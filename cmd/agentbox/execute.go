@@ -304,7 +304,7 @@ func (j *job) params(in *interrupts) run.Params {
 	return run.Params{
 		ID: j.session.Meta.ID, Plan: j.plan, Repo: j.ground.repo, Survey: j.ground.survey, Others: j.ground.others, Configs: j.ground.configs,
 		Dir: j.session.RuntimeDir, Work: filepath.Join(j.session.Dir, session.WorkDir), Shim: j.shim, Seccomp: j.seccomp(), Sockets: j.ground.sockets,
-		Runtime: checked{j.engine}, Log: runLog{j.fanout, j.log, new(sync.Once), j.waits.begun}, Secrets: j.broker, Password: j.password,
+		Runtime: checked{j.engine}, Images: j.engine, Before: j.before, Log: runLog{j.fanout, j.log, new(sync.Once), j.waits.begun}, Secrets: j.broker, Password: j.password,
 		Signer: j.ground.signer,
 		In:     agentIn, Out: agentOut, Err: agentErr, Terminal: j.term, Signals: in.forwarded, Stops: j.stops,
 		Warn:    func(text string) { j.say("warning: %s", printable(text)) },

@@ -46,7 +46,10 @@ func (a *app) survey(ctx context.Context, c call, engine *podman.Engine) (ground
 	if err != nil {
 		return ground{}, err
 	}
-	tools, err := rootfs.Scan(rootfs.Env{Home: person.Home, Repo: g.repo.Root, Private: private(c.paths), Getenv: a.getenv})
+	var tools rootfs.Toolchains
+	if c.onHost() {
+		tools, err = rootfs.Scan(rootfs.Env{Home: person.Home, Repo: g.repo.Root, Private: private(c.paths), Getenv: a.getenv})
+	}
 	if err != nil {
 		return ground{}, err
 	}
@@ -61,7 +64,10 @@ func (a *app) survey(ctx context.Context, c call, engine *podman.Engine) (ground
 	if slices.Contains(c.grants.Use, "origin") {
 		g.host.Remote = originRemote(ctx, g.repo.Root)
 	}
-	if err := g.program(c.grants.Agent.Command[0], a.getenv("PATH"), c.paths); err != nil {
+	if c.onHost() {
+		err = g.program(c.grants.Agent.Command[0], a.getenv("PATH"), c.paths)
+	}
+	if err != nil {
 		return ground{}, err
 	}
 	if g.survey, err = looked(); err != nil {

@@ -4,166 +4,201 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
+	"io"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
-	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
-	"agentbox/internal/images"
+	"agentbox/internal/event"
+	"agentbox/internal/plan"
+	"agentbox/internal/profiles"
 	"agentbox/internal/run"
-	builtin "agentbox/profiles"
+	"agentbox/internal/run/podman"
 )
 
-func newImage(a *app) *cobra.Command {
-	cmd := &cobra.Command{
-		Use: "image", Short: "Build the images that agents run in, list them, and remove old ones",
-		Long: `A profile may have its agent run in an image in the place of this machine's own programs: containerfile = "build/Containerfile"
-names a file of the repository, containerfile = "builtin:claude" one that agentbox ships. "agentbox run" builds it when it is not
-there yet, and starts what is there at once.`,
-		Example: "  agentbox image build claude\n  agentbox image list\n  agentbox image prune --older 30d",
-		Args:    cobra.NoArgs,
+// What --pull takes: when an image is asked of its registry.
+const (
+	pullNever   = "never"   // not at all
+	pullMissing = "missing" // when it is not here
+	pullNewer   = "newer"   // also when it is here: a registry that does not serve the digest any more ends the run
+)
+
+func pulls() []string { return []string{pullNever, pullMissing, pullNewer} }
+
+// rootImage makes sure that the image which is to be the root is in the engine's store, and says what it is. With --dry-run it
+// only looks. It is called with a plan that has nothing else against it.
+func (a *app) rootImage(ctx context.Context, c call, engine *podman.Engine) (plan.ImageFacts, []event.Event, error) {
+	if err := ready(ctx, engine); err != nil {
+		return plan.ImageFacts{}, nil, err
 	}
-	cmd.AddCommand(newImageBuild(a), newImageList(a), newImagePrune(a))
-	return cmd
+	switch c.grants.Agent.Rootfs {
+	case "image":
+		return a.pulled(ctx, c, engine)
+	case "containerfile":
+		return a.builtImage(ctx, c, engine)
+	default:
+		return plan.ImageFacts{}, nil, errors.New("no image is known for this root")
+	}
 }
 
-type imageBuildOptions struct {
-	profile, file, pull, connection string
-	args                            []string
-	timeout                         time.Duration
-	fresh, quiet                    bool
+// namedImage is what the grants alone say of the root.
+func namedImage(g plan.Grants) plan.ImageFacts {
+	if g.Agent.Image == "" {
+		return plan.ImageFacts{}
+	}
+	_, digest := profiles.Image(g.Agent.Image).Parts()
+	return plan.ImageFacts{Name: g.Agent.Image, Digest: digest}
 }
 
-func newImageBuild(a *app) *cobra.Command {
-	o := imageBuildOptions{}
-	cmd := &cobra.Command{
-		Use: "build [PROFILE]", Short: "Build the image of a profile, or of a Containerfile",
-		Long: `Builds the image that the profile names, or the built-in image of that name, and prints its id. The same text, files and
-arguments give the image that is there already.
-
-Each step runs in a container of its own kind of boundary: no network but agentbox's proxy, under the rules of the profile, and
-no credential; it ends when agentbox does. The steps see the files of the repository that COPY names, that git knows or would
-add, that .containerignore leaves in, and that are not hidden. Images are named in full, with their registry, and are pulled
-before the build begins; a digest is best, and what a tag stood for is shown and recorded.
-
---file builds another Containerfile of this repository. You ask for it by name, so that nothing else is asked. Without a
-PROFILE it is built under the rules of the profile image-build.
-
-Exit codes: 0 the image is there; 2 usage; 125 the build failed, 126 it was refused, 128+n a signal.`,
-		Example: "  agentbox image build claude\n  agentbox image build claude --build-arg BASE=mirror.example.com/node:24\n  agentbox image build billing --pull newer\n  agentbox image build --file build/Containerfile",
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 1 || len(args) == 0 && o.file == "" {
-				return usage(cmd, errors.New("agentbox image build takes a profile, or --file"))
-			}
-			return nil
-		},
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if !slices.Contains(pulls, o.pull) {
-				return usage(cmd, fmt.Errorf("--pull takes %s, not %q", strings.Join(pulls, ", "), o.pull))
-			}
-			if len(args) > 0 {
-				o.profile = args[0]
-			}
-			return a.buildImage(cmd.Context(), o)
-		},
+// pulled is the image that a profile names, pulled as --pull says.
+func (a *app) pulled(ctx context.Context, c call, engine *podman.Engine) (plan.ImageFacts, []event.Event, error) {
+	facts := namedImage(c.grants)
+	name, _ := profiles.Image(facts.Name).Parts()
+	found, err := engine.Image(ctx, name+"@"+facts.Digest)
+	missing := errors.Is(err, podman.ErrNoImage)
+	if err != nil && !missing {
+		return facts, nil, err
 	}
-	f := cmd.Flags()
-	f.StringVar(&o.file, "file", "", "build this Containerfile of the repository")
-	f.StringVar(&o.pull, "pull", "missing", "when the images that it begins with are looked for at their registries: missing, newer, always, never")
-	f.StringArrayVar(&o.args, "build-arg", nil, "NAME=VALUE in the place of what ARG says")
-	f.BoolVar(&o.fresh, "no-cache", false, "build it also where it is there")
-	f.DurationVar(&o.timeout, "timeout", 0, "end the build after this long; in place of the profile's, or an hour")
-	f.BoolVarP(&o.quiet, "quiet", "q", false, "show nothing but the id, and what went wrong")
-	f.StringVar(&o.connection, "connection", "", "URI of the Podman service to use")
-	return cmd
-}
-
-func (a *app) buildImage(ctx context.Context, o imageBuildOptions) error {
-	c, err := a.buildCall(o)
-	if err != nil {
-		return err
-	}
-	r, err := a.image(ctx, wanted{call: c, pull: o.pull, fresh: o.fresh})
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintln(a.out, r.Image)
-	return err
-}
-
-// buildCall decides what is built and under which rules, as a run does.
-func (a *app) buildCall(o imageBuildOptions) (call, error) {
-	if a.uid == 0 {
-		return call{}, &run.Failure{Code: run.CodeRefused, Text: "agentbox does not build as root"}
-	}
-	config, err := a.config()
-	if err != nil {
-		return call{}, err
-	}
-	paths, repo, err := a.here()
-	if err != nil {
-		return call{}, err
-	}
-	ro := runOptions{profile: o.profile, connection: o.connection, quiet: o.quiet, timeout: o.timeout, timed: o.timeout > 0}
-	if ro.profile == "" {
-		ro.profile = imageProfile
-	}
-	d, err := a.decide(ro, paths, repo)
-	if err != nil {
-		return call{}, err
-	}
-	if err := a.settle(d.consent); err != nil {
-		return call{}, err
-	}
+	var events []event.Event
 	switch {
-	case o.file != "":
-		text, err := readBuildFile(repo.Root, o.file)
+	case c.dryRun && missing:
+		return facts, nil, nil
+	case missing && c.pull == pullNever:
+		return facts, nil, &run.Failure{Code: run.CodeRefused, Text: fmt.Sprintf("the image %s is not on this machine, and --pull never forbids to fetch it", facts.Name),
+			Hint: "leave --pull out, or fetch it before: podman pull " + name + "@" + facts.Digest}
+	case !c.dryRun && (missing || c.pull == pullNewer):
+		e, err := a.pull(ctx, c, engine, name+"@"+facts.Digest)
 		if err != nil {
-			return call{}, &run.Failure{Code: run.CodeRefused, Text: fmt.Sprintf("reading the Containerfile %q: %s", o.file, err), Hint: "name it relative to the repository's top"}
+			return facts, nil, err
 		}
-		d.build = buildFile{name: o.file, path: o.file, text: text}
-	case d.build.name == "":
-		if d.build, err = builtinFile(o.profile); err != nil {
-			return call{}, &run.Failure{Code: run.CodeRefused, Text: fmt.Sprintf("profile %q names no containerfile, and there is no built-in image of that name", o.profile),
-				Hint: `write containerfile = "build/Containerfile" below [agent], or give --file`}
+		if found, err = engine.Image(ctx, name+"@"+facts.Digest); err != nil {
+			return facts, nil, fmt.Errorf("looking at what was pulled: %w", err)
 		}
+		e.Detail["id"], e.Size = found.ID, found.Size
+		events = append(events, e)
 	}
-	if d.build.args, err = buildArgs(d.build.args, o.args); err != nil {
-		return call{}, err
+	if !slices.Contains(found.Digests, facts.Digest) {
+		return facts, nil, &run.Failure{Code: run.CodeRefused, Text: fmt.Sprintf("what Podman has as %s is another image: %s", facts.Name, strings.Join(found.Digests, ", ")),
+			Hint: "remove it, and it is pulled again: podman rmi " + found.ID}
 	}
-	return call{runOptions: ro, paths: paths, repo: repo, config: config, decision: d}, nil
+	return imageFacts(facts, found), events, nil
 }
 
-// buildArgs lays arguments over those that are there.
-func buildArgs(base map[string]string, more []string) (map[string]string, error) {
-	out := map[string]string{}
-	maps.Copy(out, base)
-	for _, arg := range more {
-		name, value, ok := strings.Cut(arg, "=")
-		if !ok || name == "" {
-			return nil, &usageError{fmt.Errorf("--build-arg takes NAME=VALUE, not %q", arg), "agentbox image build --help"}
+// imageFacts puts what the engine knows of an image in its store beside what the profile says.
+func imageFacts(f plan.ImageFacts, i podman.Image) plan.ImageFacts {
+	f.ID, f.Size, f.OS, f.Arch, f.HostArch = i.ID, i.Size, i.OS, i.Arch, runtime.GOARCH
+	f.Env, f.User, f.Volumes, f.Entrypoint, f.Healthcheck, f.Annotations = i.Env, i.User, i.Volumes, i.Entrypoint, i.Healthcheck, i.Annotations
+	return f
+}
+
+// pull fetches an image, shows how far it is, and gives the event of it.
+func (a *app) pull(ctx context.Context, c call, engine *podman.Engine, name string) (event.Event, error) {
+	began := time.Now()
+	p := &pullProgress{layers: map[string]podman.Progress{}}
+	show := a.pullScreen(c.quiet, name, p)
+	err := engine.Pull(ctx, name, func(layer podman.Progress) { p.add(layer); show(false) })
+	show(true)
+	if err != nil {
+		return event.Event{}, pullFailure(name, err)
+	}
+	took := time.Since(began)
+	if !c.quiet {
+		a.say("pulled %s (%s, %s)", name, p.text(), took.Round(time.Second/10))
+	}
+	_, bytes, _ := p.sum()
+	host, _, _ := strings.Cut(name, "/")
+	_, digest, _ := strings.Cut(name, "@")
+	return event.Event{Kind: event.ImagePulled, Decision: event.Allow, Path: name, Host: host, BytesDown: bytes, Millis: took.Milliseconds(),
+		Detail: map[string]string{"digest": digest, "layers": strconv.Itoa(len(p.layers)), "policy": c.pull}}, nil
+}
+
+// pullScreen says what goes on: a line that is written over on a terminal, one at the beginning elsewhere.
+func (a *app) pullScreen(quiet bool, name string, p *pullProgress) func(end bool) {
+	switch {
+	case quiet:
+		return func(bool) {}
+	case !term.IsTerminal(int(a.err.Fd())):
+		a.say("pulling %s", name)
+		return func(bool) {}
+	}
+	return func(end bool) {
+		_, _ = io.WriteString(a.err, "\r\x1b[K")
+		if !end {
+			_, _ = io.WriteString(a.err, "pulling "+p.bar()+" "+p.text())
 		}
-		out[name] = value
 	}
-	return out, nil
 }
 
-// builtImage gives the image of a run, building it where it is not there.
-func (a *app) builtImage(ctx context.Context, c call) (images.Record, error) {
-	if c.noRepo && c.build.path != "" {
-		return images.Record{}, &run.Failure{Code: run.CodeRefused, Text: fmt.Sprintf("--no-repo-profile leaves the repository's own files out, and the image is built from %q, which is one", c.build.path),
-			Hint: "take another profile, or leave the flag away"}
+// pullProgress is how far all layers are.
+type pullProgress struct{ layers map[string]podman.Progress }
+
+// maxLayers is more than any image has.
+const maxLayers = 1000
+
+func (p *pullProgress) add(now podman.Progress) {
+	old, ok := p.layers[now.Layer]
+	if !ok && len(p.layers) == maxLayers {
+		return
 	}
-	r, err := a.image(ctx, wanted{call: c, pull: "missing"})
-	return r, err
+	now.Read, now.Total = max(now.Read, old.Read), max(now.Total, old.Total)
+	if now.Done && !now.Here {
+		now.Read = now.Total
+	}
+	p.layers[now.Layer] = now
 }
 
-// imageNames completes profiles that have an image.
-func imageNames(a *app, _ []string) (out []cobra.Completion) {
-	for _, i := range builtin.Images() {
-		out = append(out, i.Name)
+func (p *pullProgress) sum() (done int, read, total int64) {
+	for _, l := range p.layers {
+		if l.Done {
+			done++
+		}
+		read, total = read+l.Read, total+l.Total
 	}
-	return append(out, profileNames(a, nil)...)
+	return done, read, total
+}
+
+func (p *pullProgress) text() string {
+	done, read, total := p.sum()
+	return fmt.Sprintf("%s of %s, %d of %d parts", size(read), size(total), done, len(p.layers))
+}
+
+func (p *pullProgress) bar() string {
+	const width = 24
+	_, read, total := p.sum()
+	n := 0
+	if total > 0 {
+		n = int(width * min(read, total) / total)
+	}
+	return "[" + strings.Repeat("#", n) + strings.Repeat(".", width-n) + "]"
+}
+
+// pullFailure says what to do about the usual reasons.
+func pullFailure(name string, err error) error {
+	host, _, _ := strings.Cut(name, "/")
+	text := err.Error()
+	f := &run.Failure{Code: run.CodeFailed, Text: fmt.Sprintf("%s: %s", name, text),
+		Hint: "what came whole is kept, so that the next run fetches the rest only"}
+	for _, known := range []struct {
+		words []string
+		hint  string
+	}{
+		{[]string{"unauthorized", "authentication required", "access to the resource is denied", "invalid username/password"}, "log in, and agentbox uses what Podman then knows: podman login " + host},
+		{[]string{"x509", "certificate"}, "Podman must trust the registry's certificate: put its CA into ~/.config/containers/certs.d/" + host + "/ca.crt"},
+		{[]string{"manifest unknown", "manifest unknown", "not found"}, "the registry has no image with this digest: look at the name and the digest in the profile"},
+		{[]string{"no image found in"}, "name the digest of an image for linux/" + runtime.GOARCH + ", or that of an index which has one"},
+		{[]string{"digest did not match", "does not match", "digest mismatch", "doesn't match"}, "the registry, or somebody on the way, answers with something else than what this digest names: nothing of it was kept"},
+	} {
+		if slices.ContainsFunc(known.words, func(w string) bool { return strings.Contains(strings.ToLower(text), w) }) {
+			f.Hint = known.hint
+			break
+		}
+	}
+	if strings.Contains(text, "no image found in") {
+		f.Code = run.CodeRefused
+	}
+	return f
 }

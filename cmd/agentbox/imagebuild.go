@@ -24,9 +24,6 @@ import (
 	"agentbox/internal/session"
 )
 
-// pulls are the ways to look for an image that a build begins with.
-var pulls = []string{"missing", "newer", "always", "never"}
-
 // imageProfile has the rules under which built-in images are built.
 const imageProfile = "image-build"
 
@@ -36,26 +33,35 @@ const buildTime = time.Hour
 // wanted is an image that is to be there.
 type wanted struct {
 	call
-	pull  string
 	fresh bool // built anew, also where it is there
 }
 
 // imagesDir is where the records of builds are.
 func imagesDir(p session.Paths) string { return filepath.Join(p.State, "images") }
 
-// image gives the image of a profile's Containerfile: the one that is there, or a new one.
-func (a *app) image(ctx context.Context, w wanted) (images.Record, error) {
+// image gives the image of a profile's Containerfile: the one that is there, or a new one. With --dry-run it only looks, and
+// false is that there is none yet.
+func (a *app) image(ctx context.Context, w wanted, engine *podman.Engine) (images.Record, bool, error) {
 	file, err := images.Parse(w.build.name, w.build.text, w.build.args)
 	if err != nil {
-		return images.Record{}, refusedBuild(err)
+		return images.Record{}, false, refusedBuild(err)
 	}
 	files, err := images.Open(ctx, images.ContextOptions{Root: w.repo.Root, Git: w.repo.Common != "", Hide: w.grants.Workspace.Hide, Sources: file.Sources()})
 	if err != nil {
-		return images.Record{}, err
+		return images.Record{}, false, err
 	}
 	defer files.Close()
-	b := &imageBuild{app: a, wanted: w, file: file, files: files, key: images.Key(file, files.Digest), store: images.Store{Dir: imagesDir(w.paths)}}
-	return b.ensure(ctx)
+	b := &imageBuild{app: a, wanted: w, file: file, files: files, engine: engine, facts: a.engineFacts(w.connection), key: images.Key(file, files.Digest),
+		store: images.Store{Dir: imagesDir(w.call.paths)}}
+	if r, ok, err := b.there(ctx); err != nil || ok || w.dryRun {
+		return r, ok, err
+	}
+	if w.build.path != "" && w.noRepo {
+		return images.Record{}, false, &run.Failure{Code: run.CodeRefused, Text: fmt.Sprintf("--no-repo-profile leaves the repository's own files out, and the image is built from %q, which is one", w.build.path),
+			Hint: "take another profile, or leave the flag away"}
+	}
+	r, err := b.inSession(ctx)
+	return r, err == nil, err
 }
 
 // refusedBuild is what a Containerfile that is not understood, or asks for too much, ends in.
@@ -76,43 +82,26 @@ type imageBuild struct {
 	tally  event.Tally
 }
 
-// ensure looks for the image, and builds it where it is not there.
-func (b *imageBuild) ensure(ctx context.Context) (images.Record, error) {
-	ctx, in := interruptible(ctx)
-	defer in.stop()
-	s, err := session.Create(b.paths, session.Meta{Profile: b.decision.profile.Name, Repo: b.repo.Root, Argv: []string{"image", "build"},
+// inSession builds it in a session of its own, so that what is left of one that was killed is found as that of a run is.
+func (b *imageBuild) inSession(ctx context.Context) (images.Record, error) {
+	s, err := session.Create(b.call.paths, session.Meta{Profile: b.decision.profile.Name, Repo: b.repo.Root, Argv: []string{"image", "build"},
 		Engine: b.connection, Started: time.Now().UTC()}, rand.Reader)
 	if err != nil {
 		return images.Record{}, err
 	}
-	shim := installing(b.paths.Cache)
-	if b.engine, b.facts, err = b.connect(ctx, b.call, s.RuntimeDir); err != nil {
-		return images.Record{}, errors.Join(err, discard(s, err))
-	}
-	defer b.engine.Close()
-	if err := ready(ctx, b.engine); err != nil {
-		return images.Record{}, errors.Join(in.explain(err), discard(s, err))
-	}
-	if r, ok, err := b.there(ctx); err != nil || ok {
-		return r, errors.Join(err, unused(s))
-	}
-	r, err := b.make(ctx, s, shim)
+	r, err := b.make(ctx, s, installing(b.call.paths.Cache))
 	code, reason := 0, "the image was built"
 	if err != nil {
-		err = in.explain(err)
 		code, _ = classify(err)
 		reason = err.Error()
 	}
 	return r, errors.Join(err, s.End(session.End{Time: time.Now().UTC(), ExitCode: code, Reason: reason}))
 }
 
-// unused ends a session in which nothing was done.
-func unused(s *session.Session) error { return discard(s, errors.New("the image was there")) }
-
 // there finds what was built from the same text, files and settings. With --pull the bases are looked at too.
 func (b *imageBuild) there(ctx context.Context) (images.Record, bool, error) {
 	r, ok := b.store.Get(b.key)
-	if !ok || b.fresh || b.pull == "newer" || b.pull == "always" {
+	if !ok || b.fresh || b.runOptions.pull == pullNewer && !b.runOptions.dryRun {
 		return r, false, nil
 	}
 	ok, err := b.engine.HasImage(ctx, r.Image)
@@ -190,7 +179,7 @@ func (b *imageBuild) base(ctx context.Context, ref string) (podman.Base, error) 
 	if err != nil {
 		return found, err
 	}
-	if !images.Local(ref) && (!here && b.pull != "never" || b.pull == "always" || b.pull == "newer" && !images.Pinned(ref)) {
+	if !images.Local(ref) && (!here && b.runOptions.pull != pullNever || b.runOptions.pull == pullNewer && !images.Pinned(ref)) {
 		if err := b.pullBase(ctx, ref); err != nil {
 			return found, err
 		}
@@ -225,13 +214,13 @@ func (b *imageBuild) plan() (plan.Plan, error) {
 	}
 	profile := b.decision.profile
 	if b.build.own {
-		loaded, err := profiles.Load(imageProfile, b.ownFiles(b.paths))
+		loaded, err := profiles.Load(imageProfile, b.ownFiles(b.call.paths))
 		if err != nil {
 			return plan.Plan{}, err
 		}
 		profile = loaded.Profile
 	}
-	return plan.ForBuild(plan.Inputs{Profile: profile, Floors: b.floors, Config: b.config,
+	return plan.ForBuild(plan.Inputs{Profile: profile, Floors: b.floors, Config: b.call.config,
 		Host: plan.Host{User: person, Repo: b.repo.Root, Directory: b.repo.Root, Engine: b.facts}})
 }
 
@@ -313,7 +302,28 @@ func (b *imageBuild) refusals(s *session.Session) {
 	}
 }
 
-// pullBase asks the base's registry.
+// pullBase asks the base's registry, before the build begins.
 func (b *imageBuild) pullBase(ctx context.Context, ref string) error {
-	return errors.New("pulling comes with the merge")
+	p := &pullProgress{layers: map[string]podman.Progress{}}
+	show := b.pullScreen(b.quiet, ref, p)
+	err := b.engine.Pull(ctx, ref, func(layer podman.Progress) { p.add(layer); show(false) })
+	show(true)
+	if err != nil {
+		return pullFailure(ref, err)
+	}
+	return nil
+}
+
+// builtImage is the image of a profile's Containerfile as the plan of a run wants to know it.
+func (a *app) builtImage(ctx context.Context, c call, engine *podman.Engine) (plan.ImageFacts, []event.Event, error) {
+	facts := plan.ImageFacts{Name: c.build.name}
+	r, there, err := a.image(ctx, wanted{call: c}, engine)
+	if err != nil || !there {
+		return facts, nil, err
+	}
+	found, err := engine.Image(ctx, r.Image)
+	if err != nil {
+		return facts, nil, fmt.Errorf("looking at what was built: %w", err)
+	}
+	return imageFacts(facts, found), nil, nil
 }

@@ -17,7 +17,6 @@ import (
 	"agentbox/internal/images"
 	"agentbox/internal/profiles"
 	"agentbox/internal/run/podman"
-	"agentbox/internal/session"
 )
 
 func newImageList(a *app) *cobra.Command {
@@ -63,11 +62,13 @@ type imageRow struct {
 }
 
 // withEngine connects to Podman for one short task.
-func (a *app) withEngine(ctx context.Context, paths session.Paths, connection string, task func(*podman.Engine) error) error {
-	if err := os.MkdirAll(paths.Runtime, 0o700); err != nil {
+func (a *app) withEngine(ctx context.Context, connection string, task func(*podman.Engine) error) error {
+	dir, err := os.MkdirTemp("", "agentbox-")
+	if err != nil {
 		return err
 	}
-	e, err := podman.Connect(ctx, podman.Options{URI: connection, Dir: paths.Runtime})
+	defer func() { _ = os.RemoveAll(dir) }()
+	e, err := podman.Connect(ctx, podman.Options{URI: connection, Dir: dir})
 	if err != nil {
 		return err
 	}
@@ -83,7 +84,7 @@ func (a *app) imageRows(ctx context.Context, connection string) (rows []imageRow
 	if err != nil {
 		return nil, err
 	}
-	err = a.withEngine(ctx, paths, connection, func(e *podman.Engine) error {
+	err = a.withEngine(ctx, connection, func(e *podman.Engine) error {
 		rows, err = builtRows(ctx, e, images.Store{Dir: imagesDir(paths)})
 		return err
 	})
@@ -189,7 +190,7 @@ func (a *app) pruneImages(ctx context.Context, o imagePruneOptions) error {
 		return err
 	}
 	store := images.Store{Dir: imagesDir(paths)}
-	return a.withEngine(ctx, paths, o.connection, func(e *podman.Engine) error {
+	return a.withEngine(ctx, o.connection, func(e *podman.Engine) error {
 		rows, err := builtRows(ctx, e, store)
 		if err != nil {
 			return err

@@ -17,6 +17,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"agentbox/internal/event"
 	"agentbox/internal/plan"
 	"agentbox/internal/profiles"
 	"agentbox/internal/rootfs"
@@ -38,6 +39,7 @@ type runOptions struct {
 	json       bool
 	quiet      bool
 	noRepo     bool
+	pull       string
 }
 
 func newRun(a *app) *cobra.Command {
@@ -91,6 +93,7 @@ installed, 128+n a signal, 137 agentbox stop.`,
 	f.BoolVar(&o.json, "json", false, "with --dry-run: the plan as JSON")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "no summary at the end")
 	f.StringVar(&o.connection, "connection", "", "URI of the Podman service to use")
+	f.StringVar(&o.pull, "pull", pullMissing, "never, missing (when the image is not here) or newer (also asks the registry whether it still has it): when an image is fetched")
 	f.BoolVar(&o.noRepo, "no-repo-profile", false, "leave the repository's agentbox.toml and .agentbox out, with what they forbid")
 	return cmd
 }
@@ -107,6 +110,9 @@ func (a *app) run(ctx context.Context, o runOptions) error {
 	}
 	if o.onExit != "" && !slices.Contains(onExits(), o.onExit) {
 		return &usageError{fmt.Errorf("--on-exit takes apply, keep or discard, not %q", o.onExit), "agentbox run --help"}
+	}
+	if !slices.Contains(pulls(), o.pull) {
+		return &usageError{fmt.Errorf("--pull takes never, missing or newer, not %q", o.pull), "agentbox run --help"}
 	}
 	if a.uid == 0 {
 		return &run.Failure{Code: run.CodeRefused, Text: "agentbox does not run as root: an agent that gets out would be root too",
@@ -151,6 +157,9 @@ type call struct {
 
 	shim func() (path string, err error) // waits for the shim on disk
 }
+
+// onHost reports whether the programs inside are this machine's own.
+func (c call) onHost() bool { return c.grants.Agent.Rootfs == "host" }
 
 // decide reads the layers of the profile and shows what is likely a mistake in them.
 func (a *app) decide(o runOptions, paths session.Paths, repo workspace.Repo) (decision, error) {
@@ -250,6 +259,7 @@ type work struct {
 	engine *podman.Engine
 	config profiles.Config
 	keeps  keptHere
+	before []event.Event // what happened before there was a log
 
 	installed func() (path string, err error) // waits for the shim on disk
 }
@@ -284,8 +294,17 @@ func (a *app) resolved(ctx context.Context, c call, engine *podman.Engine, facts
 	if c.timed {
 		in.Timeout = &c.timeout
 	}
+	in.Host.Image = namedImage(c.grants)
 	p, err := plan.Resolve(in)
-	return work{plan: p, ground: g, engine: engine}, err
+	if err != nil || c.onHost() {
+		return work{plan: p, ground: g, engine: engine}, err
+	}
+	var before []event.Event
+	if in.Host.Image, before, err = a.rootImage(ctx, c, engine); err != nil {
+		return work{}, err
+	}
+	p, err = plan.Resolve(in)
+	return work{plan: p, ground: g, engine: engine, before: before}, err
 }
 
 // signals are those that a run answers.

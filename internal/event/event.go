@@ -17,6 +17,8 @@ const (
 	RunStop     Kind = "run.stop"     // a person, a signal or a budget asked the run to end
 	RunLeft     Kind = "run.left"     // something of the run could not be removed at its end; path: the container's name or a directory, and reason
 
+	ImagePulled Kind = "image.pulled" // before the run: the image that is its root came from a registry; path: its name; detail: digest, id, layers
+
 	FileShown Kind = "file.shown" // a file that is to be hidden appeared while the run went on, and was not; path: relative to the repository
 
 	NetRequest  Kind = "net.request"  // one request (or one spliced connection) and the decision on it

@@ -96,6 +96,9 @@ func environment(in Inputs, g Grants) ([]string, error) {
 			env[name] = value
 		}
 	}
+	if g.Agent.Rootfs != hostRoot {
+		env = imageEnv(in.Host.Image, env, g)
+	}
 	maps.Copy(env, cacheEnv(g, in.Host.User.Home))
 	for name, value := range g.Agent.Env {
 		if delete(env, name); holdsPlaceholder(value) {
@@ -107,9 +110,7 @@ func environment(in Inputs, g Grants) ([]string, error) {
 		}
 		env[name] = text
 	}
-	for name, value := range own(in.Host) {
-		env[name] = value
-	}
+	maps.Copy(env, own(inImage(in.Host, g)))
 	return flat(env), nil
 }
 

@@ -212,6 +212,7 @@ type Binding struct {
 	Argv       []string        `json:"argv"`              // the command with its arguments; [0] is absolute on this host, or a name when it is not there
 	Env        []string        `json:"env"`               // the agent's environment but for what holds placeholders, sorted; see Environ
 	User       User            `json:"user"`
+	Image      Image           `json:"image,omitzero"`  // the root, where it is not the host's own
 	Roots      []string        `json:"roots"`           // toolchain roots outside /usr that are bound read-only
 	Masked     []string        `json:"masked"`          // credential files inside them that are hidden
 	Hidden     []string        `json:"hidden"`          // paths in the repo that match workspace.hide now, absolute

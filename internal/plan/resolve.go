@@ -44,6 +44,7 @@ type Host struct {
 	Shell     string            // the person's login shell
 	Env       map[string]string // agentbox's own environment
 	Tools     map[string]string // variables of it that name something in Roots: NVM_DIR, GOROOT
+	Image     ImageFacts        // of the image that is the root; zero where it is the host's own
 	Roots     []string          // toolchain roots outside /usr
 	Masked    []string          // credential files inside Roots
 	Hidden    []string          // matches of the hide patterns
@@ -130,7 +131,10 @@ func Resolve(in Inputs) (Plan, error) {
 	if err := refuseRuntime(in, g); err != nil {
 		return Plan{}, err
 	}
-	if in.Host.Program == "" {
+	if err := refuseImage(in.Host.Image); err != nil {
+		return p, err
+	}
+	if in.Host.Program == "" && !b.Image.Used() { // in an image it is looked for when the container is there
 		return p, &NotFound{Command: g.Agent.Command[0], Install: g.Agent.Install}
 	}
 	return p, nil
@@ -208,8 +212,11 @@ func binding(in Inputs, g Grants) (Binding, error) {
 	if len(origin) > 0 {
 		remote = h.Remote.String()
 	}
+	if g.Agent.Rootfs != hostRoot { // none of this machine's own is shown
+		h.Roots, h.Masked = nil, nil
+	}
 	return Binding{
-		Repo: h.Repo, GitDir: h.GitDir, Directory: h.Directory, Argv: argv(in, g), Env: env, User: h.User,
+		Repo: h.Repo, GitDir: h.GitDir, Directory: h.Directory, Argv: argv(in, g), Env: env, User: h.User, Image: imageOf(h.Image, g),
 		Roots: list(h.Roots), Masked: list(h.Masked), Hidden: list(h.Hidden), Shown: h.Shown,
 		Engine: engine(h.Engine, g), Upstream: upstream(in), Signs: signs, Terminal: h.Terminal,
 		Remote: remote, Rules: origin, Warnings: append(warnings(h, g), unusable...), Enforced: enforced(h.Engine, g),

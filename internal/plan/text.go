@@ -101,14 +101,15 @@ func pad(s string, width int) string {
 func (t *page) agent(p Plan) {
 	t.line(false, "profile", "%s%s", clean(p.Grants.Profile), after(" · ", clean(p.Grants.Description)))
 	t.line(false, "tier", "%s%s", clean(p.Grants.Tier), from(p, "tier"))
-	missing := !strings.HasPrefix(p.Binding.Argv[0], "/")
+	missing := !strings.HasPrefix(p.Binding.Argv[0], "/") && !p.Binding.Image.Used()
 	t.line(missing, "runs", "%s%s", words(p.Binding.Argv), map[bool]string{true: " · not installed on this machine"}[missing])
 	switch a := p.Grants.Agent; {
 	case a.Image != "":
-		t.line(true, "", "in the image %s", clean(a.Image))
+		t.line(true, "", "in the image %s%s", clean(a.Image), from(p, "agent.image"))
 	case a.Containerfile != "":
 		t.line(true, "", "in an image built from %s", clean(a.Containerfile))
 	}
+	t.image(p.Binding.Image)
 	if p.Binding.Directory != p.Binding.Repo {
 		t.line(false, "", "in %s", clean(p.Binding.Directory))
 	}
@@ -129,6 +130,10 @@ func (t *page) files(p Plan) {
 	}
 	t.hidden(p)
 	t.mounts(p)
+	if p.Binding.Image.Used() {
+		t.line(false, "tools", "those of the image, read-only; nothing of this machine's own")
+		return
+	}
 	tools := append([]string{"/usr"}, p.Binding.Roots...)
 	t.line(false, "tools", "%s · read-only%s", words(tools), masked(p.Binding.Masked))
 }

@@ -35,6 +35,15 @@ func (i *Image) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// Parts are the name without a tag, and the digest.
+func (i Image) Parts() (name, digest string) {
+	name, digest, _ = strings.Cut(string(i), "@")
+	if at := strings.LastIndex(name, ":"); at > strings.LastIndex(name, "/") {
+		name = name[:at]
+	}
+	return name, digest
+}
+
 // RepoPath is a file below the repository, relative and clean.
 type RepoPath string
 

@@ -126,9 +126,25 @@ func (b *builder) symlink(target, p string) error {
 }
 
 func (b *builder) generated() error {
+	files, err := b.generatedFiles()
+	if err != nil {
+		return err
+	}
+	for p, content := range files {
+		if err := b.file(p, content, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// generatedFiles are those of /etc that are made for each run.
+func (b *builder) generatedFiles() (map[string][]byte, error) {
 	prompt := []byte("[ -z \"$PS1\" ] || PS1='agentbox:\\w\\$ '\n")
 	id := sha256.Sum256(append([]byte(b.opt.Hostname+"\n"), b.opt.CA...))
-	for p, content := range map[string][]byte{
+	hosts, err := b.hosts()
+	return map[string][]byte{
+		"/etc/hosts":         hosts,
 		"/etc/passwd":        b.passwd(),
 		"/etc/group":         b.group(),
 		"/etc/hostname":      []byte(b.opt.Hostname + "\n"),
@@ -138,16 +154,7 @@ func (b *builder) generated() error {
 		"/etc/machine-id":    []byte(hex.EncodeToString(id[:16]) + "\n"),
 		"/etc/bash.bashrc":   prompt,
 		"/etc/bashrc":        prompt,
-	} {
-		if err := b.file(p, content, 0o644); err != nil {
-			return err
-		}
-	}
-	hosts, err := b.hosts()
-	if err != nil {
-		return err
-	}
-	return b.file("/etc/hosts", hosts, 0o644)
+	}, err
 }
 
 const nsswitch = `passwd: files

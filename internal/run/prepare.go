@@ -36,7 +36,7 @@ func (x *execution) prepare(ctx context.Context) (Spec, shimwire.Config, error) 
 	if err != nil {
 		return Spec{}, shimwire.Config{}, err
 	}
-	tree, err := rootfs.Build(filepath.Join(x.Dir, dirRoot), x.rootOptions(files))
+	tree, err := x.root(ctx, x.rootOptions(files))
 	if err != nil {
 		return Spec{}, shimwire.Config{}, fmt.Errorf("laying the container's root: %w", err)
 	}
@@ -53,6 +53,15 @@ func (x *execution) prepare(ctx context.Context) (Spec, shimwire.Config, error) 
 	spec := x.spec(tree, mounts)
 	config, err := x.config(spec, repo)
 	return spec, config, err
+}
+
+// root lays the skeleton of the host's toolchain, or what goes over an image.
+func (x *execution) root(ctx context.Context, o rootfs.Options) (rootfs.Tree, error) {
+	dir := filepath.Join(x.Dir, dirRoot)
+	if x.ofImage() {
+		return x.onImage(ctx, dir, o)
+	}
+	return rootfs.Build(dir, o)
 }
 
 func (x *execution) rootOptions(files []plan.File) rootfs.Options {
@@ -166,11 +175,13 @@ func (x *execution) listen() (err error) {
 	return x.openSigning(dir)
 }
 
+func (x *execution) labels() map[string]string { return map[string]string{"agentbox.run": x.ID} }
+
 func (x *execution) spec(tree rootfs.Tree, mounts []Mount) Spec {
 	b, g := x.Plan.Binding, x.Plan.Grants
 	s := Spec{
-		Name: x.name, Hostname: hostname, Rootfs: tree.Root, Command: []string{shimwire.ShimPath},
-		Labels: map[string]string{"agentbox.run": x.ID},
+		Name: x.name, Hostname: hostname, Rootfs: tree.Root, Image: b.Image.ID, Command: []string{shimwire.ShimPath},
+		Labels: x.labels(),
 		UID:    b.User.UID, GID: b.User.GID, Terminal: x.Terminal != nil, Mounts: mounts, Seccomp: x.Seccomp,
 	}
 	if g.Isolation.Runtime != "gvisor" { // the service of a gVisor run knows no other
@@ -227,7 +238,7 @@ func (x *execution) expect(spec Spec, repo []workspace.Mount) shimwire.Expect {
 	e := shimwire.Expect{
 		Seccomp: true, NoNewPrivs: true, UID: u.UID, GID: u.GID,
 		Absent: x.Sockets, Empty: slices.Clone(x.Plan.Binding.Hidden), Unreadable: []string{"/etc/shadow", "/etc/gshadow"},
-		ReadOnly: []string{"/", "/usr", "/etc", shimwire.Dir},
+		ReadOnly: x.readOnly(),
 		Canary:   x.boundary.canary, Proxy: netip.AddrPortFrom(loopback, plan.ProxyPort).String(),
 	}
 	for _, m := range repo {

@@ -45,6 +45,8 @@ type Params struct {
 	Sockets []string      // sockets of the host that must not be seen inside
 
 	Runtime  Runtime
+	Images   Images        // for a plan whose root is an image
+	Before   []event.Event // what happened before there was a log, to be recorded first
 	Log      Log
 	Secrets  Secrets
 	Password Password // of the plan's upstream proxy; nil where that has none
@@ -77,6 +79,9 @@ func Run(ctx context.Context, p Params) (Outcome, error) {
 	x := &execution{Params: p, name: "agentbox-" + p.ID}
 	if err := x.record(x.opening()); err != nil {
 		return Outcome{Code: CodeFailed, Reason: "the event log could not be written"}, &Failure{Code: CodeFailed, Text: err.Error()}
+	}
+	for _, e := range p.Before {
+		x.note(e)
 	}
 	code, reason, err := x.run(ctx)
 	if cerr := x.close(ctx); cerr != nil && err == nil {
@@ -264,7 +269,7 @@ func (x *execution) agent() (int, string, error) {
 	_ = x.boundary.gate.Close() // nobody is left to be asked for, and output may wait for an answer; a log that fails shows in Failed
 	x.drain()
 	if s.failure != nil {
-		return 0, "", s.failure
+		return 0, "", x.explainMissing(s.failure)
 	}
 	return code, reason, nil
 }

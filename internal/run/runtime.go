@@ -3,6 +3,7 @@ package run
 import (
 	"context"
 	"io"
+	"io/fs"
 )
 
 // Runtime makes containers. Its implementations are internal/run/podman, on a real engine, and
@@ -39,7 +40,8 @@ type Spec struct {
 	Name     string
 	Labels   map[string]string
 	Hostname string
-	Rootfs   string   // a directory of this run
+	Rootfs   string   // a directory of this run; or
+	Image    string   // the id of an image in the engine's own store, of which nothing but the files is used
 	Command  []string // PID 1 with its arguments, absolute inside
 	UID, GID int      // the person's: the same number inside and outside
 	Rooted   bool     // the person is root inside, as the steps of a build are that join it; UID and GID are 0
@@ -50,6 +52,21 @@ type Spec struct {
 	Limits   Limits
 	// OCIRuntime is a name that the engine knows; "" is the engine's own choice.
 	OCIRuntime string
+}
+
+// Images shows what is in an image of the engine's store, for a run whose root is one. A Runtime on a real engine is one too.
+type Images interface {
+	// Peek hands what is in the image of spec to see, without running anything of it. Of spec only the image, the name and
+	// the labels count; the name is free again when Peek returns.
+	Peek(ctx context.Context, spec Spec, see func(Contents) error) error
+}
+
+// Contents are the files of one image.
+type Contents interface {
+	// Lstat tells what is at an absolute path: fs.ErrNotExist when nothing is.
+	Lstat(path string) (fs.FileMode, error)
+	// Archive writes a tar archive of what is at path, links on the way followed, as entries below its last name.
+	Archive(path string, w io.Writer) error
 }
 
 // Limits of a container. Zero leaves the engine's default, and is what a machine without the cgroup controller gets.

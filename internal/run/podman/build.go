@@ -74,7 +74,7 @@ func (e *Engine) Build(ctx context.Context, b run.BuildSpec, told func(string)) 
 	if !response.IsSuccess() {
 		return "", fmt.Errorf("beginning to build: %w", plain(response.Process(nil)))
 	}
-	if err := follow(response.Body, told); err != nil {
+	if err := followBuild(response.Body, told); err != nil {
 		return "", errors.Join(ctx.Err(), err)
 	}
 	return e.built(conn, b)
@@ -151,8 +151,8 @@ func buildParams(b run.BuildSpec) (url.Values, error) {
 	return p, nil
 }
 
-// follow hands on what the engine says, line by line, until it says no more. An error is what it says as one.
-func follow(r io.Reader, told func(string)) error {
+// followBuild hands on what the engine says, line by line, until it says no more. An error is what it says as one.
+func followBuild(r io.Reader, told func(string)) error {
 	l := lines{told: told}
 	defer l.flush()
 	for d := json.NewDecoder(r); ; {

@@ -239,7 +239,11 @@ func generator(s run.Spec) *specgen.SpecGenerator {
 	yes, no := true, false
 	g := &specgen.SpecGenerator{}
 	g.Name, g.Labels, g.Hostname = s.Name, s.Labels, s.Hostname
-	g.Rootfs, g.Command = s.Rootfs, s.Command
+	if s.Image == "" {
+		g.Rootfs, g.Command = s.Rootfs, s.Command
+	} else {
+		onImage(g, s)
+	}
 	g.Terminal, g.Stdin = &s.Terminal, &yes
 	g.Remove, g.Systemd, g.SdNotifyMode = &yes, "false", "ignore"
 	g.HTTPProxy, g.EnvHost, g.UnsetEnvAll = &no, &no, &yes // nothing of the host's environment
