@@ -91,6 +91,9 @@ func (b *imageBuild) inSession(ctx context.Context) (images.Record, error) {
 	}
 	r, err := b.make(ctx, s, installing(b.call.paths.Cache))
 	code, reason := 0, "the image was built"
+	if failed := (*run.Failure)(nil); err != nil && !errors.As(err, &failed) {
+		err = &run.Failure{Code: run.CodeFailed, Text: err.Error(), Hint: hintOf(err)}
+	}
 	if err != nil {
 		code, _ = classify(err)
 		reason = err.Error()

@@ -108,6 +108,19 @@ func (x *building) build(ctx context.Context) (string, error) {
 	if err := x.meet(ctx, config); err != nil {
 		return "", err
 	}
+	go func() { // a holder that is gone has taken its processes along; what follows would have nothing to join
+		for {
+			select {
+			case _, ok := <-x.link.Messages():
+				if !ok {
+					cancel(errors.New("the container that holds the build's namespaces has ended"))
+					return
+				}
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
 	held, err := x.hold(ctx)
 	if err != nil {
 		return "", fmt.Errorf("holding the namespaces of the build: %w", err)
@@ -163,7 +176,7 @@ func (x *building) hold(ctx context.Context) (*held, error) {
 			_ = f.Close() // the process has its own
 		}
 	}()
-	for _, kind := range []string{"net", "pid"} {
+	for _, kind := range []string{"net", "pid", "user"} {
 		f, err := os.Open("/proc/" + strconv.Itoa(pid) + "/ns/" + kind)
 		if err != nil {
 			return nil, err

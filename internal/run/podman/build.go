@@ -40,8 +40,8 @@ func (e *Engine) PID(ctx context.Context, name string) (int, error) {
 
 // Names of what is put into the context beside the files.
 const (
-	scriptName      = ".agentbox-build/Containerfile"
-	certificateName = ".agentbox-build/certificates"
+	scriptName      = ".agentbox-build-script"
+	certificateName = ".agentbox-build-certificates" // the engine moves it away from the context
 )
 
 // Build has the engine carry out a script. It finds nothing by itself: bases are ids, and nothing is pulled.
@@ -124,18 +124,16 @@ type namespace struct {
 // would know no namespaces.
 const isolated = "1"
 
-// disabled is buildah's number for no network but that of a namespace which is named.
-const disabled = "1"
-
 // buildParams are what stands in the place of the flags of podman build.
 func buildParams(b run.BuildSpec) (url.Values, error) {
 	p := url.Values{
-		"t": {b.Tag}, "outputformat": {"application/vnd.oci.image.manifest.v1+json"}, "isolation": {isolated}, "networkmode": {disabled},
+		"t": {b.Tag}, "outputformat": {"application/vnd.oci.image.manifest.v1+json"}, "isolation": {isolated}, "networkmode": {"0"}, // that of the namespace which is named;
+		// any other number makes one
 		"pullpolicy": {"never"}, "layers": {"0"}, "rm": {"1"}, "forcerm": {"1"}, "skipunusedstages": {"1"},
 		"seccomp": {b.Seccomp}, "identitylabel": {"0"}, "httpproxy": {"0"},
 	}
 	lists := map[string]any{
-		"dockerfile": []string{scriptName}, "excludes": []string{".agentbox-build"},
+		"dockerfile": []string{scriptName}, "excludes": []string{scriptName, certificateName},
 		"nsoptions": []namespace{{Name: "network", Path: b.Network}, {Name: "pid", Path: b.PIDs}, {Name: "ipc"}, {Name: "uts"}},
 		"secrets":   []string{"id=" + b.CertificateID + ",src=" + certificateName}, "dnsservers": []string{"127.0.0.1"},
 		"labels": b.Labels, "labelopts": []string{"disable"}, "buildargs": b.Args, "ulimits": []string{"core=0:0"},
