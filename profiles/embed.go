@@ -1,6 +1,8 @@
 // Package profiles holds the built-in profiles and named sets, one TOML file each, as agentbox ships them, and the list of
 // what every profile hides.
 //
+// It holds the Containerfiles of the built-in images too.
+//
 // It owns the files and nothing else: internal/profiles reads them as it reads a person's own.
 package profiles
 

@@ -38,6 +38,7 @@ func completers() map[string]completer {
 		"diff-plan":     completeOrFiles(completeFirst(profileNames, profileNames)),
 		"trust":         completeEach(profileNames),
 		"profile show":  completeFirst(profileNames),
+		"image build":   completeFirst(imageNames),
 		"grants add":    completeEach(hostNames),
 		"grants revoke": completeEach(hostNames),
 		"stop":          completeFirst(liveRuns),
@@ -64,6 +65,7 @@ func flagCompleters() map[string]completer {
 		"workspace": completeWords("direct", "review", "readonly"), "mode": completeWords("direct", "review", "readonly"),
 		"tier": completeWords("low", "medium", "high", "critical"), "kind": completeWords(schema.Kinds()...), "against": completeWords(),
 		"format": completeWords(formats...), "into": completeWords(intos...), "color": completeWords("auto", "always", "never"), "on-exit": completeWords(onExits()...),
+		"pull": completeWords(pulls()...),
 	}
 }
 

@@ -61,8 +61,8 @@ func trustStore(state, profile string) trust.Store {
 }
 
 // consentTo compares a profile's grants with those of the accepted layers.
-func (l layers) consentTo(p profiles.Profile, floors profiles.Floors, fl flags, now plan.Grants) (consent, error) {
-	c := consent{profile: p.Name, repo: l.repo, files: l.snapshot, store: trustStore(l.state, p.Name)}
+func (l layers) consentTo(p profiles.Profile, floors profiles.Floors, fl flags, now plan.Grants, build buildFile) (consent, error) {
+	c := consent{profile: p.Name, repo: l.repo, files: build.among(l.snapshot), store: trustStore(l.state, p.Name)}
 	var err error
 	if c.record, c.known, err = c.store.Get(l.repo); err != nil {
 		return c, err
@@ -76,7 +76,7 @@ func (l layers) consentTo(p profiles.Profile, floors profiles.Floors, fl flags, 
 		before.Repo = trust.FS(c.record.Files)
 	}
 	c.wider, c.partial = l.wider(p, before, floors, fl, now)
-	c.wider = l.named(c.wider)
+	c.wider = append(l.named(c.wider), build.wider(c.record)...)
 	return c, nil
 }
 

@@ -23,6 +23,7 @@ type decision struct {
 	grants   plan.Grants
 	manifest string // the hash of what the built-in and the repository's layers alone grant; "" where they make no profile
 	consent  consent
+	build    buildFile // what the root is built from; zero where nothing is
 }
 
 // flags are those of the command line that are layers.
@@ -42,7 +43,10 @@ func (l layers) decide(name string, floors profiles.Floors, fl flags) (decision,
 		return decision{}, err
 	}
 	d.manifest = manifestHash(name, l.files)
-	d.consent, err = l.consentTo(d.profile, floors, fl, d.grants)
+	if d.build, err = l.buildFile(d.grants.Agent.Containerfile); err != nil {
+		return decision{}, err
+	}
+	d.consent, err = l.consentTo(d.profile, floors, fl, d.grants, d.build)
 	d.consent.alone = slices.Contains(l.withoutRepo().files.Names(), name)
 	return d, err
 }

@@ -38,6 +38,8 @@ func (a *app) rootImage(ctx context.Context, c call, engine *podman.Engine) (pla
 	switch c.grants.Agent.Rootfs {
 	case "image":
 		return a.pulled(ctx, c, engine)
+	case "containerfile":
+		return a.builtImage(ctx, c, engine)
 	default:
 		return plan.ImageFacts{}, nil, errors.New("no image is known for this root")
 	}

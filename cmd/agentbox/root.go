@@ -73,7 +73,7 @@ way out, placeholders in place of every credential, and an event for everything 
 	root.SetErr(a.err)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, err) })
 	root.CompletionOptions.DisableDefaultCmd = true // newCompletion is ours
-	root.AddCommand(newRun(a), newPs(a), newStop(a), newEvents(a), newDiff(a), newApply(a), newUndo(a), newDiscard(a), newApprovals(a), newApprove(a), newDeny(a), newReplay(a), newLearn(a), newSecret(a), newProfile(a), newCheck(a), newManifest(a), newWhy(a), newDiffPlan(a), newTrust(a), newGrants(a), newDoctor(a), newGc(a), newCompletion(a), newVersion(a), newServeCommits(a))
+	root.AddCommand(newRun(a), newPs(a), newStop(a), newEvents(a), newDiff(a), newApply(a), newUndo(a), newDiscard(a), newApprovals(a), newApprove(a), newDeny(a), newReplay(a), newLearn(a), newSecret(a), newProfile(a), newCheck(a), newManifest(a), newWhy(a), newDiffPlan(a), newTrust(a), newGrants(a), newImage(a), newDoctor(a), newGc(a), newCompletion(a), newVersion(a), newServeCommits(a))
 	addCompleters(root, a)
 	return root
 }

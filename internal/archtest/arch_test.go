@@ -61,6 +61,7 @@ var levels = map[string]int{
 	"internal/trust":           1,
 	"internal/changes":         2,
 	"internal/gate":            2,
+	"internal/images":          2, // it reads files of a repository as layerfiles does
 	"internal/plan":            2,
 	"internal/replay":          2,
 	"internal/schema":          2,

@@ -57,7 +57,6 @@ func (f *gapFinder) entry(what, origin, instead string) {
 
 func (f *gapFinder) files() {
 	a := f.g.Agent
-	f.value(a.Containerfile != "", "agent.containerfile", quoted(a.Containerfile), `leave it out: rootfs = "host" takes the programs of this machine`)
 	f.value(a.Rootfs != "host" && a.Image == "" && a.Containerfile == "", "agent.rootfs", quoted(a.Rootfs), `write rootfs = "host"`)
 }
 

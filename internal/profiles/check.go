@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"agentbox/internal/policy"
+	builtin "agentbox/profiles"
 )
 
 // check finds in a merged profile what each value alone cannot show: ranges, contradictions, names that lead nowhere.
@@ -47,6 +48,7 @@ func (d *document) checkAgent(p *Profile) {
 		d.checkCommand(p.Agent.Command, []string{"agent", "command"}, `write the program first, such as ["claude"]`)
 	}
 	d.checkRoots(p.Agent)
+	d.checkContainerfile(p.Agent)
 	for name, value := range p.Agent.Env {
 		d.checkTemplates(p, value, []string{"agent", "env", string(name)})
 	}
@@ -64,6 +66,18 @@ func (d *document) checkCommand(command, at []string, hint string) {
 // plainPath is a path without its indexes.
 func plainPath(path []string) []string {
 	return slices.DeleteFunc(slices.Clone(path), func(s string) bool { return strings.HasPrefix(s, "[") })
+}
+
+// checkContainerfile reports a built-in one that there is not.
+func (d *document) checkContainerfile(a Agent) {
+	name, ok := strings.CutPrefix(string(a.Containerfile), builtin.ImagePrefix)
+	if _, found := builtin.FindImage(name); ok && !found {
+		var names []string
+		for _, i := range builtin.Images() {
+			names = append(names, builtin.ImagePrefix+i.Name)
+		}
+		d.value([]string{"agent", "containerfile"}, "bad-value", "these are built in: "+strings.Join(names, ", "), "there is no built-in image %q", name)
+	}
 }
 
 // checkRoots reports all but the first of the values that each say what the container's root is.

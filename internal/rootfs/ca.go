@@ -170,3 +170,16 @@ func javaKeyStore(ders [][]byte) []byte {
 	h.Write(b.Bytes())
 	return h.Sum(b.Bytes())
 }
+
+// Bundle is the system's roots with the run's CA behind them.
+func Bundle(ca []byte) ([]byte, error) {
+	cert, err := ownCertificate(ca)
+	if err != nil {
+		return nil, err
+	}
+	data, err := host("/").hostBundle()
+	if err != nil {
+		return nil, err
+	}
+	return append(append(data, '\n'), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw})...), nil
+}

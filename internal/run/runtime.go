@@ -43,6 +43,7 @@ type Spec struct {
 	Image    string   // the id of an image in the engine's own store, of which nothing but the files is used
 	Command  []string // PID 1 with its arguments, absolute inside
 	UID, GID int      // the person's: the same number inside and outside
+	Rooted   bool     // the person is root inside, as the steps of a build are that join it; UID and GID are 0
 	Terminal bool
 	Mounts   []Mount // in this order
 	Seccomp  string  // path of a profile (JSON) on the host

@@ -7,7 +7,7 @@
 // It stands inside the boundary with no more rights than the agent, so the host trusts nothing it says without
 // checking; what it owes the host is to die with it. Package shimwire is the conversation. The same program has
 // more roles: "exec" is the agent's process just before it becomes the agent, "janitor" removes a run's
-// directory on the host when agentbox is gone, "overlay" has the host's kernel make an overlay, to see whether it does, and under the names of gpg and ssh-keygen it is git's program for
+// directory on the host when agentbox is gone, "hold" keeps namespaces for a build, "overlay" has the host's kernel make an overlay, to see whether it does, and under the names of gpg and ssh-keygen it is git's program for
 // signatures, which asks the host for them. It imports the standard library (without net) and x/sys only.
 package shim
 
@@ -23,6 +23,7 @@ import (
 const (
 	execRole     = "exec"
 	janitorRole  = "janitor"
+	holdRole     = "hold"
 	overlayRole  = "overlay"
 	overHereRole = "overlay-here"
 )
@@ -50,12 +51,14 @@ func Main(args []string) int {
 		return becomeAgent()
 	case len(args) == 3 && args[1] == janitorRole:
 		return janitor(args[2])
+	case len(args) == 2 && args[1] == holdRole:
+		return hold()
 	case len(args) > 3 && args[1] == overlayRole:
 		return inNamespaces(append([]string{args[0], overHereRole}, args[2:]...))
 	case len(args) > 3 && args[1] == overHereRole:
 		return tryOverlays(args[2], args[3:])
 	}
-	complain("usage: agentbox-shim | agentbox-shim janitor DIR | agentbox-shim overlay|overlay-here SCRATCH DIR...")
+	complain("usage: agentbox-shim | agentbox-shim janitor DIR | agentbox-shim hold | agentbox-shim overlay|overlay-here SCRATCH DIR...")
 	return exitUsage
 }
 

@@ -210,7 +210,7 @@ func (s Store) read(name string) (Record, error) {
 // check says what is wrong with a record.
 func (r Record) check() error {
 	for name := range r.Files {
-		if !layerFile(name) {
+		if !acceptable(name) {
 			return fmt.Errorf("%q is not the name of a layer file", name)
 		}
 	}

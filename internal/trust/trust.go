@@ -94,6 +94,19 @@ func Hash(files map[string][]byte) string {
 	return "sha256:" + hex.EncodeToString(sum.Sum(nil))
 }
 
+// buildPrefix begins the name of what an image is built from among the files that are accepted.
+const buildPrefix = "containerfile:"
+
+// BuildFile is the name under which a file that an image is built from stands among the files that are accepted. No layer
+// file has such a name.
+func BuildFile(path string) string { return buildPrefix + path }
+
+// acceptable says whether a name may stand in a record.
+func acceptable(name string) bool {
+	build, ok := strings.CutPrefix(name, buildPrefix)
+	return layerFile(name) || ok && fs.ValidPath(build)
+}
+
 // layerFile says whether a name is that of a repository's layer file.
 func layerFile(name string) bool {
 	base, below := strings.CutPrefix(name, ".agentbox/")

@@ -254,6 +254,9 @@ func generator(s run.Spec) *specgen.SpecGenerator {
 	g.StopTimeout = &timeout
 
 	g.UserNS = specgen.Namespace{NSMode: specgen.KeepID}
+	if s.Rooted { // the engine's own, which is where its builds run
+		g.UserNS = specgen.Namespace{NSMode: specgen.Host}
+	}
 	g.User = fmt.Sprintf("%d:%d", s.UID, s.GID)
 	g.PidNS = specgen.Namespace{NSMode: specgen.Private}
 	g.UtsNS = specgen.Namespace{NSMode: specgen.Private}
