@@ -365,13 +365,14 @@ func (o *overImage) home() error {
 func (o *overImage) tmpfs() error {
 	u, s := o.opt.User, o.opt.Sizes
 	const open = 0o777 | fs.ModeSticky
+	empty := []string{"notmpcopyup"} // or it begins with what the image has there
 	o.mounts = append(o.mounts,
-		o.tmpfsMount("/tmp", s.Tmp, 2<<30, open, nil),
-		o.tmpfsMount("/var/tmp", s.VarTmp, 1<<30, open, nil),
-		o.tmpfsMount("/run", s.Run, 64<<20, 0o755, []string{"noexec"}),
+		o.tmpfsMount("/tmp", s.Tmp, 2<<30, open, empty),
+		o.tmpfsMount("/var/tmp", s.VarTmp, 1<<30, open, empty),
+		o.tmpfsMount("/run", s.Run, 64<<20, 0o755, append([]string{"noexec"}, empty...)),
 		o.tmpfsMount("/dev/shm", s.Shm, 512<<20, open, []string{"noexec"}),
-		o.tmpfsMount("/run/lock", 0, 1<<20, open, []string{"noexec"}),
-		o.tmpfsMount(RuntimeDir(u), 0, 16<<20, 0o700, []string{"noexec", "U"}),
+		o.tmpfsMount("/run/lock", 0, 1<<20, open, append([]string{"noexec"}, empty...)),
+		o.tmpfsMount(RuntimeDir(u), 0, 16<<20, 0o700, append([]string{"noexec", "U"}, empty...)),
 		o.tmpfsMount(u.Home, s.Home, 2<<30, 0o700, []string{"U", "tmpcopyup"}))
 	return nil
 }

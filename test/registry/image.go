@@ -29,6 +29,7 @@ type Image struct {
 	Arch        string         // "" is this machine's
 	Config      map[string]any // "Env", "User" …
 	Annotations map[string]string
+	Docker      bool // in Docker's own format, which has a HEALTHCHECK and no annotations
 }
 
 // Pushed is where things went.
@@ -40,8 +41,16 @@ type Pushed struct {
 
 const (
 	manifestType = "application/vnd.oci.image.manifest.v1+json"
+	dockerType   = "application/vnd.docker.distribution.manifest.v2+json"
 	indexType    = "application/vnd.oci.image.index.v1+json"
 )
+
+func (i Image) kind(oci, docker string) string {
+	if i.Docker {
+		return docker
+	}
+	return oci
+}
 
 // Push lays an image into the registry.
 func (r *Registry) Push(name string, i Image) Pushed {
@@ -53,7 +62,7 @@ func (r *Registry) Push(name string, i Image) Pushed {
 		blob := squeeze(r.t, plain)
 		d := r.blob(name, blob)
 		digests, ids = append(digests, d), append(ids, digestOf(plain))
-		layers = append(layers, descriptor("application/vnd.oci.image.layer.v1.tar+gzip", d, len(blob)))
+		layers = append(layers, descriptor(i.kind("application/vnd.oci.image.layer.v1.tar+gzip", "application/vnd.docker.image.rootfs.diff.tar.gzip"), d, len(blob)))
 	}
 	arch := i.Arch
 	if arch == "" {
@@ -61,12 +70,13 @@ func (r *Registry) Push(name string, i Image) Pushed {
 	}
 	config := marshal(r.t, map[string]any{"architecture": arch, "os": "linux", "config": i.Config,
 		"rootfs": map[string]any{"type": "layers", "diff_ids": ids}})
-	manifest := map[string]any{"schemaVersion": 2, "mediaType": manifestType, "layers": layers,
-		"config": descriptor("application/vnd.oci.image.config.v1+json", r.blob(name, config), len(config))}
+	kind := i.kind(manifestType, dockerType)
+	manifest := map[string]any{"schemaVersion": 2, "mediaType": kind, "layers": layers,
+		"config": descriptor(i.kind("application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"), r.blob(name, config), len(config))}
 	if i.Annotations != nil {
 		manifest["annotations"] = i.Annotations
 	}
-	d := r.manifest(name, manifestType, marshal(r.t, manifest))
+	d := r.manifest(name, kind, marshal(r.t, manifest))
 	return Pushed{Ref: r.Addr + "/" + name + "@" + d, Digest: d, Layers: digests}
 }
 
@@ -115,7 +125,7 @@ func (r *Registry) send(method, path, kind string, body []byte) *http.Response {
 	req, err := http.NewRequest(method, "http://registry"+path, bytes.NewReader(body))
 	must(r.t, err)
 	req.Header.Set("Content-Type", kind)
-	req.Header.Set("Accept", manifestType+", "+indexType)
+	req.Header.Set("Accept", manifestType+", "+dockerType+", "+indexType)
 	if r.login {
 		req.SetBasicAuth(User, Password)
 	}
