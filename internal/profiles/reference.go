@@ -28,11 +28,19 @@ func (i *Image) UnmarshalText(text []byte) error {
 		return hinted{fmt.Sprintf("%q is not an image", text), form}
 	case !ok:
 		return hinted{fmt.Sprintf("image %q has no digest, so that it can change unseen", text), form}
+	case !namesRegistry(name):
+		return hinted{fmt.Sprintf("image %q names no registry, and which one is meant is not for this machine to guess", text), form}
 	case !digestForm().MatchString(digest):
 		return hinted{fmt.Sprintf("the digest of image %q is not sha256 with 64 hexadecimal digits", text), form}
 	}
 	*i = Image(text)
 	return nil
+}
+
+// namesRegistry reports whether the first part of a name is a host: such has a dot or a port, or is localhost.
+func namesRegistry(name string) bool {
+	host, _, below := strings.Cut(name, "/")
+	return below && (strings.ContainsAny(host, ".:") || host == "localhost")
 }
 
 // Parts are the name without a tag, and the digest.

@@ -20,9 +20,8 @@ const (
 
 // FromImage says what BuildOnImage knows of the image.
 type FromImage struct {
-	Etc    io.Reader // a tar archive of its /etc
-	Bundle []byte    // its certificates, when they do not lie in its /etc
-	VarTmp bool      // its /var/tmp is no directory of its own, so that nothing is mounted there
+	Etc  io.Reader                         // a tar archive of its /etc; empty when it has none
+	Read func(path string) ([]byte, error) // reads a file elsewhere in it, to which a link of its /etc leads
 }
 
 // BuildOnImage lays what goes over an image's own files, in dir, which it makes and which must not exist: /etc, which is the
@@ -59,7 +58,7 @@ func buildOnImage(dir string, opt Options, from FromImage) (Tree, error) {
 	o := &overImage{root: root, above: above,
 		builder: &builder{opt: opt, dir: dir, host: host(filepath.Join(dir, "nothing")), root: filepath.Join(dir, "root"), resolved: map[string]string{}}}
 	for _, step := range []func() error{
-		func() error { return o.etc(from) }, o.home, func() error { return o.tmpfs(from.VarTmp) }, o.points,
+		func() error { return o.etc(from) }, o.home, o.tmpfs, o.points,
 	} {
 		if err := step(); err != nil {
 			return Tree{}, err
@@ -106,7 +105,7 @@ func (o *overImage) etc(from FromImage) error {
 	if err := o.link("/proc/mounts", "/etc/mtab"); err != nil {
 		return err
 	}
-	if err := o.certificates(from.Bundle); err != nil {
+	if err := o.certificates(from.Read); err != nil {
 		return err
 	}
 	o.mounts = append(o.mounts, bindMount(filepath.Join(o.builder.root, "etc"), "/etc"))
@@ -241,7 +240,7 @@ func (o *overImage) link(target, p string) error {
 }
 
 // certificates lays the image's own bundle with the run's CA added, under every name that tools of any distribution look for.
-func (o *overImage) certificates(bundle []byte) error {
+func (o *overImage) certificates(elsewhere func(string) ([]byte, error)) error {
 	if o.opt.Untrusting {
 		return nil
 	}
@@ -249,9 +248,7 @@ func (o *overImage) certificates(bundle []byte) error {
 	if err != nil {
 		return err
 	}
-	if own := o.bundle(); own != nil {
-		bundle = own
-	}
+	bundle := o.bundle(elsewhere)
 	if len(certificates(bundle)) == 0 {
 		o.warnings = append(o.warnings, "the image has no certificate bundle: hosts that are not inspected cannot be verified")
 	}
@@ -276,24 +273,54 @@ func (o *overImage) certificates(bundle []byte) error {
 	return o.javaStores(bundle)
 }
 
-// bundle is the image's own, where it lies in /etc. Links are followed as far as they stay there.
-func (o *overImage) bundle() []byte {
+// bundle is the image's own, in its /etc or where a link there leads.
+func (o *overImage) bundle(elsewhere func(string) ([]byte, error)) []byte {
 	for _, p := range bundlePaths() {
-		at, err := o.follow(p)
-		if err != nil {
+		at, ok := o.follow(p)
+		if !ok {
 			continue
 		}
-		if data, err := o.root.ReadFile("root" + at); err == nil && len(certificates(data)) > 0 {
+		read := elsewhere
+		if within(at, "/etc") {
+			read = func(p string) ([]byte, error) { return o.root.ReadFile("root" + p) }
+		}
+		if read == nil {
+			continue
+		}
+		if data, err := read(at); err == nil && len(certificates(data)) > 0 {
 			return data
 		}
 	}
 	return nil
 }
 
-// follow resolves p within what was laid, in which absolute links begin at the image's root.
-func (o *overImage) follow(p string) (string, error) {
-	real, _, err := host(o.builder.root).resolve(p)
-	return real, err
+// follow resolves p as far as its links lie in /etc, in which absolute ones begin at the image's root. False: nothing is there.
+func (o *overImage) follow(p string) (string, bool) {
+	todo, at := components(p), "/"
+	for links := 0; len(todo) > 0; {
+		next := path.Join(at, todo[0])
+		todo = todo[1:]
+		if !within(next, "/etc") {
+			return path.Join(append([]string{next}, todo...)...), true
+		}
+		info, err := o.root.Lstat("root" + next)
+		if err != nil {
+			return "", false
+		}
+		if info.Mode()&fs.ModeSymlink == 0 {
+			at = next
+			continue
+		}
+		target, err := o.root.Readlink("root" + next)
+		if links++; err != nil || links > 40 {
+			return "", false
+		}
+		if path.IsAbs(target) {
+			at = "/"
+		}
+		todo = append(components(target), todo...)
+	}
+	return at, true
 }
 
 // certificateDirs are the directories in which a name of the bundle is laid: those that the image has, and OpenSSL's own.
@@ -335,19 +362,18 @@ func (o *overImage) home() error {
 }
 
 // tmpfs mounts what may be written but the repository. Only the home directory begins with something in it.
-func (o *overImage) tmpfs(varTmp bool) error {
+func (o *overImage) tmpfs() error {
 	u, s := o.opt.User, o.opt.Sizes
 	const open = 0o777 | fs.ModeSticky
+	empty := []string{"notmpcopyup"} // or it begins with what the image has there
 	o.mounts = append(o.mounts,
-		o.tmpfsMount("/tmp", s.Tmp, 2<<30, open, nil),
-		o.tmpfsMount("/run", s.Run, 64<<20, 0o755, []string{"noexec"}),
+		o.tmpfsMount("/tmp", s.Tmp, 2<<30, open, empty),
+		o.tmpfsMount("/var/tmp", s.VarTmp, 1<<30, open, empty),
+		o.tmpfsMount("/run", s.Run, 64<<20, 0o755, append([]string{"noexec"}, empty...)),
 		o.tmpfsMount("/dev/shm", s.Shm, 512<<20, open, []string{"noexec"}),
-		o.tmpfsMount("/run/lock", 0, 1<<20, open, []string{"noexec"}),
-		o.tmpfsMount(RuntimeDir(u), 0, 16<<20, 0o700, []string{"noexec", "U"}),
+		o.tmpfsMount("/run/lock", 0, 1<<20, open, append([]string{"noexec"}, empty...)),
+		o.tmpfsMount(RuntimeDir(u), 0, 16<<20, 0o700, append([]string{"noexec", "U"}, empty...)),
 		o.tmpfsMount(u.Home, s.Home, 2<<30, 0o700, []string{"U", "tmpcopyup"}))
-	if varTmp {
-		o.mounts = append(o.mounts, o.tmpfsMount("/var/tmp", s.VarTmp, 1<<30, open, nil))
-	}
 	return nil
 }
 

@@ -3,7 +3,6 @@ package run
 import (
 	"context"
 	"io"
-	"io/fs"
 )
 
 // Runtime makes containers. Its implementations are internal/run/podman, on a real engine, and
@@ -63,9 +62,8 @@ type Images interface {
 
 // Contents are the files of one image.
 type Contents interface {
-	// Lstat tells what is at an absolute path: fs.ErrNotExist when nothing is.
-	Lstat(path string) (fs.FileMode, error)
-	// Archive writes a tar archive of what is at path, links on the way followed, as entries below its last name.
+	// Archive writes a tar archive of what is at an absolute path, links on the way followed, as entries below its last
+	// name. The error is fs.ErrNotExist when nothing is there.
 	Archive(path string, w io.Writer) error
 }
 

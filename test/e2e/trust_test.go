@@ -24,6 +24,7 @@ var widening = map[string]struct{ file, text, says string }{
 	"host command":  {"agentbox.toml", "[[network.rule]]\naction = \"allow\"\nhost = \"api.github.com\"\n[[credential]]\nname = \"github\"\nsource = { command = [\"touch\", \"MARK\"] }\nhosts = [\"api.github.com\"]\nheader = \"Authorization: Bearer {token}\"\nenv = \"GH_TOKEN\"\n", "touch"},
 	"tool server":   {"agentbox.toml", "[[mcp]]\nname = \"files\"\ncommand = [\"touch\", \"MARK\"]\nallow = [\"*\"]\n", "touch"},
 	"telemetry":     {"agentbox.toml", "[telemetry]\notlp = \"https://collector.example.com\"\n", "collector.example.com"},
+	"image":         {"agentbox.toml", "[agent]\nimage = \"registry.example.com/x@sha256:" + strings.Repeat("0", 64) + "\"\n", "registry.example.com/x"},
 	"containerfile": {"agentbox.toml", "[agent]\ncontainerfile = \"Containerfile\"\n", "Containerfile"},
 }
 

@@ -8,13 +8,11 @@ import (
 	"io/fs"
 	"maps"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
 
 	"github.com/containers/podman/v5/pkg/bindings/containers"
 	"github.com/containers/podman/v5/pkg/bindings/images"
-	"github.com/containers/podman/v5/pkg/copy"
 	"github.com/containers/podman/v5/pkg/errorhandling"
 	"github.com/containers/podman/v5/pkg/specgen"
 	"go.podman.io/image/v5/manifest"
@@ -112,25 +110,14 @@ type contents struct {
 	id   string
 }
 
-// Lstat asks the engine.
-func (c contents) Lstat(path string) (fs.FileMode, error) {
-	report, err := containers.Stat(c.conn, c.id, path)
-	switch {
-	case report != nil: // also of a link that leads nowhere
-		return report.Mode, nil
-	case errors.Is(err, copy.ErrENOENT):
-		return 0, &os.PathError{Op: "lstat", Path: path, Err: fs.ErrNotExist}
-	case err == nil:
-		err = errors.New("the engine says nothing")
-	}
-	return 0, fmt.Errorf("looking at %s in the image: %w", path, plain(err))
-}
-
 // Archive asks the engine.
 func (c contents) Archive(path string, w io.Writer) error {
 	copied, err := containers.CopyToArchive(c.conn, c.id, path, w)
 	if err == nil {
 		err = copied()
+	}
+	if isNotFound(err) {
+		err = fs.ErrNotExist
 	}
 	if err != nil {
 		return fmt.Errorf("reading %s in the image: %w", path, plain(err))

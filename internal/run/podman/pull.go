@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -41,17 +42,39 @@ func (e *Engine) Pull(ctx context.Context, name string, progress func(Progress))
 	if err != nil {
 		return fmt.Errorf("reading your registry credentials: %w", err)
 	}
-	// The same stream that Docker's clients get: Podman's own has no numbers in it.
-	params := url.Values{"reference": {name}, "compatMode": {"true"}, "policy": {"always"}}
-	response, err := client.DoRequest(conn, nil, http.MethodPost, "/images/pull", params, header)
+	body, err := askPull(conn, client, name, header)
+	if err == nil {
+		err = follow(body, progress)
+		_ = body.Close() // only read
+	}
 	if err != nil {
 		return fmt.Errorf("pulling the image: %w", cmp.Or(context.Cause(ctx), err))
 	}
-	defer func() { _ = response.Body.Close() }() // only read
-	if err := follow(response.Body, progress); err != nil {
-		return fmt.Errorf("pulling the image: %w", cmp.Or(context.Cause(ctx), err))
-	}
 	return nil
+}
+
+// askPull asks as Docker's clients do: Podman's own answer has no numbers in it, in the older versions at all events. Over TCP, for
+// which the bindings know more than they tell, it asks by them.
+func askPull(ctx context.Context, client *bindings.Connection, name string, header http.Header) (io.ReadCloser, error) {
+	if client.URI.Scheme == "tcp" {
+		params := url.Values{"reference": {name}, "compatMode": {"true"}, "policy": {"always"}}
+		response, err := client.DoRequest(ctx, nil, http.MethodPost, "/images/pull", params, header)
+		if err != nil {
+			return nil, err
+		}
+		return response.Body, nil
+	}
+	where := "http://d/v1.40/images/create?" + url.Values{"fromImage": {name}}.Encode()
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, where, nil)
+	if err != nil {
+		return nil, err
+	}
+	maps.Copy(request.Header, header)
+	response, err := client.Client.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	return response.Body, nil
 }
 
 // pullLine is one message of the stream. An error comes in one of three places, by the version of Podman.
@@ -65,17 +88,20 @@ type pullLine struct {
 	ErrorDetail struct {
 		Message string `json:"message"`
 	} `json:"errorDetail"`
-	Message string `json:"message"`
+	Message string   `json:"message"`
+	Images  []string `json:"images"` // of Podman's own stream, at its end
 }
+
+const complete = "Download complete"
 
 // follow reads the stream to its end. One that ends without success is an error.
 func follow(r io.Reader, progress func(Progress)) error {
-	last := ""
+	last := "nothing"
 	for d := json.NewDecoder(r); ; {
 		var line pullLine
 		err := d.Decode(&line)
 		switch {
-		case errors.Is(err, io.EOF) && last == "Download complete":
+		case errors.Is(err, io.EOF) && last == complete:
 			return nil
 		case errors.Is(err, io.EOF):
 			return errors.New("the engine stopped in the middle of it")
@@ -85,8 +111,12 @@ func follow(r io.Reader, progress func(Progress)) error {
 		if text := cmp.Or(line.ErrorDetail.Message, line.Error, line.Message); text != "" {
 			return errors.New(text)
 		}
-		if last = line.Status; line.ID != "" && progress != nil {
-			progress(Progress{Layer: line.ID, Done: last == "Download complete" || last == "Already exists", Here: last == "Already exists",
+		if last = line.Status; len(line.Images) > 0 {
+			last = complete
+			continue
+		}
+		if line.ID != "" && progress != nil {
+			progress(Progress{Layer: line.ID, Done: last == complete || last == "Already exists", Here: last == "Already exists",
 				Read: line.ProgressDetail.Current, Total: line.ProgressDetail.Total})
 		}
 	}
