@@ -14,8 +14,8 @@ const digest = "@sha256:0123456789abcdef0123456789abcdef0123456789abcdef01234567
 // scalarCases are, for each scalar, texts that it takes (some with the form that it gives them) and texts that it refuses.
 func scalarCases() []scalarCase {
 	return []scalarCase{
-		scalar[Image]("image", same("ubuntu"+digest, "docker.io/library/ubuntu:24.04"+digest, "localhost:5000/a/b_c__d-e.f"+digest, "REGISTRY.test:1/x"+digest, "registry.test/a---b"+digest),
-			"", "ubuntu", "ubuntu:24.04", "ubuntu@sha256:abc", digest, "Ubuntu"+digest, "docker://ubuntu"+digest, "a b"+digest, "-x"+digest, "--privileged"+digest, "a//b"+digest, "a/../b"+digest,
+		scalar[Image]("image", same("localhost/ubuntu"+digest, "docker.io/library/ubuntu:24.04"+digest, "localhost:5000/a/b_c__d-e.f"+digest, "REGISTRY.test:1/x"+digest, "registry.test/a---b"+digest),
+			"", "ubuntu", "ubuntu:24.04", "ubuntu@sha256:abc", "ubuntu"+digest, "library/ubuntu"+digest, "ubuntu:24.04"+digest, digest, "Ubuntu"+digest, "docker://ubuntu"+digest, "a b"+digest, "-x"+digest, "--privileged"+digest, "a//b"+digest, "a/../b"+digest,
 			"ubuntu@sha512:"+strings.Repeat("a", 128), "ubuntu"+digest+"0", "ubuntu"+digest+"\n", "ubuntu"+strings.ToUpper(digest), strings.Repeat("a", 256)+digest, "user:pw@host/x"+digest),
 		scalar[RepoPath]("repo path", same("Containerfile", "build/Containerfile", ".devcontainer/Dockerfile", ".github/x", "a..b/c", "gitx/.gitignore"),
 			"", ".", "..", "/etc/passwd", "../x", "a/../../x", "a/../b", "./x", "a//b", "a/", "~/x", "~root/x", ".git", ".git/hooks/x", "sub/.GIT/config", "a\x00b", "a\nb"),

@@ -63,7 +63,7 @@ func (d *draft) image(n node) {
 		d.note(n, Dropped, "it should be a text")
 		return
 	}
-	d.note(n, Dropped, "the agent runs on this machine's own system, read-only; images are not in this version")
+	d.note(n, Dropped, "the agent runs on this machine's own system, read-only, unless an image is named with its digest")
 	if plainImage().MatchString(s) {
 		d.comments = append(d.comments, "[agent]", "image = "+quote(s), "an image must be named with its digest, NAME@sha256:…")
 	}
