@@ -27,7 +27,7 @@ func newImageList(a *app) *cobra.Command {
 		Long: `Lists the images that agentbox built and that are still there: what from, for which profile, how large, how old, when a run last
 used them, and what they began with.
 
-Exit codes: 0 fine, 1 the list can't be read, 2 usage, 125 Podman can't be reached.`,
+Exit codes: 0 fine, 1 the list can't be read, 2 usage.`,
 		Example: "  agentbox image list\n  agentbox image list --json",
 		Args:    exactly(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -159,7 +159,7 @@ func newImagePrune(a *app) *cobra.Command {
 those that no run has used for so long too, --all every one. What a container is made of stays, and so does every image that is
 not agentbox's. An image that is needed again is built again.
 
-Exit codes: 0 fine, 1 an image could not be removed, and is named, 2 usage, 125 Podman can't be reached.`,
+Exit codes: 0 fine, 1 an image could not be removed, and is named, 2 usage.`,
 		Example: "  agentbox image prune\n  agentbox image prune --older 30d\n  agentbox image prune --all --dry-run",
 		Args:    exactly(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -52,7 +52,7 @@ before the build begins; a digest is best, and what a tag stood for is shown and
 --file builds another Containerfile of this repository. You ask for it by name, so that nothing else is asked. Without a
 PROFILE it is built under the rules of the profile image-build.
 
-Exit codes: 0 the image is there; 2 usage; 125 the build failed, 126 it was refused, 128+n a signal.`,
+Exit codes: 0 the image is there, 1 the build failed or was refused, 2 usage.`,
 		Example: "  agentbox image build claude\n  agentbox image build claude --build-arg BASE=mirror.example.com/node:24\n  agentbox image build billing --pull newer\n  agentbox image build --file build/Containerfile",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 1 || len(args) == 0 && o.file == "" {

@@ -127,9 +127,9 @@ const isolated = "1"
 // buildParams are what stands in the place of the flags of podman build.
 func buildParams(b run.BuildSpec) (url.Values, error) {
 	p := url.Values{
-		"t": {b.Tag}, "outputformat": {"application/vnd.oci.image.manifest.v1+json"}, "isolation": {isolated}, "networkmode": {"0"}, // that of the namespace which is named;
-		// any other number makes one
-		"pullpolicy": {"never"}, "layers": {"0"}, "rm": {"1"}, "forcerm": {"1"}, "skipunusedstages": {"1"},
+		"t": {b.Tag}, "outputformat": {"application/vnd.oci.image.manifest.v1+json"}, "isolation": {isolated},
+		"networkmode": {"0"}, // that of the namespace which is named: any other number makes one
+		"pullpolicy":  {"never"}, "layers": {"0"}, "rm": {"1"}, "forcerm": {"1"}, "skipunusedstages": {"1"},
 		"seccomp": {b.Seccomp}, "identitylabel": {"0"}, "httpproxy": {"0"},
 	}
 	lists := map[string]any{
