@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -38,7 +39,6 @@ func trustingPrograms() []trusting {
 		{name: "Node", command: `node -e 'fetch("https://HOST/a").then(r => r.text()).then(t => process.stdout.write(t))'`},
 		{name: "Deno", command: `DENO_DIR=/tmp/deno node_modules/@deno/linux-x64-glibc/deno eval 'console.log(await (await fetch("https://HOST/a")).text())'`},
 		{name: "Bun", command: `node_modules/@oven/bun-linux-x64/bin/bun -e 'console.log(await (await fetch("https://HOST/a")).text())'`},
-		{name: "Go", command: "clients/goclient https://HOST/a"},
 	}
 }
 
@@ -49,8 +49,8 @@ func TestTrustStores(t *testing.T) {
 	w.lets(allow(secureHost) + allow(strangeHost, "inspect = false"))
 	w.program("Fetch.java")
 	w.bring("@deno", "@oven")
-	w.buildClients()
 	programs := trustingPrograms()
+	programs = append(programs, trusting{"Go", w.ownClient("fetch") + " https://HOST/a"})
 	for _, host := range []string{secureHost, strangeHost} {
 		said := w.eachSays(programs, host)
 		for i, p := range programs {
@@ -65,6 +65,32 @@ func TestTrustStores(t *testing.T) {
 		if v.host == strangeHost {
 			t.Errorf("a program asked a server that it may not trust: %+v", v)
 		}
+	}
+}
+
+// Without the store that it reads, a program refuses, and agentbox says why: what agentbox lays is what makes the others trust.
+func TestProgramsWithoutTheirTrustStore(t *testing.T) {
+	w := newTown(t, map[string]http.Handler{secureHost: http.HandlerFunc(hello)})
+	w.lets(allow(secureHost))
+	w.bring("@deno", "@oven")
+	programs := []trusting{
+		{name: "OpenSSL", command: "openssl s_client -no-CAfile -no-CAstore -no-CApath -verify_return_error -connect HOST:443 -servername HOST"},
+		{name: "NSS", command: "mkdir /tmp/nss; certutil -N -d sql:/tmp/nss --empty-password; tstclnt -Q -h HOST -p 443 -d sql:/tmp/nss && echo hello /a"},
+		{name: "Python", command: `python3 -c 'import ssl, urllib.request as u; print(u.urlopen("https://HOST/a", context=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)).read())'`},
+		{name: "Deno", command: `DENO_DIR=/tmp/deno env -u DENO_CERT -u NODE_EXTRA_CA_CERTS node_modules/@deno/linux-x64-glibc/deno eval 'console.log(await (await fetch("https://HOST/a")).text())'`},
+		{name: "Bun", command: `SSL_CERT_FILE=/dev/null SSL_CERT_DIR=/nowhere env -u NODE_EXTRA_CA_CERTS node_modules/@oven/bun-linux-x64/bin/bun -e 'console.log(await (await fetch("https://HOST/a")).text())'`},
+	}
+	for i, said := range w.eachSays(programs, secureHost) {
+		if strings.Contains(said, "hello /a") {
+			t.Errorf("%s says %.2000q", programs[i].name, said)
+		}
+	}
+	if v := w.visits(); len(v) > 0 {
+		t.Errorf("a server was asked: %+v", v)
+	}
+	told := w.refusals()
+	if len(told) != len(programs) || slices.ContainsFunc(told, func(r string) bool { return !strings.Contains(r, "docs/TRUST.md") }) {
+		t.Errorf("agentbox tells %q, want for each of the programs that it may not trust the authority", told)
 	}
 }
 
