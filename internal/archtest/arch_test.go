@@ -135,6 +135,7 @@ var external = []struct{ module, by, why string }{
 	{"github.com/zalando/go-keyring", "internal/secrets", "one package speaks to the keyring"},
 	{"github.com/elazarl/goproxy", "internal/proxy", "one package is the proxy"},
 	{"github.com/spf13/", "cmd/agentbox", "flags end at the command line"},
+	{"github.com/yuin/goldmark", "internal/site", "one package reads Markdown"},
 	{"charm.land/", "internal/tui", "one package draws screens"},
 	{"github.com/charmbracelet/", "internal/tui", "one package draws screens"},
 }

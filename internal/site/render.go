@@ -49,8 +49,9 @@ func (shown) block(w util.BufWriter, source []byte, n ast.Node, entering bool) (
 	return ast.WalkSkipChildren, err
 }
 
-// remark is a comment of TOML, YAML and shells, as these pages write them.
-var remark = regexp.MustCompile(`(^|\s)#[ :].*$`)
+// remark is a comment of TOML, YAML and shells, as these pages write them: at a line's beginning, behind two spaces, or behind one
+// where no text in quotes can hold the sign.
+var remark = regexp.MustCompile(`^\s*#[ :].*$|\s\s#[ :].*$|\s#[ :][^"']*$`)
 
 func blockHTML(text, language string) string {
 	var out bytes.Buffer
@@ -59,7 +60,7 @@ func blockHTML(text, language string) string {
 		line = strings.TrimRight(line, "\n")
 		at := remark.FindStringIndex(line)
 		switch {
-		case at != nil && language != "text" && !strings.Contains(line[at[0]:], `"`):
+		case at != nil && language != "text":
 			out.WriteString(html.EscapeString(line[:at[0]]) + "<i>" + html.EscapeString(line[at[0]:]) + "</i>\n")
 		case strings.HasPrefix(line, "$ "):
 			out.WriteString("<b>$ </b><kbd>" + html.EscapeString(line[2:]) + "</kbd>\n")

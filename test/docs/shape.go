@@ -21,6 +21,7 @@ func varies() []struct{ what, with string } {
 	}
 }
 
+// shape is a text with what varies taken out, on one line.
 func shape(line string) string {
 	for _, v := range varies() {
 		line = regexp.MustCompile(v.what).ReplaceAllString(line, v.with)
@@ -29,30 +30,24 @@ func shape(line string) string {
 }
 
 // Differs says which of the lines that are shown the output does not have, in their order. Paths, ids, numbers, times and sizes may be
-// others; "…" stands for anything, a line of its own for any lines. A long line of
-// the output may be shown as several.
+// others, lines may be broken elsewhere, and "…" stands for anything.
 func Differs(shown []string, output string) error {
-	got := strings.Split(output, "\n")
-	at := 0
+	rest := shape(output)
 	for _, line := range shown {
-		if want := shape(line); want != "" && want != "…" {
-			n := at
-			for n < len(got) && !matches(want, shape(got[n])) {
-				n++
-			}
-			if n == len(got) {
-				return fmt.Errorf("the output has no line like\n  %s\n(in shape: %s)", line, want)
-			}
-			at = n
+		want := shape(line)
+		at := pattern(want).FindStringIndex(rest)
+		if at == nil {
+			return fmt.Errorf("the output has no line like\n  %s\n(in shape: %s), or not behind the line above it", line, want)
 		}
+		rest = rest[at[1]:]
 	}
 	return nil
 }
 
-func matches(want, got string) bool {
-	parts := strings.Split(want, "…")
+func pattern(shape string) *regexp.Regexp {
+	parts := strings.Split(shape, "…")
 	for i, p := range parts {
 		parts[i] = regexp.QuoteMeta(p)
 	}
-	return regexp.MustCompile(strings.Join(parts, ".*")).MatchString(got)
+	return regexp.MustCompile(strings.Join(parts, ".*?"))
 }

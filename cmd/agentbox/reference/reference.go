@@ -177,7 +177,7 @@ func text(s string) string {
 		}
 		from, to, code := at[0], at[1], strings.Trim(s[at[0]:at[1]], "`\"")
 		if at[4] >= 0 {
-			from, to, code = at[4], at[5], strings.TrimRight(s[at[4]:at[5]], ".")
+			from, code = at[4], strings.TrimRight(s[at[4]:at[5]], ".")
 			to = from + len(code)
 		}
 		out.WriteString(escape(s[:from]) + "`" + code + "`")
