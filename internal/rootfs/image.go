@@ -270,7 +270,25 @@ func (o *overImage) certificates(elsewhere func(string) ([]byte, error)) error {
 			return err
 		}
 	}
-	return o.javaStores(bundle)
+	return errors.Join(o.javaStores(bundle), o.otherStores())
+}
+
+// otherStores hands the run's CA to p11-kit, where the image has it, and to Firefox.
+func (o *overImage) otherStores() error {
+	for _, d := range anchorDirs() {
+		if !o.isDir(d) {
+			continue
+		}
+		if err := o.link(ownCAPath, d+"/agentbox-ca.pem"); err != nil {
+			return err
+		}
+	}
+	for _, d := range firefoxDirs() {
+		if err := o.put(d+"/policies/policies.json", []byte(firefoxPolicy)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // bundle is the image's own, in its /etc or where a link there leads.
@@ -397,5 +415,8 @@ func (o *overImage) points() error {
 			return err
 		}
 	}
-	return o.seed()
+	if err := o.seed(); err != nil {
+		return err
+	}
+	return o.nss()
 }

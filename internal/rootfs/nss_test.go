@@ -1,6 +1,7 @@
 package rootfs
 
 import (
+	"archive/tar"
 	"encoding/hex"
 	"os"
 	"os/exec"
@@ -114,5 +115,23 @@ func BenchmarkJavaKeyStore(b *testing.B) {
 	must(b, err)
 	for b.Loop() {
 		javaKeyStore(certificates(bundle))
+	}
+}
+
+func TestOnImageBrowsersKnowTheRunsAuthority(t *testing.T) {
+	const anchors = "etc/pki/ca-trust/source/anchors"
+	var dirs []tar.Header
+	for _, d := range []string{"etc/pki/", "etc/pki/ca-trust/", "etc/pki/ca-trust/source/", anchors + "/"} {
+		dirs = append(dirs, tar.Header{Name: d, Typeflag: tar.TypeDir, Mode: 0o755})
+	}
+	dir, tree, err := onImage(t, FromImage{Etc: etcArchive(t, dirs...)})
+	must(t, err)
+	if said := sqlite(t, filepath.Join(tree.Home, nssDir, "cert9.db"), "nssPublic"); !strings.Contains(said, "\n2 ace536358 ce534352\n") {
+		t.Errorf("NSS's database is\n%s", said)
+	}
+	for _, p := range []string{"etc/firefox/policies/policies.json", anchors + "/agentbox-ca.pem"} {
+		if _, err := os.Lstat(filepath.Join(dir, p)); err != nil {
+			t.Error(err)
+		}
 	}
 }
