@@ -69,6 +69,7 @@ lint: shim ## check formatting, go vet, golangci-lint, the shell scripts, and th
 	$(PLAIN) go vet -tags "$(TAGS)" ./...
 	$(PLAIN) "$$($(GOLANGCI))" run ./...
 	$(PLAIN) "$$($(ACTIONLINT))" -shellcheck= -pyflakes= docs/ci/github-actions.yml .github/workflows/release.yml
+	$(PLAIN) go run -modfile=tools/goreleaser.mod tools/releaseconfig.go
 	@for f in .ci/run $$(git -c safe.directory='*' grep -lE '^#!/(usr/bin/env bash|bin/sh)' -- hack test); do bash -n "$$f" || exit 1; done
 
 fmt: ## format the Go code
