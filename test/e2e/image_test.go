@@ -159,12 +159,24 @@ func (g gallery) planned(before string, p registry.Pushed) {
 func TestImagesThatAreRefused(t *testing.T) {
 	g := newGallery(t, true)
 	small := [][]registry.File{g.Shell("sh", "true")}
+	slow := g.Push("team/slow", registry.Image{Layers: [][]registry.File{{{Path: "slow", Content: []byte("slow")}}}})
 	good := g.Push("team/a", registry.Image{Layers: small, Annotations: map[string]string{"org.opencontainers.image.title": "x"}})
 	other := g.Push("team/b", registry.Image{Layers: small, Arch: "s390x"})
 	index := g.Index("team/b", map[string]registry.Pushed{"s390x": other})
 	ordering := g.Push("team/c", registry.Image{Layers: small, Annotations: map[string]string{"run.oci.keep_original_groups": "1"}})
 	nowhere := registry.Pushed{Ref: g.Addr + "/team/a@sha256:" + strings.Repeat("0", 64)}
 	wrong, right := g.Login("wr0ng"), g.Login(registry.Password)
+	t.Run("Ctrl-C", func(t *testing.T) {
+		g.use("inside", slow)
+		held := g.Hold(slow.Layers[0])
+		cmd := g.command("run", "inside")
+		cmd.Env = append(slices.Clone(cmd.Env), "REGISTRY_AUTH_FILE="+right)
+		go func() {
+			<-held
+			_ = cmd.Process.Signal(os.Interrupt)
+		}()
+		finish(t, cmd).exits(130).says("before the agent started")
+	})
 	for _, c := range []struct {
 		name  string
 		p     registry.Pushed
