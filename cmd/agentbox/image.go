@@ -79,7 +79,9 @@ func (a *app) pulled(ctx context.Context, c call, engine *podman.Engine) (plan.I
 			return facts, nil, fmt.Errorf("looking at what was pulled: %w", err)
 		}
 		e.Detail["id"], e.Size = found.ID, found.Size
-		events = append(events, e)
+		if events = append(events, e); !c.quiet {
+			a.say("pulled %s (%s parts, %s unpacked, in %.1fs)", e.Path, e.Detail["layers"], size(e.Size), float64(e.Millis)/1000)
+		}
 	}
 	if !slices.Contains(found.Digests, facts.Digest) {
 		return facts, nil, &run.Failure{Code: run.CodeRefused, Text: fmt.Sprintf("what Podman has as %s is another image: %s", facts.Name, strings.Join(found.Digests, ", ")),
@@ -95,7 +97,7 @@ func imageFacts(f plan.ImageFacts, i podman.Image) plan.ImageFacts {
 	return f
 }
 
-// pull fetches an image, shows how far it is, and gives the event of it.
+// pull fetches an image, shows how far it is, and gives the event of it, but for what is known of the image only now.
 func (a *app) pull(ctx context.Context, c call, engine *podman.Engine, name string) (event.Event, error) {
 	began := time.Now()
 	p := &pullProgress{layers: map[string]podman.Progress{}}
@@ -106,9 +108,6 @@ func (a *app) pull(ctx context.Context, c call, engine *podman.Engine, name stri
 		return event.Event{}, pullFailure(name, err)
 	}
 	took := time.Since(began)
-	if !c.quiet {
-		a.say("pulled %s (%s, %s)", name, p.text(), took.Round(time.Second/10))
-	}
 	_, bytes, _ := p.sum()
 	host, _, _ := strings.Cut(name, "/")
 	_, digest, _ := strings.Cut(name, "@")
@@ -163,7 +162,11 @@ func (p *pullProgress) sum() (done int, read, total int64) {
 
 func (p *pullProgress) text() string {
 	done, read, total := p.sum()
-	return fmt.Sprintf("%s of %s, %d of %d parts", size(read), size(total), done, len(p.layers))
+	parts := fmt.Sprintf("%d of %d parts", done, len(p.layers))
+	if total == 0 { // Podman tells of bytes once a second
+		return parts
+	}
+	return fmt.Sprintf("%s of %s, %s", size(read), size(total), parts)
 }
 
 func (p *pullProgress) bar() string {
@@ -188,7 +191,7 @@ func pullFailure(name string, err error) error {
 	}{
 		{[]string{"unauthorized", "authentication required", "access to the resource is denied", "invalid username/password"}, "log in, and agentbox uses what Podman then knows: podman login " + host},
 		{[]string{"x509", "certificate"}, "Podman must trust the registry's certificate: put its CA into ~/.config/containers/certs.d/" + host + "/ca.crt"},
-		{[]string{"manifest unknown", "manifest unknown", "not found"}, "the registry has no image with this digest: look at the name and the digest in the profile"},
+		{[]string{"manifest unknown", "not found"}, "the registry has no image with this digest: look at the name and the digest in the profile"},
 		{[]string{"no image found in"}, "name the digest of an image for linux/" + runtime.GOARCH + ", or that of an index which has one"},
 		{[]string{"digest did not match", "does not match", "digest mismatch", "doesn't match"}, "the registry, or somebody on the way, answers with something else than what this digest names: nothing of it was kept"},
 	} {

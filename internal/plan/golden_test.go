@@ -175,7 +175,7 @@ func errorOf(_ Plan, err error) error { return err }
 // gapless takes out each thing that this version cannot do.
 func gapless() map[string]func(*profiles.Profile) {
 	return map[string]func(*profiles.Profile){
-		"usd":   func(p *profiles.Profile) { p.Budget.USD = 0 }, "tokens": func(p *profiles.Profile) { p.Budget.Tokens = 0 }, "requests": func(p *profiles.Profile) { p.Budget.Requests = 0 },
+		"usd": func(p *profiles.Profile) { p.Budget.USD = 0 }, "tokens": func(p *profiles.Profile) { p.Budget.Tokens = 0 }, "requests": func(p *profiles.Profile) { p.Budget.Requests = 0 },
 		"tool calls": func(p *profiles.Profile) { p.Budget.ToolCalls = 0 }, "denials": func(p *profiles.Profile) { p.Budget.Denials = 0 },
 		"on limit": func(p *profiles.Profile) { p.Budget.OnLimit = "" }, "microvm": func(p *profiles.Profile) { p.Isolation.Runtime = "" },
 		"mcp": func(p *profiles.Profile) { p.Servers = nil }, "memory": func(p *profiles.Profile) { p.Memory = profiles.Memory{} },

@@ -100,8 +100,12 @@ func TestOnImageFindsBundles(t *testing.T) {
 		}
 		return all
 	}
-	link := func(name, to string) tar.Header { return tar.Header{Name: "etc/" + name, Typeflag: tar.TypeSymlink, Linkname: to} }
-	file := func(name string) tar.Header { return tar.Header{Name: "etc/" + name, Typeflag: tar.TypeReg, Mode: 0o644, Uname: own} }
+	link := func(name, to string) tar.Header {
+		return tar.Header{Name: "etc/" + name, Typeflag: tar.TypeSymlink, Linkname: to}
+	}
+	file := func(name string) tar.Header {
+		return tar.Header{Name: "etc/" + name, Typeflag: tar.TypeReg, Mode: 0o644, Uname: own}
+	}
 	for name, c := range map[string]struct {
 		etc   []tar.Header
 		named []string // afterwards

@@ -36,6 +36,8 @@ func (g gallery) use(profile string, p registry.Pushed) {
 [agent]
 command = ["sh"]
 image = "`+p.Ref+`"
+[workspace]
+caches = ["npm"]
 [network]
 default = "deny"
 [[network.rule]]
@@ -88,6 +90,8 @@ for d in /tmp /run/user/UID /var/tmp ~ .; do touch $d/x || bad $d cannot be writ
 grep -q 'nameserver 127.0.0.1' /etc/resolv.conf && grep -q ":UID:" /etc/passwd && grep -q agentbox /etc/hosts || bad the names
 for b in /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-bundle.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem; do [ "$(grep -c BEGIN $b)" = 2 ] || bad bundle $b; done
 grep -q ' / / ro\| / overlay ro\|overlay / overlay ro' /proc/mounts || bad root
+touch ~/.npm/_cacache/x || bad cache
+[ -e .env ] && [ ! -s .env ] || bad a hidden file
 goclient https://HOST/image || bad a listed name
 goclient https://unlisted.example.org/ 2>/dev/null && bad an unlisted name
 echo done >made
@@ -97,6 +101,7 @@ echo done >made
 func TestRunInAnImage(t *testing.T) {
 	g := newGallery(t, true)
 	stolen := filepath.Join(g.conf, "stolen")
+	g.write(".env", "SECRET=x\n")
 	p := g.Push("team/tools", g.hostileImage(stolen))
 	g.use("inside", p)
 	g.setenv("REGISTRY_AUTH_FILE", g.Login(registry.Password))
@@ -159,12 +164,24 @@ func (g gallery) planned(before string, p registry.Pushed) {
 func TestImagesThatAreRefused(t *testing.T) {
 	g := newGallery(t, true)
 	small := [][]registry.File{g.Shell("sh", "true")}
+	slow := g.Push("team/slow", registry.Image{Layers: [][]registry.File{{{Path: "slow", Content: []byte("slow")}}}})
 	good := g.Push("team/a", registry.Image{Layers: small, Annotations: map[string]string{"org.opencontainers.image.title": "x"}})
 	other := g.Push("team/b", registry.Image{Layers: small, Arch: "s390x"})
 	index := g.Index("team/b", map[string]registry.Pushed{"s390x": other})
 	ordering := g.Push("team/c", registry.Image{Layers: small, Annotations: map[string]string{"run.oci.keep_original_groups": "1"}})
 	nowhere := registry.Pushed{Ref: g.Addr + "/team/a@sha256:" + strings.Repeat("0", 64)}
 	wrong, right := g.Login("wr0ng"), g.Login(registry.Password)
+	t.Run("Ctrl-C", func(t *testing.T) {
+		g.use("inside", slow)
+		held := g.Hold(slow.Layers[0])
+		cmd := g.command("run", "inside")
+		cmd.Env = append(slices.Clone(cmd.Env), "REGISTRY_AUTH_FILE="+right)
+		go func() {
+			<-held
+			_ = cmd.Process.Signal(os.Interrupt)
+		}()
+		finish(t, cmd).exits(130).says("before the agent started")
+	})
 	for _, c := range []struct {
 		name  string
 		p     registry.Pushed

@@ -96,7 +96,8 @@ func (r *Registry) Index(name string, of map[string]Pushed) Pushed {
 func (r *Registry) blob(name string, content []byte) string {
 	r.t.Helper()
 	d := digestOf(content)
-	at := r.send(http.MethodPost, "/v2/"+name+"/blobs/uploads/", "", nil).Header.Get("Location")
+	header, _ := r.send(http.MethodPost, "/v2/"+name+"/blobs/uploads/", "", nil)
+	at := header.Get("Location")
 	sep := "?"
 	if strings.Contains(at, "?") {
 		sep = "&"
@@ -114,13 +115,12 @@ func (r *Registry) manifest(name, kind string, content []byte) string {
 
 func (r *Registry) read(path string) []byte {
 	r.t.Helper()
-	body, err := io.ReadAll(r.send(http.MethodGet, path, "", nil).Body)
-	must(r.t, err)
+	_, body := r.send(http.MethodGet, path, "", nil)
 	return body
 }
 
 // send goes to the registry itself, not through what goes wrong before it.
-func (r *Registry) send(method, path, kind string, body []byte) *http.Response {
+func (r *Registry) send(method, path, kind string, body []byte) (http.Header, []byte) {
 	r.t.Helper()
 	req, err := http.NewRequest(method, "http://registry"+path, bytes.NewReader(body))
 	must(r.t, err)
@@ -131,12 +131,13 @@ func (r *Registry) send(method, path, kind string, body []byte) *http.Response {
 	}
 	resp, err := r.back.RoundTrip(req)
 	must(r.t, err)
-	r.t.Cleanup(func() { _ = resp.Body.Close() })
+	text, err := io.ReadAll(resp.Body)
+	must(r.t, err)
+	must(r.t, resp.Body.Close())
 	if resp.StatusCode >= 300 {
-		text, _ := io.ReadAll(resp.Body)
 		r.t.Fatalf("%s %s: %s %s", method, path, resp.Status, text)
 	}
-	return resp
+	return resp.Header, text
 }
 
 func descriptor(kind, digest string, size int) map[string]any {

@@ -22,6 +22,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // The login of a registry that has one, and its password's hash.
@@ -44,6 +45,7 @@ type Registry struct {
 	asked   []string // "GET /v2/…"
 	cut     map[string]bool
 	changed map[string]bool
+	slow    map[string]bool
 	held    map[string]chan struct{}
 }
 
@@ -55,7 +57,7 @@ func Start(t testing.TB, login bool) *Registry {
 	t.Cleanup(func() { must(t, os.RemoveAll(dir)) })
 	socket := filepath.Join(dir, "s")
 	serve(t, dir, socket, login)
-	r := &Registry{t: t, login: login, cut: map[string]bool{}, changed: map[string]bool{}, held: map[string]chan struct{}{}}
+	r := &Registry{t: t, login: login, cut: map[string]bool{}, changed: map[string]bool{}, slow: map[string]bool{}, held: map[string]chan struct{}{}}
 	r.back = &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", socket)
 	}}
@@ -178,6 +180,25 @@ func (r *Registry) Hold(digest string) <-chan struct{} {
 	return r.held[digest]
 }
 
+// Trickle has a blob come so slowly that its reader is asked how far it is.
+func (r *Registry) Trickle(digest string) { r.set(r.slow, digest, true) }
+
+// trickling gives a little at each tick.
+type trickling struct {
+	io.ReadCloser
+	tick *time.Ticker
+}
+
+func (s *trickling) Read(p []byte) (int, error) {
+	<-s.tick.C
+	return s.ReadCloser.Read(p[:min(len(p), 4096)])
+}
+
+func (s *trickling) Close() error {
+	s.tick.Stop()
+	return s.ReadCloser.Close()
+}
+
 func last(path string) string { return path[strings.LastIndexByte(path, '/')+1:] }
 
 func (r *Registry) set(m map[string]bool, digest string, on bool) {
@@ -190,7 +211,7 @@ func (r *Registry) set(m map[string]bool, digest string, on bool) {
 func (r *Registry) spoil(resp *http.Response) error {
 	digest := last(resp.Request.URL.Path)
 	r.mu.Lock()
-	cut, changed := r.cut[digest], r.changed[digest]
+	cut, changed, slow := r.cut[digest], r.changed[digest], r.slow[digest]
 	r.mu.Unlock()
 	if resp.Request.Method != http.MethodGet || resp.StatusCode >= 300 {
 		return nil
@@ -198,6 +219,8 @@ func (r *Registry) spoil(resp *http.Response) error {
 	switch {
 	case cut:
 		resp.Body = &dying{resp.Body, resp.ContentLength / 2}
+	case slow:
+		resp.Body = &trickling{resp.Body, time.NewTicker(10 * time.Millisecond)}
 	case changed:
 		resp.Body = &flipped{resp.Body}
 	}

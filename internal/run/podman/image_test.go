@@ -150,18 +150,19 @@ func TestImageOfAnIndex(t *testing.T) {
 	}
 }
 
-// Whoever ends a pull need not wait for the registry.
+// It is told how many bytes of how many there are, and whoever ends it need not wait for the registry.
 func TestPullEndsWhenItIsTold(t *testing.T) {
 	s := openShop(t, false)
 	p := s.push(t, "team/slow", registry.Image{Layers: [][]registry.File{noise("one", 4)}})
-	held := s.Hold(p.Layers[0])
+	s.Trickle(p.Layers[0])
 	ctx, cancel := context.WithCancelCause(t.Context())
 	enough := errors.New("enough")
-	go func() {
-		<-held
-		cancel(enough)
-	}()
-	if err := s.engine.Pull(ctx, p.Ref, nil); !errors.Is(err, enough) {
+	err := s.engine.Pull(ctx, p.Ref, func(p Progress) {
+		if p.Read > 0 && p.Total >= 3<<20 && !p.Done { // there are numbers to be shown
+			cancel(enough)
+		}
+	})
+	if !errors.Is(err, enough) {
 		t.Errorf("a pull that was ended says %v", err)
 	}
 }

@@ -1,0 +1,48 @@
+package main
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"agentbox/internal/run"
+	"agentbox/internal/run/podman"
+)
+
+// The bar goes by the bytes that are known, never back, and never beyond its end.
+func TestPullProgress(t *testing.T) {
+	p := &pullProgress{layers: map[string]podman.Progress{}}
+	p.add(podman.Progress{Layer: "a"})
+	if got := p.text(); got != "0 of 1 parts" || strings.Contains(p.bar(), "#") {
+		t.Errorf("before any number: %q %q", got, p.bar())
+	}
+	p.add(podman.Progress{Layer: "a", Read: 2_000_000, Total: 4_000_000})
+	p.add(podman.Progress{Layer: "a", Read: 1_000_000})
+	p.add(podman.Progress{Layer: "b", Done: true, Here: true})
+	if got := p.text(); got != "2.0 MB of 4.0 MB, 1 of 2 parts" || strings.Count(p.bar(), "#") != 12 {
+		t.Errorf("in the middle: %q %q", got, p.bar())
+	}
+	p.add(podman.Progress{Layer: "a", Done: true})
+	if got := p.text(); got != "4.0 MB of 4.0 MB, 2 of 2 parts" || strings.Contains(p.bar(), ".") {
+		t.Errorf("at the end: %q %q", got, p.bar())
+	}
+	for i := range 2 * maxLayers {
+		p.add(podman.Progress{Layer: strings.Repeat("x", i+1)})
+	}
+	if len(p.layers) > maxLayers {
+		t.Errorf("%d layers are kept", len(p.layers))
+	}
+}
+
+func TestPullFailuresSayWhatToDo(t *testing.T) {
+	for text, want := range map[string]string{
+		"unauthorized: access denied": "podman login r.test", "tls: failed to verify certificate: x509: unknown authority": "certs.d/r.test",
+		"manifest unknown: manifest unknown": "has no image with this digest", "no image found in manifest list for architecture": "index which has one",
+		"the digest did not match": "nothing of it was kept", "connection reset by peer": "fetches the rest",
+	} {
+		var f *run.Failure
+		if err := pullFailure("r.test/x@sha256:0", errors.New(text)); !errors.As(err, &f) || !strings.Contains(f.Hint, want) || !strings.Contains(f.Text, text) {
+			t.Errorf("%s: %+v", text, f)
+		}
+	}
+}
