@@ -4,12 +4,12 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"golang.org/x/term"
 	"io"
 	"os"
 	"strings"
 
-	"golang.org/x/sys/unix"
-	"golang.org/x/term"
+	"agentbox/internal/sys"
 )
 
 // errNobody says that there is no terminal at which a person could be asked.
@@ -27,7 +27,7 @@ func (a *app) ask(about, question string) (bool, error) {
 		_, _ = io.WriteString(tty, about)
 	}
 	// What was typed before the question is no answer to it.
-	if err := unix.IoctlSetInt(int(tty.Fd()), unix.TCFLSH, unix.TCIFLUSH); err != nil {
+	if err := sys.FlushInput(int(tty.Fd())); err != nil {
 		return false, fmt.Errorf("asking at the terminal: %w", err)
 	}
 	fmt.Fprintf(tty, "%s [y/N] ", question)

@@ -1,7 +1,7 @@
 //go:build gendocs
 
 // With the build tag gendocs this program is the one that writes the files which are made from the command line's own
-// description and the format's: man/*.1, schema/*.json and completions/agentbox.ps1. So nothing of it is in the agentbox that is shipped.
+// description and the format's: man/*.1, docs/commands/*.md, docs/KEYS.md, schema/*.json and completions/agentbox.ps1. So nothing of it is in the agentbox that is shipped.
 package main
 
 import (
@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 
 	"agentbox/cmd/agentbox/manpage"
+	"agentbox/cmd/agentbox/reference"
 	"agentbox/internal/schema"
 )
 
@@ -22,7 +23,21 @@ func main() {
 }
 
 func generate() error {
-	if err := writePages("man"); err != nil {
+	root := newRoot(&app{getenv: os.Getenv})
+	manual, err := manpage.Pages(root, extra())
+	if err != nil {
+		return err
+	}
+	files := map[string][]byte{}
+	for _, p := range manual {
+		files["man/"+p.Name] = p.Content
+	}
+	for _, p := range reference.Verbs(root, extra()) {
+		files["docs/commands/"+p.Name] = p.Content
+	}
+	keys := reference.Keys()
+	files["docs/"+keys.Name] = keys.Content
+	if err := replace(files, "man/*.1", "docs/commands/*.md"); err != nil {
 		return err
 	}
 	if err := writeSchemas("schema"); err != nil {
@@ -51,26 +66,24 @@ func writeSchemas(dir string) error {
 	return nil
 }
 
-// writePages puts a page for each verb into dir, and takes away those of verbs that are gone.
-func writePages(dir string) error {
-	pages, err := manpage.Pages(newRoot(&app{getenv: os.Getenv}), extra())
-	if err != nil {
-		return err
-	}
-	old, err := filepath.Glob(filepath.Join(dir, "*.1"))
-	if err != nil {
-		return err
-	}
-	for _, f := range old {
-		if err := os.Remove(f); err != nil {
+// replace writes files, by their paths, and takes away those that match and are of verbs that are gone.
+func replace(files map[string][]byte, patterns ...string) error {
+	for _, pattern := range patterns {
+		old, err := filepath.Glob(pattern)
+		if err != nil {
 			return err
 		}
+		for _, f := range old {
+			if err := os.Remove(f); err != nil {
+				return err
+			}
+		}
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	for _, p := range pages {
-		if err := os.WriteFile(filepath.Join(dir, p.Name), p.Content, 0o644); err != nil {
+	for name, content := range files {
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(name, content, 0o644); err != nil {
 			return err
 		}
 	}

@@ -14,6 +14,7 @@ import (
 
 	"agentbox/internal/approval"
 	"agentbox/internal/gate"
+	"agentbox/internal/sys"
 )
 
 // prompt puts the questions of a run to the person at its terminal, one after another. It is for runs whose agent does
@@ -155,7 +156,7 @@ func foreground(tty *os.File) bool {
 
 // flush drops what was typed before the question: it is no answer to it.
 func flush(tty *os.File) error {
-	return control(tty, func(fd int) error { return unix.IoctlSetInt(fd, unix.TCFLSH, unix.TCIFLUSH) })
+	return control(tty, sys.FlushInput)
 }
 
 // control calls do with the descriptor of a file whose reading must stay interruptible.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -98,6 +99,20 @@ installed, 128+n a signal, 137 agentbox stop.`,
 	return cmd
 }
 
+// runsOn refuses systems on which there is no boundary. What holds it (the listeners that a container hands over, a socket
+// bound into it) works on one kernel only, and Podman elsewhere is in a virtual machine.
+func runsOn(system string) error {
+	if system == "linux" {
+		return nil
+	}
+	name := map[string]string{"darwin": "macOS"}[system]
+	if name == "" {
+		name = system
+	}
+	return &run.Failure{Code: run.CodeRefused, Text: "agents run on Linux only, and this is " + name + ": its containers live in a virtual machine, into which no boundary of agentbox reaches yet",
+		Hint: "run it inside a Linux machine of yours; what checks and explains profiles (agentbox check, why, manifest, diff-plan) works here"}
+}
+
 // run is the verb: gather, decide, execute, sum up.
 func (a *app) run(ctx context.Context, o runOptions) error {
 	if o.json && !o.dryRun {
@@ -113,6 +128,9 @@ func (a *app) run(ctx context.Context, o runOptions) error {
 	}
 	if !slices.Contains(pulls(), o.pull) {
 		return &usageError{fmt.Errorf("--pull takes never, missing or newer, not %q", o.pull), "agentbox run --help"}
+	}
+	if err := runsOn(runtime.GOOS); err != nil {
+		return err
 	}
 	if a.uid == 0 {
 		return &run.Failure{Code: run.CodeRefused, Text: "agentbox does not run as root: an agent that gets out would be root too",

@@ -18,6 +18,7 @@ import (
 	"agentbox/internal/profiles"
 	"agentbox/internal/secrets"
 	"agentbox/internal/starter"
+	"agentbox/internal/sys"
 )
 
 func newSecret(a *app) *cobra.Command {
@@ -148,12 +149,12 @@ func (a *app) secretText(name, file string) ([]byte, error) {
 // readHidden reads a line that the terminal does not show, and prompts for it once that is so. However it ends, the terminal is left as it was: a signal does
 // what it would do, after that. To stop meanwhile is not possible: what is typed when it goes on would be shown.
 func readHidden(fd int, prompt func()) ([]byte, error) {
-	before, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+	before, err := unix.IoctlGetTermios(fd, sys.GetTermios)
 	if err != nil {
 		return nil, err
 	}
 	// What is left to read, of a paste of several lines, is not for a shell. Where it fails, the terminal is gone.
-	restore := func() { _ = unix.IoctlSetTermios(fd, unix.TCSETSF, before) }
+	restore := func() { _ = unix.IoctlSetTermios(fd, sys.SetTermiosFlush, before) }
 	defer restore()
 	signal.Ignore(syscall.SIGTSTP)
 	defer signal.Reset(syscall.SIGTSTP)
@@ -163,7 +164,7 @@ func readHidden(fd int, prompt func()) ([]byte, error) {
 	hidden := *before
 	hidden.Lflag &^= unix.ECHO
 	hidden.Cc[unix.VSUSP] = 0 // Ctrl-Z is a character, which is refused
-	if err := unix.IoctlSetTermios(fd, unix.TCSETS, &hidden); err != nil {
+	if err := unix.IoctlSetTermios(fd, sys.SetTermios, &hidden); err != nil {
 		return nil, err
 	}
 	read := make(chan struct{})

@@ -21,6 +21,7 @@ import (
 	"agentbox/internal/run"
 	"agentbox/internal/secrets"
 	"agentbox/internal/session"
+	"agentbox/internal/sys"
 )
 
 // surroundings are what sources of credentials need beside what the profile says.
@@ -110,7 +111,7 @@ func ownVariables(p plan.Grants, config profiles.Config) []string {
 // keepToSelf has nobody read the memory of this process, and no dump of it be written. It must come before there is a value
 // in it.
 func keepToSelf() error {
-	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+	if err := sys.ShutMemory(); err != nil {
 		return fmt.Errorf("shutting this process's memory off from others: %w", err)
 	}
 	var limit unix.Rlimit

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"agentbox/internal/changes"
+	"agentbox/internal/sys"
 
 	"golang.org/x/sys/unix"
 )
@@ -238,7 +239,7 @@ func (p pin) still(now pin, moved bool) bool {
 
 // chmodAt changes the mode of what was looked at, and of nothing that took its place.
 func chmodAt(dir int, name string, was pin, mode fs.FileMode) error {
-	fd, err := unix.Openat(dir, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	fd, err := unix.Openat(dir, name, sys.OPath|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return &fs.PathError{Op: "open", Path: name, Err: err}
 	}
@@ -253,7 +254,7 @@ func chmodAt(dir int, name string, was pin, mode fs.FileMode) error {
 	// A directory keeps the special bits that the person gave it.
 	bits := uint32(mode.Perm())
 	if now.kind() == changes.Dir {
-		bits |= now.st.Mode & 0o7000
+		bits |= sys.Mode(&now.st) & 0o7000
 	}
 	if err := unix.Chmod(fmt.Sprintf("/proc/self/fd/%d", fd), bits); err != nil {
 		return &fs.PathError{Op: "chmod", Path: name, Err: err}

@@ -8,6 +8,7 @@ import (
 	"path"
 
 	"agentbox/internal/changes"
+	"agentbox/internal/sys"
 
 	"golang.org/x/sys/unix"
 )
@@ -213,7 +214,7 @@ func (a *applier) tookAway(p *place, now pin, r record) (bool, error) {
 	if old {
 		return true, unix.Unlinkat(p.fd(), r.Temp, 0)
 	}
-	return false, rename2(p.fd(), r.Temp, p.name, unix.RENAME_NOREPLACE)
+	return false, rename2(p.fd(), r.Temp, p.name, sys.RenameNoReplace)
 }
 
 // wasPut looks whether a file got its name, and clears away what is left beside it.
@@ -239,7 +240,7 @@ func (a *applier) wasPut(p *place, r record) (bool, error) {
 	case isNew, isOld:
 		return true, unix.Unlinkat(p.fd(), r.Temp, 0)
 	case here: // somebody wrote to the file at the last moment: it gets its name back
-		if err := rename2(p.fd(), r.Temp, p.name, unix.RENAME_EXCHANGE); err != nil {
+		if err := rename2(p.fd(), r.Temp, p.name, sys.RenameExchange); err != nil {
 			return false, err
 		}
 		return false, unix.Unlinkat(p.fd(), r.Temp, 0)

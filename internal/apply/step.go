@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"agentbox/internal/changes"
+	"agentbox/internal/sys"
 
 	"golang.org/x/sys/unix"
 )
@@ -115,7 +116,7 @@ func (a *applier) commit(st *step) error {
 
 // putInto gives a file its name, where there must be nothing.
 func putInto(fd int, temp, name string) error {
-	err := rename2(fd, temp, name, unix.RENAME_NOREPLACE)
+	err := rename2(fd, temp, name, sys.RenameNoReplace)
 	if errors.Is(err, errors.ErrUnsupported) {
 		if err = unix.Linkat(fd, temp, fd, name, 0); err == nil {
 			err = unix.Unlinkat(fd, temp, 0)
@@ -131,7 +132,7 @@ func putInto(fd int, temp, name string) error {
 // have written in between, and then it gets its file back.
 func (a *applier) swap(st *step) error {
 	fd, name, temp := st.place.fd(), st.place.name, st.rec.Temp
-	err := rename2(fd, temp, name, unix.RENAME_EXCHANGE)
+	err := rename2(fd, temp, name, sys.RenameExchange)
 	if errors.Is(err, errors.ErrUnsupported) {
 		return unix.Renameat(fd, temp, fd, name)
 	}
@@ -147,7 +148,7 @@ func (a *applier) swap(st *step) error {
 		return fatal(err)
 	}
 	if !st.was.still(out, true) {
-		return movedUnless(rename2(fd, temp, name, unix.RENAME_EXCHANGE))
+		return movedUnless(rename2(fd, temp, name, sys.RenameExchange))
 	}
 	return fatal(unix.Unlinkat(fd, temp, 0)) // the old file has a copy in undo
 }
@@ -155,7 +156,7 @@ func (a *applier) swap(st *step) error {
 // takeAway removes a file by way of another name, to see that it is the one that was decided on.
 func (a *applier) takeAway(st *step) error {
 	fd, name, temp := st.place.fd(), st.place.name, st.rec.Temp
-	err := rename2(fd, name, temp, unix.RENAME_NOREPLACE)
+	err := rename2(fd, name, temp, sys.RenameNoReplace)
 	switch {
 	case errors.Is(err, errors.ErrUnsupported):
 		return unix.Unlinkat(fd, name, 0)
@@ -170,7 +171,7 @@ func (a *applier) takeAway(st *step) error {
 		return fatal(err)
 	}
 	if !st.was.still(out, true) {
-		return movedUnless(rename2(fd, temp, name, unix.RENAME_NOREPLACE))
+		return movedUnless(rename2(fd, temp, name, sys.RenameNoReplace))
 	}
 	return fatal(unix.Unlinkat(fd, temp, 0))
 }
@@ -208,7 +209,7 @@ func (a *applier) makeIt(st *step) error {
 
 // rename2 renames within a directory. errors.ErrUnsupported says that the file system knows no such flag.
 func rename2(fd int, from, to string, flags uint) error {
-	err := unix.Renameat2(fd, from, fd, to, flags)
+	err := sys.Renameat2(fd, from, fd, to, flags)
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) {
 		return errors.ErrUnsupported
 	}

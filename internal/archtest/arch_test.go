@@ -42,6 +42,7 @@ var levels = map[string]int{
 	"internal/subprocess":      0,
 	"internal/shim":            0,
 	"internal/shimwire":        0,
+	"internal/sys":             0,
 	"internal/usage":           0,
 	"completions":              1,
 	"profiles":                 1,
@@ -83,8 +84,11 @@ var levels = map[string]int{
 	"internal/tui":             5,
 	"cmd/agentbox":             6,
 	"cmd/agentbox/manpage":     testOnly, // linked by the generator of man pages alone
+	"cmd/agentbox/reference":   testOnly, // linked by the generator of docs/ alone
+	"cmd/agentbox-site":        testOnly, // linked by nothing: it builds the documentation
 	"cmd/agentbox-shim":        6,
 	"internal/archtest":        testOnly,
+	"internal/site":            testOnly,
 	"internal/modelserver":     testOnly,
 	"internal/modelserver/...": testOnly,
 	"test/...":                 testOnly,
@@ -131,6 +135,7 @@ var external = []struct{ module, by, why string }{
 	{"github.com/zalando/go-keyring", "internal/secrets", "one package speaks to the keyring"},
 	{"github.com/elazarl/goproxy", "internal/proxy", "one package is the proxy"},
 	{"github.com/spf13/", "cmd/agentbox", "flags end at the command line"},
+	{"github.com/yuin/goldmark", "internal/site", "one package reads Markdown"},
 	{"charm.land/", "internal/tui", "one package draws screens"},
 	{"github.com/charmbracelet/", "internal/tui", "one package draws screens"},
 }
@@ -148,6 +153,7 @@ var narrow = map[string][]string{
 	"internal/layerfiles": {"golang.org/x/sys/"},
 	"internal/policy":     {"golang.org/x/net/idna", "golang.org/x/net/publicsuffix"},
 	"internal/shim":       {"golang.org/x/sys/"},
+	"internal/sys":        {"golang.org/x/sys/"},
 	"internal/synthdns":   {"github.com/miekg/dns"},
 }
 

@@ -1,3 +1,5 @@
+//go:build linux
+
 package changes
 
 import (
@@ -9,6 +11,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"agentbox/internal/sys"
 )
 
 // Two directories change their names for a moment, which leaves no trace at the files in them: what is read is what was
@@ -31,7 +35,7 @@ func TestAnotherFileUnderTheSameNameIsNotRead(t *testing.T) {
 
 func swapDirs(t *testing.T, dir string) {
 	t.Helper()
-	must(t, unix.Renameat2(unix.AT_FDCWD, filepath.Join(dir, "d"), unix.AT_FDCWD, filepath.Join(dir, "e"), unix.RENAME_EXCHANGE))
+	must(t, sys.Renameat2(unix.AT_FDCWD, filepath.Join(dir, "d"), unix.AT_FDCWD, filepath.Join(dir, "e"), sys.RenameExchange))
 }
 
 // A list that is made while they do so all the time never takes what would execute for what would not.

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"agentbox/internal/policy"
+	"agentbox/internal/sys"
 
 	"golang.org/x/sys/unix"
 )
@@ -363,7 +364,7 @@ func bitsWhy(n node) string {
 		bit  uint32
 		name string
 	}{{unix.S_ISUID, "setuid"}, {unix.S_ISGID, "setgid"}, {unix.S_ISVTX, "sticky"}} {
-		if n.st.Mode&b.bit != 0 {
+		if sys.Mode(&n.st)&b.bit != 0 {
 			bits = append(bits, b.name)
 		}
 	}

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"agentbox/internal/sys"
 )
 
 // tree reads below one directory, through no link.
@@ -31,15 +33,11 @@ func (t tree) close() { _ = t.top.Close() }
 // open opens what lies at rel. No part of it may be a link, but for the last one with O_PATH: then, too, it is
 // fs.ErrNotExist.
 func (t tree) open(rel string, flags int) (*os.File, error) {
-	how := unix.OpenHow{
-		Flags:   uint64(flags | unix.O_CLOEXEC | unix.O_NOFOLLOW),
-		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
-	}
 	if rel == "" {
 		rel = "."
 	}
 	for tries := 1; ; tries++ {
-		fd, err := unix.Openat2(int(t.top.Fd()), rel, &how)
+		fd, err := sys.OpenBeneath(int(t.top.Fd()), rel, flags)
 		// EAGAIN says that something was renamed meanwhile; or, for longer, that the agent has a lease on the file.
 		if errors.Is(err, unix.EINTR) || errors.Is(err, unix.EAGAIN) && tries < 1000 {
 			continue
@@ -71,7 +69,7 @@ func (t tree) openFile(rel string) (*os.File, node, error) {
 
 // lstat looks at what lies at rel. What is absent, or lies below something that is no directory, is fs.ErrNotExist.
 func (t tree) lstat(rel string) (node, error) {
-	f, err := t.open(rel, unix.O_PATH)
+	f, err := t.open(rel, sys.OPath)
 	if err != nil {
 		return node{}, err
 	}
@@ -187,7 +185,7 @@ func (n node) state() State {
 	case Link:
 		s.Link, s.Mode = n.link, 0 // a link has no mode of its own
 	case Special:
-		s.Special = specialName(n.st.Mode)
+		s.Special = specialName(sys.Mode(&n.st))
 	}
 	return s
 }

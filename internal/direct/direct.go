@@ -22,6 +22,7 @@ import (
 
 	"agentbox/internal/atomicfile"
 	"agentbox/internal/later"
+	"agentbox/internal/sys"
 )
 
 // What is kept of a repository is bounded. A larger file, or one too many, is seen to have changed and can't be put back.
@@ -63,7 +64,7 @@ type record struct {
 func stateOf(info fs.FileInfo) state {
 	s := state{Mode: info.Mode() & (fs.ModeType | fs.ModePerm), Size: info.Size()}
 	if st, isStat := info.Sys().(*syscall.Stat_t); isStat {
-		s.Inode, s.Ctime = st.Ino, st.Ctim.Nano()
+		s.Inode, s.Ctime = st.Ino, sys.ChangeTime(st)
 	}
 	return s
 }

@@ -43,7 +43,7 @@ const patience = 10 * time.Second
 // Run makes every check that applies to the machine, in a fixed order.
 func Run(ctx context.Context, m Machine) []Finding {
 	var found []Finding
-	found = append(found, m.user(), m.shim())
+	found = append(found, m.system(), m.user(), m.shim(), m.git())
 	if m.OS == "linux" {
 		found = append(found, m.runtimeDir())
 	}

@@ -31,7 +31,7 @@ func healthy(t *testing.T) *box {
 	root := t.TempDir()
 	b := &box{
 		env:      map[string]string{"XDG_RUNTIME_DIR": "/run/user/1000"},
-		programs: map[string]string{"podman": "/usr/bin/podman", "runsc": "/usr/bin/runsc"},
+		programs: map[string]string{"git": "/usr/bin/git", "podman": "/usr/bin/podman", "runsc": "/usr/bin/runsc"},
 		answers: map[string]string{
 			"podman info --format json": string(info),
 			"podman unshare true":       "",
@@ -180,6 +180,8 @@ func TestProblems(t *testing.T) {
 			b.write(t, "etc/subuid", "bob:100000:65536\n")
 			b.info(`65536`, `0`)
 		}, "subids", Fail, "sudo usermod --add-subuids 165536-231071 --add-subgids 165536-231071 ann"},
+		"no git":       {func(_ *testing.T, b *box) { delete(b.programs, "git") }, "git", Fail, "apt install git"},
+		"no Linux":     {func(_ *testing.T, b *box) { b.OS = "darwin" }, "system", Fail, "inside a Linux machine"},
 		"no newuidmap": {func(_ *testing.T, b *box) { delete(b.programs, "newuidmap") }, "newuidmap", Fail, "apt install uidmap"},
 		"powerless newgidmap": {func(t *testing.T, b *box) {
 			if err := os.Chmod(b.programs["newgidmap"], 0o755); err != nil {

@@ -104,6 +104,18 @@ func (m Machine) ask(ctx context.Context, name string, args ...string) ([]byte, 
 	return m.Output(ctx, name, args...)
 }
 
+// git is asked for: an agent works in a repository, and what it changed is compared with git.
+func (m Machine) git() Finding {
+	f := Finding{ID: "git", Title: "git", Status: OK}
+	path, err := m.LookPath("git")
+	if err != nil {
+		f.Status, f.Detail, f.Fix = Fail, "it is not installed", m.install("git", "git", "git")
+		return f
+	}
+	f.Detail = path
+	return f
+}
+
 // install returns the command that installs a package with this system's package manager.
 func (m Machine) install(debian, fedora, arch string) string {
 	if m.OS == "darwin" {

@@ -12,6 +12,16 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
+// system says at once where no agent runs, whatever else is there.
+func (m Machine) system() Finding {
+	f := Finding{ID: "system", Title: "system", Status: OK, Detail: m.OS}
+	if m.OS != "linux" {
+		f.Status, f.Detail = Fail, "agents run on Linux only, and this is "+m.OS
+		f.Fix = "run agentbox inside a Linux machine of yours; here it checks and explains profiles"
+	}
+	return f
+}
+
 func (m Machine) user() Finding {
 	f := Finding{ID: "user", Title: "user", Status: OK, Detail: m.User}
 	if m.UID == 0 {

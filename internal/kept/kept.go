@@ -27,6 +27,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"agentbox/internal/atomicfile"
+	"agentbox/internal/sys"
 )
 
 const (
@@ -169,7 +170,7 @@ func ensure(dir string) error {
 // chmod gives a directory its mode back, if it is still the one that was looked at. One that is closed to its owner can be
 // opened in no other way.
 func chmod(dir string, was fs.FileInfo) error {
-	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	fd, err := unix.Open(dir, sys.OPath|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,8 @@ import (
 	"os"
 	"strings"
 	"syscall"
+
+	"agentbox/internal/sys"
 )
 
 // Size is what a file or a tree takes on the disk, in bytes, and how many files it has. No link is followed, and no other file
@@ -34,7 +36,7 @@ func Measure(path string) Size {
 		return s
 	}
 	defer func() { _ = root.Close() }() // only read
-	s.below(root, ".", device(info))
+	s.below(root, ".", sys.DeviceOf(info))
 	return s
 }
 
@@ -70,7 +72,7 @@ func (s *Size) below(root *os.Root, dir string, dev uint64) {
 				continue
 			}
 			s.add(info)
-			if info.IsDir() && device(info) == dev {
+			if info.IsDir() && sys.DeviceOf(info) == dev {
 				dirs = append(dirs, name)
 			}
 		}
@@ -83,11 +85,4 @@ func (s *Size) below(root *os.Root, dir string, dev uint64) {
 	for _, name := range dirs {
 		s.below(root, name, dev)
 	}
-}
-
-func device(info fs.FileInfo) uint64 {
-	if st, ok := info.Sys().(*syscall.Stat_t); ok {
-		return st.Dev
-	}
-	return 0
 }

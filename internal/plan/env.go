@@ -47,7 +47,7 @@ func own(h Host) map[string]string {
 // bundleVariables name a file that replaces a program's roots, so they get the whole bundle.
 func bundleVariables() []string {
 	return []string{
-		"SSL_CERT_FILE",      // OpenSSL, Go, Python's ssl, rustls-native-certs, uv
+		"SSL_CERT_FILE",      // OpenSSL (Python, Ruby, PHP, Perl, .NET), Go, rustls-native-certs (uv)
 		"REQUESTS_CA_BUNDLE", // Python requests
 		"CURL_CA_BUNDLE",
 		"GIT_SSL_CAINFO",
@@ -57,6 +57,9 @@ func bundleVariables() []string {
 		"GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
 		"HTTPLIB2_CA_CERTS",
 		"NIX_SSL_CERT_FILE",
+		"PERL_LWP_SSL_CA_FILE",               // LWP, which may have Mozilla::CA
+		"HEX_CACERTS_PATH",                   // Elixir's and Erlang's hex, which bring roots along
+		"CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE", // gcloud, which brings roots along
 	}
 }
 

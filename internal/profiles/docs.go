@@ -13,7 +13,7 @@ func docs() map[string]doc {
 		"Agent.install":         {"how to install the program, for the hint when it is not there", `"npm install -g @anthropic-ai/claude-code"`},
 		"Agent.rootfs":          {"what the container's root is made of: the host's own /usr, read-only", `"host"`},
 		"Agent.image":           {"a container image for the root, with its digest", `"registry.example.com/tools@sha256:…"`},
-		"Agent.containerfile":   {"a file of the repository that the root is built from, or a built-in one", `"build/Containerfile"`},
+		"Agent.containerfile":   {"a file of the repository that the root is built from, or a built-in one such as \"builtin:claude\"", `"build/Containerfile"`},
 		"Agent.env":             {"variables of the agent's environment; values may hold templates such as {repo}", `{ EDITOR = "true" }`},
 		"Agent.pass":            {"variables of your own environment that are handed in", `["TERM", "LC_*"]`},
 		"Agent.file":            {"files that are there when the agent starts, by path", ""},

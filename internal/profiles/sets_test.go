@@ -140,6 +140,9 @@ func TestBuiltInProfilesReachTheirModelAlone(t *testing.T) {
 	}
 	files := Files{BuiltIn: builtin.Files()}
 	for _, name := range files.Names() {
+		if name == "image-build" {
+			continue // has a test of its own, below
+		}
 		l, err := Load(name, files)
 		if err != nil || len(l.Warnings) > 0 {
 			t.Errorf("%s: %v %v", name, err, l.Warnings)
@@ -168,6 +171,19 @@ func TestBuiltInProfilesReachTheirModelAlone(t *testing.T) {
 		}
 		if !slices.Equal(got, hosts) || l.Profile.Network.Default != "" {
 			t.Errorf("%s reaches %v, and by default %q", name, got, l.Profile.Network.Default)
+		}
+	}
+}
+
+// What builds the shipped images only reads, from registries of packages.
+func TestBuildsOfShippedImagesOnlyRead(t *testing.T) {
+	l := must(Load("image-build", Files{BuiltIn: builtin.Files()}))
+	if len(l.Warnings) > 0 || len(l.Profile.Network.Rules) == 0 || l.Profile.Network.Default != "" || len(l.Profile.Credentials) > 0 {
+		t.Errorf("warnings %v, %d rules, default %q, credentials %v", l.Warnings, len(l.Profile.Network.Rules), l.Profile.Network.Default, l.Profile.Credentials)
+	}
+	for _, r := range l.Profile.Network.Rules {
+		if !slices.Contains([]Name{"debian", "npm"}, r.Set) || r.Action != "allow" || !r.Inspect || r.Model || !slices.Equal(r.Methods, []Method{"GET", "HEAD"}) {
+			t.Errorf("%+v", r)
 		}
 	}
 }

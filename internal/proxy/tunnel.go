@@ -239,14 +239,16 @@ func (p *Proxy) tunnelPlain(conn net.Conn, t target, d policy.Decision) {
 
 func (p *Proxy) tunnelTLS(conn net.Conn, t target) {
 	t.scheme = "https"
-	secure := tls.Server(conn, p.clientTLS)
+	heard := &lastWords{Conn: conn}
+	secure := tls.Server(heard, p.clientTLS)
 	if err := secure.HandshakeContext(context.WithValue(p.ctx, targetKey{}, t)); err != nil {
 		if p.ctx.Err() == nil {
-			p.refused(t, "TLS inside the tunnel: "+shorten(err.Error()))
+			p.refused(t, handshakeReason(err, heard))
 		}
 		_ = conn.Close()
 		return
 	}
+	heard.over = true
 	if secure.SetDeadline(time.Time{}) != nil {
 		_ = secure.Close()
 		return

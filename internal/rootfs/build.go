@@ -100,7 +100,7 @@ func Build(dir string, opt Options) (Tree, error) {
 	}
 	b := &builder{host: host(opt.Host), opt: opt, dir: dir, root: filepath.Join(dir, "root"), entries: etcEntries()}
 	for _, step := range []func() error{
-		b.makeDirs, b.system, b.tmpfs, b.roots, b.etc, b.points, b.seed, b.mask,
+		b.makeDirs, b.system, b.tmpfs, b.roots, b.etc, b.points, b.seed, b.nss, b.mask,
 	} {
 		if err := step(); err != nil {
 			return Tree{}, fmt.Errorf("building the container's root: %w", err)

@@ -37,6 +37,21 @@ func bundleLinks() []string {
 	}
 }
 
+// anchorDirs is where p11-kit, from which GnuTLS and NSS have their roots on these distributions, finds more of them.
+func anchorDirs() []string {
+	return []string{
+		"/etc/pki/ca-trust/source/anchors",          // Fedora
+		"/etc/ca-certificates/trust-source/anchors", // Arch
+		"/etc/pki/trust/anchors",                    // SUSE
+	}
+}
+
+// firefoxDirs is where Firefox, and Debian's name of it, reads what it must do.
+func firefoxDirs() []string { return []string{"/etc/firefox", "/etc/firefox-esr"} }
+
+// firefoxPolicy makes Firefox take the run's CA.
+const firefoxPolicy = `{"policies": {"Certificates": {"Install": ["` + ownCAPath + `"]}}}` + "\n"
+
 const (
 	bundlePath = "/etc/ssl/certs/ca-certificates.crt"
 	ownCAPath  = "/etc/ssl/certs/agentbox-ca.pem"

@@ -12,6 +12,9 @@ var etcData string
 //go:embed data/roots.txt
 var rootsData string
 
+//go:embed data/nss.txt
+var nssData string
+
 //go:embed data/private.txt
 var privateData string
 

@@ -12,7 +12,7 @@
 // Podman's option U. gVisor does not copy (it makes missing parents of mounts with mode 0777): there, the
 // caller has Tree.Home copied by the shim.
 //
-// A skeleton is some 90 small files and directories: about 5 ms on an idle machine's disk. On a busy one a
+// A skeleton is some 100 small files and directories: about 5 ms on an idle machine's disk. On a busy one a
 // tmpfs such as XDG_RUNTIME_DIR took a third of what the disk took.
 //
 // # Names on a machine that has only loopback

@@ -19,25 +19,6 @@ const copied = 64 << 10
 // RuntimeDir is XDG_RUNTIME_DIR inside.
 func RuntimeDir(u User) string { return "/run/user/" + strconv.Itoa(u.UID) }
 
-// Environ returns the variables that make programs find the person and the certificates, "NAME=value", sorted.
-func Environ(u User) []string {
-	return []string{
-		"AWS_CA_BUNDLE=" + bundlePath,
-		"CARGO_HTTP_CAINFO=" + bundlePath,
-		"CURL_CA_BUNDLE=" + bundlePath,
-		"DENO_CERT=" + ownCAPath,
-		"GIT_SSL_CAINFO=" + bundlePath,
-		"HOME=" + u.Home,
-		"LOGNAME=" + u.Name,
-		"NODE_EXTRA_CA_CERTS=" + ownCAPath,
-		"PIP_CERT=" + bundlePath,
-		"REQUESTS_CA_BUNDLE=" + bundlePath,
-		"SSL_CERT_FILE=" + bundlePath,
-		"USER=" + u.Name,
-		"XDG_RUNTIME_DIR=" + RuntimeDir(u),
-	}
-}
-
 func (b *builder) etc() error {
 	for _, e := range b.entries {
 		if e.verb != lay {
@@ -250,7 +231,18 @@ func (b *builder) certificates() error {
 	if err := b.javaCertificates(bundle); err != nil {
 		return err
 	}
-	return b.certificateLinks(hash)
+	return errors.Join(b.certificateLinks(hash), b.firefoxPolicies())
+}
+
+// firefoxPolicies hands the run's CA to Firefox, which has a database of its own in each of its profiles.
+func (b *builder) firefoxPolicies() error {
+	for _, d := range firefoxDirs() {
+		p := d + "/policies/policies.json"
+		if err := errors.Join(b.parent(p), b.file(p, []byte(firefoxPolicy), 0o644)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // javaCertificates lays the same for Java, where a JDK of the distribution looks, when there may be a JDK.
@@ -313,6 +305,14 @@ func javaDirs() []string {
 func (b *builder) certificateLinks(hash string) error {
 	if err := b.symlink(ownCAPath, "/etc/ssl/certs/"+hash+".0"); err != nil {
 		return err
+	}
+	for _, d := range anchorDirs() {
+		if !b.host.isDir(d) {
+			continue
+		}
+		if err := b.symlink(ownCAPath, d+"/agentbox-ca.pem"); err != nil {
+			return err
+		}
 	}
 	for _, p := range append(bundlePaths(), bundleLinks()...) {
 		dir := filepath.Dir(p)

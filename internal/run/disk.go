@@ -8,7 +8,10 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"agentbox/internal/plan"
+	"agentbox/internal/sys"
 )
 
 const (
@@ -95,10 +98,10 @@ func (m *meter) taken() (bytes int64) {
 			return nil //nolint:nilerr // it went meanwhile
 		}
 		st, ok := info.Sys().(*syscall.Stat_t)
-		if !ok || st.Nlink > 1 && !e.IsDir() && seen[file{st.Dev, st.Ino}] {
+		if !ok || st.Nlink > 1 && !e.IsDir() && seen[file{sys.DeviceOf(info), st.Ino}] {
 			return nil
 		}
-		seen[file{st.Dev, st.Ino}] = st.Nlink > 1
+		seen[file{sys.DeviceOf(info), st.Ino}] = st.Nlink > 1
 		if bytes += st.Blocks * 512; bytes > m.limit {
 			return fs.SkipAll
 		}
@@ -118,9 +121,9 @@ func kernels(work, path string) bool {
 
 // room is how many bytes there are left for the person.
 func room(dir string) (int64, error) {
-	var st syscall.Statfs_t
-	if err := syscall.Statfs(dir, &st); err != nil {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
 		return 0, err
 	}
-	return int64(st.Bavail) * st.Bsize, nil
+	return int64(st.Bavail) * sys.BlockSize(&st), nil
 }

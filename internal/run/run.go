@@ -18,6 +18,7 @@ import (
 	"agentbox/internal/rootfs"
 	"agentbox/internal/shimwire"
 	"agentbox/internal/signing"
+	"agentbox/internal/sys"
 	"agentbox/internal/transport"
 	"agentbox/internal/workspace"
 )
@@ -398,7 +399,7 @@ type file struct{ dev, ino uint64 }
 func identity(path string) file {
 	if info, err := os.Lstat(path); err == nil {
 		if st, ok := info.Sys().(*syscall.Stat_t); ok {
-			return file{st.Dev, st.Ino}
+			return file{sys.DeviceOf(info), st.Ino}
 		}
 	}
 	return file{}

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"agentbox/internal/approval"
+	"agentbox/internal/sys"
 )
 
 const (
@@ -99,7 +100,7 @@ func (s *Session) serve(handler Handler, uid int) error {
 
 // withShortPath names dir's socket through a descriptor: a socket's path has 107 bytes at most.
 func withShortPath(dir string, do func(path string) error) error {
-	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+	fd, err := unix.Open(dir, sys.OPath|unix.O_DIRECTORY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return &os.PathError{Op: "open", Path: dir, Err: err}
 	}
@@ -253,17 +254,11 @@ func answer(conn *net.UnixConn, r any) error {
 
 // checkPeer asks the kernel who is at the other end.
 func checkPeer(conn *net.UnixConn, uid int) error {
-	raw, err := conn.SyscallConn()
+	peer, err := sys.PeerUID(conn)
 	if err != nil {
 		return err
 	}
-	var cred *unix.Ucred
-	var inner error
-	err = raw.Control(func(fd uintptr) { cred, inner = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
-	if err := errors.Join(err, inner); err != nil {
-		return err
-	}
-	if int(cred.Uid) != uid {
+	if peer != uid {
 		return errors.New("this session belongs to another user")
 	}
 	return nil

@@ -204,8 +204,8 @@ func becomeAgent() int {
 }
 
 func prepare(sock *os.File) error {
-	var spec execSpec
-	if err := json.NewDecoder(sock).Decode(&spec); err != nil {
+	spec, err := readSpec(sock)
+	if err != nil {
 		return fmt.Errorf("reading what to run: %w", err)
 	}
 	if err := setLimits(spec); err != nil {
@@ -217,8 +217,18 @@ func prepare(sock *os.File) error {
 	if err := resetSignals(); err != nil {
 		return err
 	}
-	err := syscall.Exec(spec.Path, spec.Argv, spec.Env)
+	err = syscall.Exec(spec.Path, spec.Argv, spec.Env)
 	return &startError{shimwire.ErrNotExecutable, fmt.Errorf("running %q: %w", spec.Path, err)}
+}
+
+// readSpec reads sock to its end: one byte left in it, such as the line's end behind the value, and closing it resets the
+// connection, which the other side would take for a failure.
+func readSpec(sock io.Reader) (spec execSpec, err error) {
+	text, err := io.ReadAll(sock)
+	if err != nil {
+		return spec, err
+	}
+	return spec, json.Unmarshal(text, &spec)
 }
 
 // setLimits lowers the limits of this process; none is raised above what it was given.

@@ -15,9 +15,9 @@ import (
 
 	tea "charm.land/bubbletea/v2"
 	"github.com/charmbracelet/colorprofile"
-	"golang.org/x/sys/unix"
 
 	"agentbox/internal/changes"
+	"agentbox/internal/sys"
 )
 
 // Source gives the text of a change.
@@ -66,7 +66,7 @@ type Pick struct {
 // Show shows a review on a terminal until the person has chosen.
 func Show(ctx context.Context, in, out *os.File, r Review) (Choice, error) {
 	// What was typed before the screen stood there is no answer to it.
-	if err := unix.IoctlSetInt(int(in.Fd()), unix.TCFLSH, unix.TCIFLUSH); err != nil {
+	if err := sys.FlushInput(int(in.Fd())); err != nil {
 		return Choice{}, fmt.Errorf("showing the review: %w", err)
 	}
 	ctx, cancel := context.WithCancel(ctx) // of what waits for changes, too

@@ -10,6 +10,7 @@ import (
 
 	"agentbox/internal/changes"
 	"agentbox/internal/layerfiles"
+	"agentbox/internal/sys"
 
 	"golang.org/x/sys/unix"
 )
@@ -57,7 +58,7 @@ func putIndexAside(ctx context.Context, repo Repo, name string) (string, error) 
 	err := fs.ErrExist
 	for n := 1; errors.Is(err, fs.ErrExist); n++ {
 		aside = filepath.Join(repo.Git, fmt.Sprintf("index.aside%d", n))
-		err = unix.Renameat2(unix.AT_FDCWD, index, unix.AT_FDCWD, aside, unix.RENAME_NOREPLACE)
+		err = sys.Renameat2(unix.AT_FDCWD, index, unix.AT_FDCWD, aside, sys.RenameNoReplace)
 	}
 	if err != nil {
 		return "", fmt.Errorf("putting aside git's index, which names %s: %w\nhint: remove %s before you run git", quote(name), err, quote(index))

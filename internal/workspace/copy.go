@@ -9,10 +9,11 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"agentbox/internal/sys"
 )
 
 // copy fills the layer. Where something is to be hidden nothing is copied, and nothing needs to be laid over it.
@@ -180,7 +181,7 @@ func finish(to string, st unix.Stat_t) error {
 }
 
 func touch(to string, st unix.Stat_t) error {
-	times := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, st.Mtim}
+	times := []unix.Timespec{{Nsec: sys.UtimeOmit}, st.Mtim}
 	if err := unix.UtimesNanoAt(unix.AT_FDCWD, to, times, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return &fs.PathError{Op: "utimensat", Path: to, Err: err}
 	}
@@ -200,7 +201,7 @@ func (c *copier) link(dir *os.File, name, to string, st unix.Stat_t) error {
 }
 
 func (c *copier) file(dir *os.File, name, to string, st unix.Stat_t) error {
-	key := inode{st.Dev, st.Ino}
+	key := inode{sys.Device(&st), st.Ino}
 	if first, ok := c.links[key]; ok {
 		return os.Link(first, to)
 	}
@@ -227,7 +228,7 @@ func (c *copier) file(dir *os.File, name, to string, st unix.Stat_t) error {
 
 // content shares the blocks where the file system can, which takes no room, and copies the data between the holes elsewhere.
 func (c *copier) content(to, from *os.File, size int64) error {
-	if size == 0 || unix.IoctlFileClone(int(to.Fd()), int(from.Fd())) == nil {
+	if size == 0 || sys.CloneFile(int(to.Fd()), int(from.Fd())) == nil {
 		return nil
 	}
 	for at := int64(0); at < size; {
@@ -286,10 +287,6 @@ func (c *copier) piece(to, from *os.File, begin, end int64) error {
 	return nil
 }
 
-// remote are the file systems whose other end is elsewhere or in a program: none of them can be an upper layer.
-var remote = []int64{unix.NFS_SUPER_MAGIC, unix.SMB_SUPER_MAGIC, unix.SMB2_SUPER_MAGIC, unix.CIFS_SUPER_MAGIC, unix.FUSE_SUPER_MAGIC, unix.V9FS_MAGIC,
-	unix.AFS_SUPER_MAGIC, unix.CEPH_SUPER_MAGIC, unix.OVERLAYFS_SUPER_MAGIC, unix.ECRYPTFS_SUPER_MAGIC, unix.MSDOS_SUPER_MAGIC, unix.EXFAT_SUPER_MAGIC}
-
 // CanOverlay says why there can be no overlay over repo with its upper layer in dir, which need not exist yet; "" if there can.
 // It tries there what the kernel would need: to keep attributes and to mark what was deleted. Then mount, which is called with a
 // scratch directory, has the kernel make overlays over the given directories.
@@ -306,7 +303,7 @@ func CanOverlay(repo Repo, dir string, mount func(scratch string, lower ...strin
 	if err := unix.Statfs(dir, &st); err != nil {
 		return fmt.Sprintf("the file system of %s can't be asked: %v", quote(dir), err)
 	}
-	if slices.Contains(remote, st.Type) {
+	if isRemote(&st) {
 		return fmt.Sprintf("the file system of %s can't be the upper one of an overlay", quote(dir))
 	}
 	return tryUpper(dir, func(scratch string) error { return mount(scratch, repo.Root, repo.Common) })

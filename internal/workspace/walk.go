@@ -11,6 +11,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"agentbox/internal/sys"
 )
 
 // walkers is how many directories are read at once: enough to wait for a disk, and more than two processors gain nothing.
@@ -115,7 +117,7 @@ func (w *crawl) list(rel string, buf []byte) (out listed, err error) {
 	}
 	defer func() { _ = unix.Close(fd) }() // only read
 	for {
-		n, err := retry(func() (int, error) { return unix.Getdents(fd, buf) })
+		n, err := retry(func() (int, error) { return sys.Getdents(fd, buf) })
 		if err != nil {
 			return out, &fs.PathError{Op: "getdents64", Path: dir, Err: err}
 		}

@@ -177,10 +177,7 @@ func fetched(host string, port int, path, via string) []string {
 
 func TestProgramsThatKnowNoProxy(t *testing.T) {
 	s := newSite(t)
-	build := exec.Command("../clients/build", filepath.Join(s.repo, "clients"))
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("building the clients: %v\n%s", err, out)
-	}
+	s.buildClients()
 	for _, c := range []struct {
 		name, command string
 		want          []string
@@ -204,6 +201,15 @@ func TestProgramsThatKnowNoProxy(t *testing.T) {
 			}
 			s.crossed("dns.refused deny " + unlisted + ":0   0 direct")
 		})
+	}
+}
+
+// buildClients puts the programs that know no proxy below clients, in the repository.
+func (b *box) buildClients() {
+	b.t.Helper()
+	build := exec.Command("../clients/build", filepath.Join(b.repo, "clients"))
+	if out, err := build.CombinedOutput(); err != nil {
+		b.t.Fatalf("building the clients: %v\n%s", err, out)
 	}
 }
 

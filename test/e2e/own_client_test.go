@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"testing"
@@ -26,7 +27,7 @@ func TestMain(m *testing.M) {
 }
 
 func ownClients() map[string]func(args []string) error {
-	return map[string]func([]string) error{"websocket": webSocketClient, "grpc": grpcClient, "echoes": echoesClient}
+	return map[string]func([]string) error{"websocket": webSocketClient, "grpc": grpcClient, "echoes": echoesClient, "fetch": fetchClient}
 }
 
 // ownClient puts this test's binary into the repository, and gives the command that makes it the client.
@@ -69,4 +70,15 @@ func webSocketClient(args []string) error {
 		fmt.Println(back)
 	}
 	return nil
+}
+
+// fetchClient prints what a URL answers.
+func fetchClient(args []string) error {
+	resp, err := http.Get(args[0])
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	_, err = io.Copy(os.Stdout, resp.Body)
+	return err
 }

@@ -15,6 +15,8 @@ import (
 
 	"github.com/creack/pty"
 	"golang.org/x/sys/unix"
+
+	"agentbox/internal/sys"
 )
 
 // line is a person's terminal, byte by byte: what is typed into it and what comes out of it.
@@ -131,7 +133,7 @@ func (l *line) resize(rows, cols uint16) {
 
 func (l *line) modes() unix.Termios {
 	l.t.Helper()
-	modes, err := unix.IoctlGetTermios(int(l.slave.Fd()), unix.TCGETS)
+	modes, err := unix.IoctlGetTermios(int(l.slave.Fd()), sys.GetTermios)
 	must(l.t, err)
 	return *modes
 }

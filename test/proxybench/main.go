@@ -1,3 +1,5 @@
+//go:build linux
+
 // Command proxybench measures agentbox's egress proxy beside what it competes with: no proxy, bare goproxy, mitmproxy,
 // squid and srt's proxy. The server, the client and each proxy are processes of their own; the contenders take turns
 // within each round, so that a noisy machine disturbs all of them alike; what is judged is the median of the rounds'

@@ -23,6 +23,7 @@ import (
 	"github.com/rogpeppe/go-internal/txtar"
 
 	"agentbox/internal/profiles"
+	"agentbox/internal/site"
 	builtin "agentbox/profiles"
 )
 
@@ -463,26 +464,26 @@ func TestEditorsFindTheSchema(t *testing.T) {
 	}
 }
 
-// What the documentation shows as a file passes both, as one of the kinds.
+// What the documentation shows as a file passes both, as one of the kinds; what it shows as a part of one is read, on top of what a
+// file must have. A file of another program says so in a comment before it.
 func TestDocumentedFilesPass(t *testing.T) {
 	t.Parallel()
+	pages, err := site.Read(os.DirFS("../.."))
+	if err != nil {
+		t.Fatal(err)
+	}
 	shown := map[string]map[string]string{"profile": {}, "set": {}, "policy": {}}
-	for _, page := range []string{"docs/CI.md", "docs/PROFILES.md", "README.md"} {
-		for i, block := range blocks(content(t, page)) {
-			if !strings.HasPrefix(block, "version = 1") {
-				continue // a part of a file
-			}
-			name := fmt.Sprintf("%s.%d.toml", path.Base(page), i)
-			kind := "profile"
-			for _, k := range []string{"set", "policy"} {
-				if reads("profile", block) != nil && reads(k, block) == nil {
-					kind = k
-				}
-			}
-			if err := reads(kind, block); err != nil {
-				t.Errorf("%s: %v", name, err)
-			}
-			shown[kind][name] = block
+	for place, block := range documented(pages) {
+		kind, err := kindOf(block)
+		if err != nil {
+			t.Errorf("%s: %v\nIf it is another program's file, say so before it: <!-- a file of taplo's -->", place, err)
+			continue
+		}
+		if kind == "own" {
+			kind = "profile"
+		}
+		if shown[kind] != nil && whole(block) {
+			shown[kind][strings.NewReplacer("/", "-", ":", "-").Replace(place)+".toml"] = block
 		}
 	}
 	if len(shown["profile"]) < 3 {
@@ -494,6 +495,52 @@ func TestDocumentedFilesPass(t *testing.T) {
 		}
 		if refused, said := lint(t, files, by(t, kind)...); len(refused) > 0 {
 			t.Errorf("%q are refused:\n%s", refused, said)
+		}
+	}
+}
+
+// documented are the blocks of TOML that are ours, by page and line.
+func documented(pages *site.Docs) map[string]string {
+	all := map[string]string{}
+	for name, page := range pages.Pages {
+		for _, b := range page.Blocks {
+			if b.Language == "toml" && !strings.HasPrefix(b.Comment, "a file of ") {
+				all[fmt.Sprintf("%s:%d", name, b.Line)] = b.Text
+			}
+		}
+	}
+	return all
+}
+
+// whole reports whether a block is a file, and no part of one.
+func whole(block string) bool { return regexp.MustCompile(`(?m)^version = 1`).MatchString(block) }
+
+// kindOf says as what a block can be read; the error is that of a profile, or of the person's configuration where it is one.
+func kindOf(block string) (string, error) {
+	if strings.HasPrefix(block, "[upstream") || strings.HasPrefix(block, "[[upstream") {
+		_, err := profiles.LoadConfig([]byte(block), "config.toml")
+		return "config", err
+	}
+	for _, kind := range []string{"profile", "set", "policy"} {
+		if whole(block) && reads(kind, block) == nil {
+			return kind, nil
+		}
+	}
+	if !whole(block) {
+		block = "version = 1\nextends = \"claude\"\n" + block
+	}
+	// Credentials need hosts that are allowed, which another part of the page may say.
+	allowing := "version = 1\n[network]\ndefault = \"allow\"\n"
+	_, err := profiles.Load("case", profiles.Files{BuiltIn: builtin.Files(), UserDir: "~", User: fstest.MapFS{
+		"profiles/case.toml": {Data: []byte(block)}, "agentbox.toml": {Data: []byte(allowing)}}})
+	return "own", err
+}
+
+// What is wrong in a file that the documentation shows is found, in a part of one too.
+func TestDocumentedMistakesAreFound(t *testing.T) {
+	for _, block := range []string{"version = 1\nextend = \"claude\"\n", "[[network.rule]]\naction = \"alow\"\nhost = \"a.example.com\"\n", "[upstream]\nproxi = \"x\"\n"} {
+		if kind, err := kindOf(block); err == nil {
+			t.Errorf("it passes as %s:\n%s", kind, block)
 		}
 	}
 }

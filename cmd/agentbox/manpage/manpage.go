@@ -37,49 +37,69 @@ func Pages(root *cobra.Command, extra []Extra) ([]Page, error) {
 	root.InitDefaultHelpFlag()
 	var pages []Page
 	var errs []error
-	for _, cmd := range family(root) {
+	for _, cmd := range Family(root) {
 		var more []Extra
 		if cmd == root {
 			more = extra
 		}
 		content, err := page(cmd, more)
 		errs = append(errs, err)
-		pages = append(pages, Page{Name: title(cmd) + ".1", Content: content})
+		pages = append(pages, Page{Name: Title(cmd) + ".1", Content: content})
 	}
 	return pages, errors.Join(errs...)
 }
 
-// family is cmd and the verbs below it that people see.
-func family(cmd *cobra.Command) []*cobra.Command {
+// Family is cmd and the verbs below it that people see.
+func Family(cmd *cobra.Command) []*cobra.Command {
 	all := []*cobra.Command{cmd}
 	for _, below := range cmd.Commands() {
 		if below.IsAvailableCommand() {
-			all = append(all, family(below)...)
+			all = append(all, Family(below)...)
 		}
 	}
 	return all
 }
 
-func title(cmd *cobra.Command) string { return strings.ReplaceAll(cmd.CommandPath(), " ", "-") }
+// Title is a verb's name as that of a page: "agentbox-run".
+func Title(cmd *cobra.Command) string { return strings.ReplaceAll(cmd.CommandPath(), " ", "-") }
 
-func page(cmd *cobra.Command, extra []Extra) ([]byte, error) {
-	description, codes := split(cmd.Long)
+// Synopsis is what stands behind the verb's name: "PROFILE [flags] [-- ARGS]".
+func Synopsis(cmd *cobra.Command) string {
+	rest := strings.TrimSpace(strings.TrimPrefix(cmd.UseLine(), cmd.CommandPath()))
+	if cmd.HasAvailableSubCommands() {
+		rest = "VERB " + strings.Replace(rest, "[flags]", "[ARGS]", 1)
+		if !strings.Contains(rest, "[ARGS]") {
+			rest += "[ARGS]"
+		}
+	}
+	return rest
+}
+
+// Describe gives what a verb's help says: what it does, and its exit codes, in the form that ExitCodes parses. Codes is
+// "" where the verb has none to say of itself.
+func Describe(cmd *cobra.Command) (description, codes string) {
+	description, codes = split(cmd.Long)
 	if codes == "" && cmd.HasAvailableSubCommands() {
 		codes = "each verb's page has its own; 0 fine, 1 a finding or a failure, 2 usage."
 	}
+	if description == "" {
+		description = cmd.Short + "."
+	}
+	return description, codes
+}
+
+func page(cmd *cobra.Command, extra []Extra) ([]byte, error) {
+	description, codes := Describe(cmd)
 	var problem error
 	if codes == "" {
 		problem = fmt.Errorf("%s: the long help does not end with \"Exit codes: …\"", cmd.CommandPath())
 	} else if cmd.Example == "" {
 		problem = fmt.Errorf("%s: there is no example", cmd.CommandPath())
 	}
-	if description == "" {
-		description = cmd.Short + "."
-	}
 	w := &roff{}
-	w.line(`.TH "` + escape(strings.ToUpper(title(cmd))) + `" 1 ` + Date + ` agentbox "agentbox manual"`)
+	w.line(`.TH "` + escape(strings.ToUpper(Title(cmd))) + `" 1 ` + Date + ` agentbox "agentbox manual"`)
 	w.section("NAME")
-	w.line(escape(title(cmd)) + ` \- ` + escape(uncapital(cmd.Short)))
+	w.line(escape(Title(cmd)) + ` \- ` + escape(uncapital(cmd.Short)))
 	w.section("SYNOPSIS")
 	w.synopsis(cmd)
 	w.section("DESCRIPTION")
@@ -128,16 +148,8 @@ func (w *roff) request(name string, args ...string) {
 func (w *roff) section(title string) { w.request("SH", title) }
 
 func (w *roff) synopsis(cmd *cobra.Command) {
-	path := cmd.CommandPath()
-	w.request("B", path)
-	rest := strings.TrimSpace(strings.TrimPrefix(cmd.UseLine(), path))
-	if cmd.HasAvailableSubCommands() {
-		rest = "VERB " + strings.Replace(rest, "[flags]", "[ARGS]", 1)
-		if !strings.Contains(rest, "[ARGS]") {
-			rest += "[ARGS]"
-		}
-	}
-	if rest != "" {
+	w.request("B", cmd.CommandPath())
+	if rest := Synopsis(cmd); rest != "" {
 		w.line(escape(rest))
 	}
 }
@@ -243,40 +255,57 @@ func (w *roff) option(f *pflag.Flag) {
 // code is where the text of the next exit code begins: "126 refused …", "128+n a signal".
 var code = regexp.MustCompile(`(?:^|[,;] (?:and )?)([0-9]+(?:[-–][0-9]+)?(?:\+n)?) `)
 
-// exitStatus turns "0 fine, 1 a problem, 2 usage." into a list. What stands before the first code is a sentence.
-func (w *roff) exitStatus(codes string) {
+// Code is an exit code, or several in one notation ("128+n"), and when it comes.
+type Code struct {
+	Number, Meaning string
+}
+
+// ExitCodes parses "0 fine, 1 a problem, 2 usage." What stands before the first code is a sentence, or "".
+func ExitCodes(codes string) (lead string, list []Code) {
 	at := code.FindAllStringSubmatchIndex(codes, -1)
-	lead := codes
+	lead = codes
 	if len(at) > 0 {
 		lead = codes[:at[0][0]]
 	}
 	if lead = strings.Trim(lead, " ;,"); lead != "" {
-		w.prose(capital(strings.TrimSuffix(lead, ".")) + ".")
+		lead = capital(strings.TrimSuffix(lead, ".")) + "."
 	}
 	for i, m := range at {
 		end := len(codes)
 		if i+1 < len(at) {
 			end = at[i+1][0]
 		}
+		list = append(list, Code{codes[m[2]:m[3]], capital(strings.Trim(codes[m[1]:end], " ,;.")) + "."})
+	}
+	return lead, list
+}
+
+// exitStatus turns the paragraph about exit codes into a list.
+func (w *roff) exitStatus(codes string) {
+	lead, list := ExitCodes(codes)
+	if lead != "" {
+		w.prose(lead)
+	}
+	for _, c := range list {
 		w.line(".TP")
-		w.request("B", codes[m[2]:m[3]])
-		w.prose(capital(strings.Trim(codes[m[1]:end], " ,;.")) + ".")
+		w.request("B", c.Number)
+		w.prose(c.Meaning)
 	}
 }
 
 func (w *roff) seeAlso(cmd *cobra.Command) {
 	var names []string
 	if cmd.HasParent() {
-		names = append(names, title(cmd.Parent()))
+		names = append(names, Title(cmd.Parent()))
 		for _, sibling := range cmd.Parent().Commands() {
 			if sibling != cmd && sibling.IsAvailableCommand() && cmd.Parent().HasParent() {
-				names = append(names, title(sibling))
+				names = append(names, Title(sibling))
 			}
 		}
 	}
 	for _, below := range cmd.Commands() {
 		if below.IsAvailableCommand() {
-			names = append(names, title(below))
+			names = append(names, Title(below))
 		}
 	}
 	if len(names) == 0 {
