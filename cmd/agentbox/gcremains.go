@@ -135,7 +135,11 @@ func (c *collector) stillMade(id string) bool {
 func (c *collector) rest() {
 	for _, name := range c.names(c.paths.State) {
 		if path := filepath.Join(c.paths.State, name); name != "sessions" && path != stateRoot(c.paths) {
-			c.report.remain(item{Kind: "record", Path: path, Why: "what you have accepted and allowed"})
+			why := "what you have accepted and allowed"
+			if path == imagesDir(c.paths) {
+				why = "which images were built: agentbox image list shows them, agentbox image prune removes them"
+			}
+			c.report.remain(item{Kind: "record", Path: path, Why: why})
 		}
 	}
 	for _, name := range c.names(filepath.Join(c.paths.State, "sessions")) {

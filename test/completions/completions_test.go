@@ -310,7 +310,7 @@ func TestHostileNamesAreNotOffered(t *testing.T) {
 	w.must(os.Symlink("/etc/passwd", filepath.Join(dir, "link.toml")))
 	w.must(os.Mkdir(filepath.Join(dir, "directory.toml"), 0o700))
 
-	want := []string{"billing", "claude", "claude-login", "codex", "codex-login", "demo", "gemini", "opencode", "shell", ":4"}
+	want := []string{"billing", "claude", "claude-login", "codex", "codex-login", "demo", "gemini", "image-build", "opencode", "shell", ":4"}
 	if got := w.protocol("run", ""); !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
