@@ -28,7 +28,7 @@ func All() []Agent {
 		{"opencode", []string{"run", "do the task"}, "Ask anything", once, nil},
 		{"gemini", []string{"-p", "do the task"}, "Type your message", twice, nil},
 		{"pi", []string{"-p", "do the task"}, "(auto)", twice, nil},
-		{"qwen", []string{"-p", "do the task"}, "Type your message", twice, nil},
+		{"qwen", []string{"-p", "do the task"}, "Type your message", []string{"Enter", "/quit"}, nil}, // one more Enter, the next time round: hard upon the text it would be a paste
 		{"continue", []string{"-p", "do the task"}, "Ask anything", twice, []string{"api.continue.dev"}},
 		{"copilot", []string{"-p", "do the task"}, "? help", twice, nil},
 	}
