@@ -1,7 +1,7 @@
 //go:build gendocs
 
 // With the build tag gendocs this program is the one that writes the files which are made from the command line's own
-// description and the format's: man/*.1, docs/commands/*.md, docs/KEYS.md, schema/*.json and completions/agentbox.ps1. So nothing of it is in the agentbox that is shipped.
+// description and the format's: man/*.1, docs/commands/*.md, docs/KEYS.md, the list in docs/AGENTS.md, schema/*.json and completions/agentbox.ps1. So nothing of it is in the agentbox that is shipped.
 package main
 
 import (
@@ -41,6 +41,9 @@ func generate() error {
 		return err
 	}
 	if err := writeSchemas("schema"); err != nil {
+		return err
+	}
+	if err := writeAgents(); err != nil {
 		return err
 	}
 	var script bytes.Buffer

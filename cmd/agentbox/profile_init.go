@@ -135,13 +135,20 @@ func initName(cmd *cobra.Command, o initOptions, repo workspace.Repo) (string, e
 	return name, nil
 }
 
-// reach names the agent for a description.
+// reach names the agent for a description, as the built-in profile at the root does: "NAME with …".
 func reach(p profiles.Profile) string {
-	agents := map[string]string{"claude": "Claude Code", "codex": "Codex", "gemini": "Gemini CLI", "opencode": "opencode"}
-	if len(p.Agent.Command) > 0 {
-		return agents[filepath.Base(p.Agent.Command[0])]
+	if len(p.Chain) == 0 {
+		return ""
 	}
-	return ""
+	root, err := profiles.Load(p.Chain[0], profiles.Files{BuiltIn: builtin.Files()})
+	if err != nil { // the root is one of the person's own, or of the repository's
+		return ""
+	}
+	name, _, found := strings.Cut(root.Profile.Description, " with ")
+	if !found || root.Profile.Agent.Install == "" {
+		return ""
+	}
+	return name
 }
 
 // timeOf is the time limit that the base has here, by its own file or by an agentbox.toml, and the file that sets it.

@@ -50,8 +50,8 @@ func newRun(a *app) *cobra.Command {
 		Long: `Runs the agent that PROFILE names in a container that sees this repository and nothing else of the machine, with
 agentbox's proxy as the only way out. ARGS go to the agent.
 
-Profiles: claude, codex, opencode, gemini; shell (ARGS are the command; without them, a shell); demo (shows the
-boundary in a few seconds); your own, NAME.toml in ~/.config/agentbox/profiles; and this repository's, .agentbox/NAME.toml.
+Profiles: the agents' (claude, codex, gemini, opencode and others: "agentbox profile list"); shell (ARGS are the command; without
+them, a shell); demo (shows the boundary in a few seconds); your own, NAME.toml in ~/.config/agentbox/profiles; and this repository's, .agentbox/NAME.toml.
 What a repository's layers widen is asked about first ("agentbox trust"); where nobody can be asked, the run is refused.
 
 The agent works in a copy, and nothing of it is final until you say so (the review mode): on a terminal you are shown at the end what

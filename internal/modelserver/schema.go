@@ -71,7 +71,7 @@ func (s schema) fill(value func(property string) (any, bool)) obj {
 	return out
 }
 
-// command makes a shell tool's arguments; some take a text, some an argument vector.
+// command makes a shell tool's arguments; some take a text, some an argument vector, some a list of lines.
 func (s schema) command(line string) obj {
 	return s.fill(func(property string) (any, bool) {
 		switch property {
@@ -80,6 +80,8 @@ func (s schema) command(line string) obj {
 				return []string{"sh", "-c", line}, true
 			}
 			return line, true
+		case "commands": // one after the other, each a line of its own
+			return []string{line}, true
 		case "description":
 			return "Run the task's command", true
 		}

@@ -212,7 +212,7 @@ func (x *exchange) route(path string, sse bool) {
 		x.model(func() { x.json(map[string]any{"input_tokens": tokens(x.req.Body)}) })
 	case path == "/v1/responses", path == "/backend-api/codex/responses":
 		x.model(func() { x.openaiResponses() })
-	case path == "/v1/chat/completions":
+	case strings.HasSuffix(path, "/chat/completions"): // OpenAI's, and what is compatible with it
 		x.model(func() { x.openaiChat() })
 	case path == "/backend-api/wham/accounts/check":
 		x.model(func() { x.json(accounts()) })

@@ -49,8 +49,8 @@ func (s step) inputJSON() string {
 }
 
 var (
-	writers = []string{"Write", "write_file", "write", "apply_patch", scripted}
-	shells  = []string{"Bash", "run_shell_command", "bash", "exec_command", "shell_command", "shell", scripted}
+	writers = []string{"Write", "write_file", "write", "editor", "apply_patch", scripted}
+	shells  = []string{"Bash", "run_shell_command", "bash", "exec_command", "shell_command", "shell", "run_commands", scripted}
 )
 
 // scripted is Codex's tool that runs JavaScript, out of which its other tools are called.
@@ -118,9 +118,9 @@ func (t Task) write(w tool, dir string) obj {
 	}
 	return w.schema.fill(func(property string) (any, bool) {
 		switch property {
-		case "file_path", "filePath", "path", "absolute_path":
+		case "file_path", "filePath", "filepath", "path", "absolute_path":
 			return name, true
-		case "content", "text":
+		case "content", "text", "new_text":
 			return t.Content, true
 		}
 		return nil, false

@@ -8,23 +8,17 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"agentbox/test/realagents"
 )
 
-// printMode is how each agent is given one task without a person at the terminal.
-var printMode = map[string][]string{
-	"claude":   {"-p", "do the task"},
-	"codex":    {"exec", "do the task"},
-	"opencode": {"run", "do the task"},
-	"gemini":   {"-p", "do the task"},
-}
-
 func TestPrintMode(t *testing.T) {
-	for name, args := range printMode {
-		t.Run(name, func(t *testing.T) {
-			b := newBench(t, name)
+	for _, a := range realagents.All() {
+		t.Run(a.Profile, func(t *testing.T) {
+			b := newBench(t, a)
 			ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 			defer cancel()
-			out, err := b.command(ctx, t, args...).CombinedOutput()
+			out, err := b.command(ctx, t, a.Task...).CombinedOutput()
 			t.Logf("output: %s", out)
 			if testing.Verbose() || err != nil {
 				b.dump(t)
@@ -32,13 +26,13 @@ func TestPrintMode(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			b.check(t, string(out))
+			b.check(t, string(out), a.Refused)
 		})
 	}
 }
 
-// check looks for what the task leaves behind, on disk and in the requests.
-func (b *bench) check(t *testing.T, screen string) {
+// check looks for what the task leaves behind, on disk and in the requests. Nothing was refused but the hosts that known names.
+func (b *bench) check(t *testing.T, screen string, known []string) {
 	t.Helper()
 	task := b.server.Task()
 	for name, want := range map[string]string{task.File: task.Content, "ran.txt": "ran\n"} {
@@ -51,7 +45,7 @@ func (b *bench) check(t *testing.T, screen string) {
 		t.Errorf("the last words %q do not appear", task.Final)
 	}
 	b.checkRequests(t)
-	if got := b.proxy.unexpected(); len(got) > 0 {
+	if got := b.proxy.unexpected(known); len(got) > 0 {
 		t.Errorf("it asked the proxy for %q, which its profile should have switched off", got)
 	}
 }

@@ -9,25 +9,18 @@ import (
 	"time"
 
 	"agentbox/internal/modelserver"
+	"agentbox/test/realagents"
 	"agentbox/test/terminal"
 )
 
-// ready is what each agent's screen shows once it takes a prompt, and only then.
-var ready = map[string]string{
-	"claude":   "bypass permissions on",
-	"codex":    "? for shortcuts",
-	"opencode": "Ask anything",
-	"gemini":   "Type your message",
-}
-
 func TestFullScreen(t *testing.T) {
-	for name, prompt := range ready {
-		t.Run(name, func(t *testing.T) {
-			b := newBench(t, name)
+	for _, a := range realagents.All() {
+		t.Run(a.Profile, func(t *testing.T) {
+			b := newBench(t, a)
 			ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 			defer cancel()
 			term := b.terminal(ctx, t)
-			if _, err := term.Wait(ctx, prompt); err != nil {
+			if _, err := term.Wait(ctx, a.Ready); err != nil {
 				b.dump(t)
 				t.Fatal(err)
 			}
@@ -46,7 +39,7 @@ func TestFullScreen(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			b.check(t, screen)
+			b.check(t, screen, a.Refused)
 		})
 	}
 }
@@ -65,6 +58,8 @@ func (b *bench) submit(ctx context.Context, t *testing.T, term *terminal.Termina
 			return
 		}
 	}
+	shown, _ := term.Screen(context.WithoutCancel(ctx))
+	t.Fatalf("the model was not asked; the screen shows:\n%s", shown)
 }
 
 // terminal starts the agent in a terminal.

@@ -15,6 +15,9 @@ import (
 
 	"github.com/creack/pty"
 	"golang.org/x/sys/unix"
+
+	"agentbox/internal/profiles"
+	builtin "agentbox/profiles"
 )
 
 // world is a home, a repository and a PATH with agentbox on it.
@@ -310,7 +313,9 @@ func TestHostileNamesAreNotOffered(t *testing.T) {
 	w.must(os.Symlink("/etc/passwd", filepath.Join(dir, "link.toml")))
 	w.must(os.Mkdir(filepath.Join(dir, "directory.toml"), 0o700))
 
-	want := []string{"billing", "claude", "claude-login", "codex", "codex-login", "demo", "gemini", "image-build", "opencode", "shell", ":4"}
+	want := append((profiles.Files{BuiltIn: builtin.Files()}).Names(), "billing")
+	slices.Sort(want)
+	want = append(want, ":4")
 	if got := w.protocol("run", ""); !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}

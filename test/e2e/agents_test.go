@@ -17,28 +17,35 @@ import (
 
 	"agentbox/internal/event"
 	"agentbox/internal/modelserver"
+	"agentbox/test/realagents"
 	"agentbox/test/terminal"
 )
 
 // realAgent is one of the pinned agents from npm, and what its profile promises.
 type realAgent struct {
-	profile string
-	args    []string // for one task without a person
-	host    string
-	env     string // the variable that holds the placeholder inside
-	header  string // the slot of the real key, with %s for it
-
-	ready string   // its screen shows this once it takes a prompt, and only then
-	quit  []string // keys that end it: none too many, which would meet what comes after it
+	realagents.Agent
+	host   string // of its models: the first that its profile allows
+	source string // the person's variable that holds the real key
+	env    string // the variable that holds the placeholder inside
+	header string // the slot of the real key, with %s for it
 }
 
 func realAgents() []realAgent {
-	return []realAgent{
-		{"claude", []string{"-p", "do the task"}, "api.anthropic.com", "ANTHROPIC_API_KEY", "X-Api-Key: %s", "bypass permissions on", []string{"C-c", "C-c"}},
-		{"codex", []string{"exec", "do the task"}, "api.openai.com", "OPENAI_API_KEY", "Authorization: Bearer %s", "? for shortcuts", []string{"C-c"}},
-		{"opencode", []string{"run", "do the task"}, "api.anthropic.com", "ANTHROPIC_API_KEY", "X-Api-Key: %s", "Ask anything", []string{"C-c"}},
-		{"gemini", []string{"-p", "do the task"}, "generativelanguage.googleapis.com", "GEMINI_API_KEY", "X-Goog-Api-Key: %s", "Type your message", []string{"C-c", "C-c"}},
+	var all []realAgent
+	for _, a := range realagents.All() {
+		all = append(all, promised(a))
 	}
+	return all
+}
+
+// promised reads the agent's profile, which is in the binary.
+func promised(a realagents.Agent) realAgent {
+	p, err := realagents.Load(a.Profile)
+	if err != nil {
+		panic(err)
+	}
+	c := p.Credentials[0]
+	return realAgent{a, realagents.Hosts(p)[0], string(c.Source.Env), string(c.Env), strings.ReplaceAll(string(c.Header), "{token}", "%s")}
 }
 
 const unlisted = "unlisted.example"
@@ -147,17 +154,17 @@ func modelKey() string { return "real-" + strings.Repeat("k3y", 12) }
 
 func TestRealAgents(t *testing.T) {
 	for _, a := range realAgents() {
-		t.Run(a.profile, func(t *testing.T) {
+		t.Run(a.Profile, func(t *testing.T) {
 			b, s, seen := agentBox(t)
 			b.keyOf(a)
-			r := b.agentbox(append([]string{"run", a.profile, "--"}, a.args...)...).exits(0)
+			r := b.agentbox(append([]string{"run", a.Profile, "--"}, a.Task...)...).exits(0)
 			if !strings.Contains(r.out, s.Task().Final) {
 				t.Errorf("stdout has no last words:\n%s", r.out)
 			}
 			b.takeAll()
 			b.checkWork(s)
 			b.checkCalls(a, s)
-			b.checkRefusal(r.err, nil)
+			b.checkRefusal(r.err, a.Refused)
 			b.checkKey(a, s, seen)
 			if strings.Contains(r.out+r.err, modelKey()) {
 				t.Errorf("the real key was printed:\n%s\n%s", r.out, r.err)
@@ -169,8 +176,8 @@ func TestRealAgents(t *testing.T) {
 // keyOf leaves the person no key but that of one agent: those that no profile names are for Podman too, as all variables.
 func (b *box) keyOf(a realAgent) {
 	for _, other := range realAgents() {
-		if other.env != a.env {
-			b.setenv(other.env, "")
+		if other.source != a.source {
+			b.setenv(other.source, "")
 		}
 	}
 }
@@ -297,10 +304,10 @@ func (b *box) checkSlots(a realAgent, s *modelserver.Server, placeholder string)
 
 func TestAnAgentThatIsNotInstalled(t *testing.T) {
 	b := newBox(t)
-	for profile, install := range map[string]string{
-		"claude": "npm install -g @anthropic-ai/claude-code", "codex": "npm install -g @openai/codex",
-		"opencode": "npm install -g opencode-ai", "gemini": "npm install -g @google/gemini-cli",
-	} {
+	for _, a := range realAgents() {
+		p, err := realagents.Load(a.Profile)
+		must(t, err)
+		profile, install := a.Profile, p.Agent.Install
 		b.agentbox("run", profile).exits(127).says(profile, install).prints("")
 		if r := b.agentbox("run", profile, "--dry-run").exits(127).says(install); !strings.Contains(r.out, "not installed on this machine") || !strings.Contains(r.out, "hash ") {
 			t.Errorf("the plan is not shown:\n%s", r.out)
@@ -382,21 +389,21 @@ func (s *screen) quit(keys []string, text string) string {
 
 func TestRealAgentsFullScreen(t *testing.T) {
 	for _, a := range realAgents() {
-		t.Run(a.profile, func(t *testing.T) {
+		t.Run(a.Profile, func(t *testing.T) {
 			b, s, seen := agentBox(t)
 			b.keyOf(a)
 			b.setenv("AGENTBOX", b.command().Path)
-			term := b.screen(`stty -g >../before; "$AGENTBOX" run ` + a.profile + ` --on-exit keep; echo $? >../code; stty -g >../after; echo all over`)
-			term.wait(a.ready) // and no dialog before it
+			term := b.screen(`stty -g >../before; "$AGENTBOX" run ` + a.Profile + ` --on-exit keep; echo $? >../code; stty -g >../after; echo all over`)
+			term.wait(a.Ready) // and no dialog before it
 			term.types("do the task")
 			term.wait("do the task")
 			term.submit(s)
 			term.wait(s.Task().Final)
-			shown := term.quit(a.quit, "all over")
+			shown := term.quit(a.Quit, "all over")
 			b.takeAll()
 			b.checkWork(s)
 			b.checkCalls(a, s)
-			b.checkRefusal(shown, []string{"raw.githubusercontent.com"}) // codex's announcements, full-screen only
+			b.checkRefusal(shown, a.Refused)
 			b.checkKey(a, s, seen)
 			if !strings.Contains(shown, "· run ") || !strings.Contains(shown, "credential") {
 				t.Errorf("there is no summary after it:\n%s", shown)
@@ -412,17 +419,17 @@ func TestClaudeLeavesAnIdlePersonAlone(t *testing.T) {
 	a := realAgents()[0]
 	b, _, _ := agentBox(t)
 	b.setenv("AGENTBOX", b.command().Path)
-	term := b.screen(`"$AGENTBOX" run ` + a.profile + `; echo all over`)
-	term.wait(a.ready)
+	term := b.screen(`"$AGENTBOX" run ` + a.Profile + `; echo all over`)
+	term.wait(a.Ready)
 	idle, cancel := context.WithTimeout(term.ctx, 12*time.Second)
 	defer cancel()
 	<-idle.Done()
 	shown, err := term.term.Screen(term.ctx)
 	must(t, err)
-	if !strings.Contains(shown, a.ready) {
+	if !strings.Contains(shown, a.Ready) {
 		t.Errorf("something came over the prompt:\n%s", shown)
 	}
-	term.quit(a.quit, "all over")
+	term.quit(a.Quit, "all over")
 }
 
 // checkTerminalAfter: agentbox ended as the agent did, and the terminal is what it was.

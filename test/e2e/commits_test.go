@@ -200,13 +200,13 @@ func TestDirectModeTellsWhatExecutes(t *testing.T) {
 // Each of the real agents commits with its shell tool, and the commit arrives.
 func TestRealAgentsCommit(t *testing.T) {
 	for _, a := range realAgents() {
-		t.Run(a.profile, func(t *testing.T) {
+		t.Run(a.Profile, func(t *testing.T) {
 			b := newBox(t)
 			b.agentsPath()
 			b.model(modelserver.Config{Task: modelserver.Task{File: "hello.txt", Content: "hello from the model\n", Final: "The task is complete.",
 				Command: "git add hello.txt && git -c commit.verbose=false commit -q -m 'work of the agent'"}}) // as agents write it
 			b.keyOf(a)
-			r := b.agentbox(append([]string{"run", a.profile, "--workspace", "review", "--"}, a.args...)...).exits(0)
+			r := b.agentbox(append([]string{"run", a.Profile, "--workspace", "review", "--"}, a.Task...)...).exits(0)
 			id := b.agentRefs()["heads/main"]
 			if id == "" {
 				t.Fatalf("nothing arrived\n%s", r.err)

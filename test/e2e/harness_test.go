@@ -148,18 +148,21 @@ func (b *box) setenv(name, value string) { b.env = append(b.env, name+"="+value)
 func (b *box) model(c modelserver.Config) *modelserver.Server {
 	b.t.Helper()
 	c.Key = "real-" + strings.Repeat("k3y", 12)
+	for _, a := range realAgents() {
+		c.Hosts = append(c.Hosts, a.host)
+	}
 	s, err := modelserver.Start(c)
 	must(b.t, err)
 	b.t.Cleanup(func() { must(b.t, s.Close()) })
 	ca := filepath.Join(b.conf, "agentbox", "model-ca.pem")
 	must(b.t, os.WriteFile(ca, s.CAPEM(), 0o600))
 	text := "[upstream]\nca = \"" + ca + "\"\n[upstream.hosts]\n"
-	for _, h := range append([]string{"api.anthropic.com", "api.openai.com", "generativelanguage.googleapis.com"}, c.Hosts...) {
+	for _, h := range slices.Compact(slices.Sorted(slices.Values(c.Hosts))) {
 		text += "\"" + h + "\" = \"" + s.Addr() + "\"\n"
 	}
 	b.config(text)
-	for _, name := range []string{"ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GEMINI_API_KEY"} {
-		b.setenv(name, c.Key)
+	for _, a := range realAgents() {
+		b.setenv(a.source, c.Key)
 	}
 	return s
 }

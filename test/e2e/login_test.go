@@ -72,7 +72,7 @@ func logIn(t *testing.T, a loginAgent, expiry string, ask func(*loggedIn, models
 	access, refresh := p.login.Tokens()
 	p.began = []string{access, refresh}
 	must(t, os.WriteFile(p.file, []byte(strings.ReplaceAll(fmt.Sprintf(a.doc, access, refresh), "EXPIRY", expiry)), 0o600))
-	p.profile("mine", "version = 1\nextends = \""+a.profile+"-login\"\n[[credential]]\nname = \""+a.login+"\"\nsource = { oauth = { login = \""+a.login+"\", file = \""+p.file+"\" } }\n"+
+	p.profile("mine", "version = 1\nextends = \""+a.Profile+"-login\"\n[[credential]]\nname = \""+a.login+"\"\nsource = { oauth = { login = \""+a.login+"\", file = \""+p.file+"\" } }\n"+
 		"hosts = [\""+a.host+"\"]\nheader = \"Authorization: Bearer {token}\"\n")
 	return p
 }
@@ -101,12 +101,12 @@ func TestRealAgentsLoggedIn(t *testing.T) {
 			{"expired at the start", "1700000000000", nothing, true, 1},
 			{"expired in the middle", farFuture, expireBeforeTheCommand, false, 1},
 		} {
-			t.Run(a.profile+" "+test.name, func(t *testing.T) {
+			t.Run(a.Profile+" "+test.name, func(t *testing.T) {
 				p := logIn(t, a, test.expiry, test.ask)
 				if test.expired {
 					p.expireHere()
 				}
-				r := p.agentbox(append([]string{"run", "mine", "--"}, a.args...)...).exits(0)
+				r := p.agentbox(append([]string{"run", "mine", "--"}, a.Task...)...).exits(0)
 				if !strings.Contains(r.out, p.server.Task().Final) {
 					t.Errorf("stdout has no last words:\n%s", r.out)
 				}
