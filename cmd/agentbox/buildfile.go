@@ -62,7 +62,7 @@ func readBuildFile(root, name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer r.Close()
+	defer func() { _ = r.Close() }() // only read
 	for dir := name; dir != "."; dir = filepath.Dir(dir) {
 		info, err := r.Lstat(dir)
 		if err != nil {

@@ -298,7 +298,7 @@ func (a *app) password(u plan.Upstream) run.Password {
 // refusals says what was not allowed, and how to allow it.
 func (b *imageBuild) refusals(s *session.Session) {
 	if _, refused, _, _ := b.tally.Totals(); refused > 0 {
-		b.say("%s of the build refused: agentbox events %s shows which", times(uint64(refused), "request"), s.Meta.ID)
+		b.say("%s of the build refused: agentbox events %s shows which", times(refused, "request"), s.Meta.ID)
 		if !b.build.own {
 			b.say("hint: agentbox learn %s proposes the least that would allow them", s.Meta.ID)
 		}

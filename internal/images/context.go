@@ -170,8 +170,11 @@ func admission(root *os.Root, o ContextOptions) (func(string) (bool, error), err
 		if ignore == nil {
 			return true, nil
 		}
-		out, err := ignore.Matches(p)
-		return !out, err
+		out, err := ignore.MatchesResult(p)
+		if err != nil {
+			return false, err
+		}
+		return !out.IsMatched(), nil
 	}, nil
 }
 
@@ -380,7 +383,7 @@ func (c *Context) one(e entry, sum hash.Hash, t *tar.Writer) error {
 
 // put writes one entry; without a tar it only reads.
 func put(t *tar.Writer, h *tar.Header, r io.Reader) error {
-	var w io.Writer = io.Discard
+	w := io.Discard
 	if t != nil {
 		if err := t.WriteHeader(h); err != nil {
 			return err

@@ -3,7 +3,7 @@ package podman
 import (
 	"context"
 	"errors"
-	"math/rand"
+	"math/rand/v2"
 	"os/exec"
 	"runtime"
 	"slices"
@@ -36,9 +36,9 @@ func (s shop) push(t *testing.T, name string, i registry.Image) registry.Pushed 
 }
 
 // noise is a layer that does not compress: of a size that takes more than one packet.
-func noise(name string, seed int64) []registry.File {
+func noise(name string, seed byte) []registry.File {
 	content := make([]byte, 3<<20)
-	rand.New(rand.NewSource(seed)).Read(content)
+	_, _ = rand.NewChaCha8([32]byte{seed}).Read(content) // it never fails
 	return []registry.File{{Path: name, Content: content}}
 }
 
