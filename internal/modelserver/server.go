@@ -41,6 +41,7 @@ type Config struct {
 	Key   string        // the API key that model calls must carry, else 401; empty accepts any
 	Task  Task          // zero means DefaultTask
 	Hosts []string      // names for the certificate, besides DefaultHosts
+	Plain bool          // speak HTTP without TLS, as model servers on a person's own machine do
 	Login *Login        // model calls with an access token of it are answered too; nil: there are no logins
 	OnAsk func(Request) // called before a request is answered; may block; its Status is not known yet
 }
@@ -88,7 +89,7 @@ type Server struct {
 	ids      int
 }
 
-// Start listens with TLS and serves until Close.
+// Start listens, with TLS unless it is to be plain, and serves until Close.
 func Start(cfg Config) (*Server, error) {
 	if cfg.Task.File == "" {
 		cfg.Task = DefaultTask()
@@ -113,6 +114,10 @@ func Start(cfg Config) (*Server, error) {
 	}
 	go func() {
 		defer close(s.ended)
+		if cfg.Plain {
+			_ = s.http.Serve(ln)
+			return
+		}
 		_ = s.http.ServeTLS(ln, "", "")
 	}()
 	return s, nil

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/elazarl/goproxy"
@@ -58,8 +59,11 @@ func (p *Proxy) refused(t target, reason string) {
 	})
 }
 
-// refusedName records a request for something that is no name a rule could hold.
+// refusedName records a request for something that is no name a rule could hold. Its port, where it has one, is told apart.
 func (p *Proxy) refusedName(asked string, port uint16, method, reason string) error {
+	if port != 0 {
+		asked = strings.TrimSuffix(asked, ":"+strconv.Itoa(int(port)))
+	}
 	return p.events.Emit(event.Event{
 		Kind: event.NetRequest, Decision: event.Deny, Host: shorten(asked), Port: port, Method: method, Via: viaProxy,
 		Rule: "built-in", Reason: shorten(reason),

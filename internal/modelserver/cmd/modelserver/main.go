@@ -52,6 +52,7 @@ func parse(args []string) (cfg modelserver.Config, caOut string, verbose bool, e
 	cfg.Task = modelserver.DefaultTask()
 	f := flag.NewFlagSet("modelserver", flag.ContinueOnError)
 	f.StringVar(&cfg.Addr, "addr", "127.0.0.1:0", "where to listen")
+	f.BoolVar(&cfg.Plain, "plain", false, "speak HTTP without TLS")
 	f.StringVar(&caOut, "ca-out", "", "file to write the CA certificate to")
 	f.StringVar(&cfg.Key, "key", "", "the API key to insist on")
 	f.StringVar(&cfg.Task.File, "file", cfg.Task.File, "the file that the agent is to write")
