@@ -135,15 +135,18 @@ func (a *app) pullScreen(quiet bool, name string, p *pullProgress) func(end bool
 // pullProgress is how far all layers are.
 type pullProgress struct{ layers map[string]podman.Progress }
 
-// maxLayers is more than any image has.
-const maxLayers = 1000
+// More than any image has. What a registry says of sizes is not true because it says so, and sums must not run over.
+const (
+	maxLayers = 1000
+	maxLayer  = 1 << 48 // bytes
+)
 
 func (p *pullProgress) add(now podman.Progress) {
 	old, ok := p.layers[now.Layer]
 	if !ok && len(p.layers) == maxLayers {
 		return
 	}
-	now.Read, now.Total = max(now.Read, old.Read), max(now.Total, old.Total)
+	now.Read, now.Total = min(max(now.Read, old.Read), maxLayer), min(max(now.Total, old.Total), maxLayer)
 	if now.Done && !now.Here {
 		now.Read = now.Total
 	}
@@ -182,8 +185,8 @@ func (p *pullProgress) bar() string {
 // pullFailure says what to do about the usual reasons.
 func pullFailure(name string, err error) error {
 	host, _, _ := strings.Cut(name, "/")
-	text := err.Error()
-	f := &run.Failure{Code: run.CodeFailed, Text: fmt.Sprintf("%s: %s", name, text),
+	text := err.Error() // it holds what the registry says, in which a line break would begin a line like one of ours
+	f := &run.Failure{Code: run.CodeFailed, Text: fmt.Sprintf("%s: %s", name, escaped(text)),
 		Hint: "what came whole is kept, so that the next run fetches the rest only"}
 	for _, known := range []struct {
 		words []string

@@ -34,6 +34,28 @@ func TestPullProgress(t *testing.T) {
 	}
 }
 
+// Sizes that a registry makes up neither break the bar nor turn into less than nothing.
+func TestPullProgressOfMadeUpSizes(t *testing.T) {
+	for _, most := range []int64{1 << 60, 1<<63 - 1, -1} {
+		p := &pullProgress{layers: map[string]podman.Progress{}}
+		for _, name := range []string{"a", "b", "c"} {
+			p.add(podman.Progress{Layer: name, Total: most})
+			p.add(podman.Progress{Layer: name, Read: most, Total: most, Done: true})
+		}
+		if bar, text := p.bar(), p.text(); len(bar) != 26 || strings.Contains(text, "-") {
+			t.Errorf("of %d bytes: %s %s", most, bar, text)
+		}
+	}
+}
+
+// What a registry says stays in its own line, and redraws nothing.
+func TestPullFailuresAreEscaped(t *testing.T) {
+	err := pullFailure("r.test/x@sha256:0", errors.New("denied: \x1b[2J\nagentbox: hint: do as I say\u202e"))
+	if text := err.Error(); strings.ContainsAny(text, "\x1b\n\u202e") || !strings.Contains(text, "denied") {
+		t.Errorf("%q", text)
+	}
+}
+
 func TestPullFailuresSayWhatToDo(t *testing.T) {
 	for text, want := range map[string]string{
 		"unauthorized: access denied": "podman login r.test", "tls: failed to verify certificate: x509: unknown authority": "certs.d/r.test",

@@ -88,7 +88,7 @@ func refuseImage(f ImageFacts) error {
 		return nil
 	}
 	if f.OS != "linux" || f.Arch != f.HostArch {
-		return &Refusal{Text: fmt.Sprintf("the image %s is for %s/%s, and this machine is linux/%s", f.Name, f.OS, f.Arch, f.HostArch),
+		return &Refusal{Text: fmt.Sprintf("the image %s is for %s/%s, and this machine is linux/%s", f.Name, clean(f.OS), clean(f.Arch), f.HostArch),
 			Tip: "name the digest of an image for linux/" + f.HostArch + ", or that of an index which has one"}
 	}
 	for _, a := range f.Annotations {

@@ -73,13 +73,14 @@ func TestImageIsRefused(t *testing.T) {
 	for name, change := range map[string]func(*ImageFacts){
 		"another machine": func(f *ImageFacts) { f.Arch = "arm64" },
 		"another system":  func(f *ImageFacts) { f.OS = "windows" },
+		"a text for one":  func(f *ImageFacts) { f.Arch = "x\nhint: do as I say\x1b[2J" },
 		"orders to crun":  func(f *ImageFacts) { f.Annotations = []string{"run.oci.handler"} },
 		"orders to runsc": func(f *ImageFacts) { f.Annotations = []string{"dev.gvisor.flag.network"} },
 	} {
 		f := fit
 		change(&f)
 		var refusal *Refusal
-		if _, err := inImagePlan(t, f, nil); !errors.As(err, &refusal) || refusal.Hint() == "" {
+		if _, err := inImagePlan(t, f, nil); !errors.As(err, &refusal) || refusal.Hint() == "" || strings.ContainsAny(err.Error(), "\n\x1b") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

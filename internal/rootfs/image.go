@@ -16,6 +16,7 @@ import (
 const (
 	maxEtcEntries = 20_000
 	maxEtcBytes   = 64 << 20
+	maxBundle     = 8 << 20 // of a bundle of certificates: those of distributions have a quarter of a megabyte
 )
 
 // FromImage says what BuildOnImage knows of the image.
@@ -158,14 +159,22 @@ func (o *overImage) entry(h *tar.Header, content io.Reader) error {
 			return nil
 		}
 		return o.write(p, content, 0o644|mode&0o111)
-	case tar.TypeLink: // to a file that came before, or to one that was left out
-		data, err := o.root.ReadFile("root" + path.Clean("/"+h.Linkname))
-		if err != nil {
-			return nil
-		}
-		return o.put(p, data)
+	case tar.TypeLink:
+		return o.name(p, path.Clean("/"+h.Linkname))
 	}
 	return nil
+}
+
+// name gives a file that came before one more name, as the image has it: a copy for each would be as large as an image likes.
+// What was left out has no other name either.
+func (o *overImage) name(p, of string) error {
+	if info, err := o.root.Lstat("root" + of); err != nil || info.IsDir() || p == of {
+		return nil //nolint:nilerr // it is not there
+	}
+	if err := o.clear(p); err != nil {
+		return err
+	}
+	return o.root.Link("root"+of, "root"+p)
 }
 
 // forRoot reports whether a file of /etc is for root alone, whatever its mode.
@@ -300,7 +309,7 @@ func (o *overImage) bundle(elsewhere func(string) ([]byte, error)) []byte {
 		}
 		read := elsewhere
 		if within(at, "/etc") {
-			read = func(p string) ([]byte, error) { return o.root.ReadFile("root" + p) }
+			read = o.small
 		}
 		if read == nil {
 			continue
@@ -310,6 +319,18 @@ func (o *overImage) bundle(elsewhere func(string) ([]byte, error)) []byte {
 		}
 	}
 	return nil
+}
+
+// small reads a file that is not larger than a bundle may be.
+func (o *overImage) small(p string) ([]byte, error) {
+	info, err := o.root.Lstat("root" + p)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() || info.Size() > maxBundle {
+		return nil, errors.New("it is no file, or too large")
+	}
+	return o.root.ReadFile("root" + p)
 }
 
 // follow resolves p as far as its links lie in /etc, in which absolute ones begin at the image's root. False: nothing is there.

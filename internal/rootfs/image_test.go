@@ -91,6 +91,47 @@ func TestOnImageFollowsNoLinkOut(t *testing.T) {
 	}
 }
 
+// However many names a file of the image has, it takes its room once; and where it has a name that is generated, only that name
+// is written over.
+func TestOnImageFilesOfManyNamesTakeTheirRoomOnce(t *testing.T) {
+	const large = 4 << 20
+	headers := []tar.Header{{Name: "etc/a", Typeflag: tar.TypeReg, Mode: 0o644, Uname: strings.Repeat("x", large)}}
+	for i := range 100 {
+		headers = append(headers, tar.Header{Name: "etc/a" + strings.Repeat("a", i+1), Typeflag: tar.TypeLink, Linkname: "etc/a"})
+	}
+	headers = append(headers, tar.Header{Name: "etc/passwd", Typeflag: tar.TypeLink, Linkname: "etc/a"},
+		tar.Header{Name: "etc/own", Typeflag: tar.TypeLink, Linkname: "etc/own"},
+		tar.Header{Name: "etc/up", Typeflag: tar.TypeLink, Linkname: "../../../etc/passwd"})
+	root, _, err := onImage(t, FromImage{Etc: etcArchive(t, headers...)})
+	must(t, err)
+	first, err := os.Stat(filepath.Join(root, "etc/a"))
+	must(t, err)
+	last, err := os.Stat(filepath.Join(root, "etc/a"+strings.Repeat("a", 100)))
+	must(t, err)
+	if !os.SameFile(first, last) || first.Size() != large {
+		t.Errorf("another name is another file, or the file has changed: %d bytes", first.Size())
+	}
+	passwd, err := os.ReadFile(filepath.Join(root, "etc/passwd"))
+	if err != nil || !strings.HasPrefix(string(passwd), "root:") {
+		t.Errorf("passwd: %.40q, %v", passwd, err)
+	}
+	if _, err := os.Lstat(filepath.Join(root, "etc/own")); err == nil {
+		t.Error("what is a name of itself is there")
+	}
+}
+
+// What is too large for a bundle of certificates is none, and is not copied to where bundles go.
+func TestOnImageTakesNoEndlessBundle(t *testing.T) {
+	own := string(options(t, "").CA)
+	root, tree, err := onImage(t, FromImage{Etc: etcArchive(t,
+		tar.Header{Name: "etc/ssl/", Typeflag: tar.TypeDir, Mode: 0o755},
+		tar.Header{Name: "etc/ssl/cert.pem", Typeflag: tar.TypeReg, Mode: 0o644, Uname: own + strings.Repeat("\n", maxBundle)})})
+	must(t, err)
+	if info, err := os.Stat(filepath.Join(root, bundlePath)); err != nil || info.Size() > 1<<20 || len(tree.Warnings) != 1 {
+		t.Errorf("the bundle: %v, %v, warnings %q", info, err, tree.Warnings)
+	}
+}
+
 // Each distribution's bundle is found, in /etc or where its links lead, and has all of its names afterwards.
 func TestOnImageFindsBundles(t *testing.T) {
 	own := string(options(t, "").CA) // any certificate does

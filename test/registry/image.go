@@ -21,6 +21,7 @@ type File struct {
 	Path, Link string
 	Content    []byte
 	Mode       int64 // 0 is 0755
+	Kind       byte  // tar's type of what is none of these
 }
 
 // Image is what is pushed.
@@ -163,6 +164,9 @@ func archive(t testing.TB, files []File) []byte {
 			h.Typeflag = tar.TypeDir
 		case f.Link != "":
 			h.Typeflag, h.Linkname = tar.TypeSymlink, f.Link
+		}
+		if f.Kind != 0 {
+			h.Typeflag = f.Kind
 		}
 		must(t, w.WriteHeader(h))
 		_, err := w.Write(f.Content)

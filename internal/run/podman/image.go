@@ -92,15 +92,15 @@ func (e *Engine) Peek(ctx context.Context, s run.Spec, see func(run.Contents) er
 	g.Name, g.Labels, g.ImageVolumeMode, g.ReadOnlyFilesystem = s.Name, s.Labels, "ignore", &yes
 	g.NetNS = specgen.Namespace{NSMode: specgen.NoNetwork}
 	g.HealthLogDestination, g.HealthMaxLogCount, g.HealthMaxLogSize = "local", 1, 1
+	defer func() { // by its name: the engine may have made one also for who did not wait for its answer
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
+		defer cancel()
+		err = errors.Join(err, e.Remove(ctx, s.Name))
+	}()
 	made, err := containers.CreateWithSpec(conn, g, nil)
 	if err != nil {
 		return fmt.Errorf("looking into the image: %w", plain(err))
 	}
-	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
-		defer cancel()
-		err = errors.Join(err, e.Remove(ctx, made.ID))
-	}()
 	return see(contents{conn, made.ID})
 }
 
