@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	builtin "agentbox/profiles"
 )
 
 func parse(t *testing.T, text string) File {
@@ -216,4 +218,22 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// The Containerfiles that agentbox ships are read like anybody's, take their arguments, and name their base in full.
+func TestShippedContainerfiles(t *testing.T) {
+	all := builtin.Images()
+	for _, i := range all {
+		f, err := Parse(builtin.ImagePrefix+i.Name, i.Text, i.Args)
+		if err != nil {
+			t.Errorf("%s: %v", i.Name, err)
+			continue
+		}
+		if len(f.Stages) != 1 || !strings.HasPrefix(f.Stages[0].Base, "docker.io/library/") || len(f.Args) != len(i.Args) || len(f.Sources()) != 0 {
+			t.Errorf("%s: %d stages, of %q, with %v; it copies %v", i.Name, len(f.Stages), f.Stages[0].Base, f.Args, f.Sources())
+		}
+	}
+	if len(all) < 5 {
+		t.Errorf("there are %d", len(all))
+	}
 }

@@ -94,7 +94,7 @@ func (d *draft) permissions(n node) {
 		case "ask":
 			d.each(v, d.askRule)
 		case "additionalDirectories":
-			d.unless(v, Dropped, "only the repository is there inside")
+			d.unless(v, Dropped, "only the repository is there inside; a [[mount]] shows what else of this machine an agent needs")
 		case "defaultMode":
 			d.mode(v)
 		case "disableBypassPermissionsMode":
@@ -198,6 +198,6 @@ func (d *draft) askRule(n node, rule string) {
 	if dom, why := parseDomain(strings.TrimPrefix(arg, "domain:")); why == "" {
 		d.comments = append(d.comments, "[[network.rule]]", `action = "ask"`, "host = "+quote(dom.pattern.String()))
 	}
-	d.note(n, Narrower, "nobody can be asked in this version: it is denied")
+	d.note(n, Narrower, "it is denied, because a rule is about every program; action = \"ask\" in its rule asks you")
 	d.denyDomain(n, strings.TrimPrefix(arg, "domain:"))
 }

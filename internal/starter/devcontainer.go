@@ -3,6 +3,8 @@ package starter
 import (
 	"strconv"
 	"strings"
+
+	"agentbox/internal/profiles"
 )
 
 // devcontainer reads a devcontainer.json. Most of it makes a container; agentbox makes its own.
@@ -30,7 +32,7 @@ func (d *draft) devcontainer(top node) {
 				d.note(s.value, Dropped, "declare a [[credential]], and give the value to `agentbox secret set`")
 			}
 		case "mounts", "workspaceMount":
-			d.unless(v, Dropped, "only the repository is there inside")
+			d.unless(v, Dropped, "only the repository is there inside; a [[mount]] shows what else of this machine an agent needs")
 		case "workspaceFolder":
 			d.unless(v, Dropped, "the repository has the same path inside as outside")
 		case "runArgs":
@@ -57,22 +59,40 @@ func (d *draft) devcontainer(top node) {
 	}
 }
 
+// image takes an image that is named as profiles name them. One without a digest is shown commented out.
 func (d *draft) image(n node) {
 	s, ok := n.text()
 	if !ok {
 		d.note(n, Dropped, "it should be a text")
 		return
 	}
-	d.note(n, Dropped, "the agent runs on this machine's own system, read-only, unless an image is named with its digest")
-	if plainImage().MatchString(s) {
-		d.comments = append(d.comments, "[agent]", "image = "+quote(s), "an image must be named with its digest, NAME@sha256:…")
+	var named profiles.Image
+	switch err := named.UnmarshalText([]byte(s)); {
+	case err == nil && d.rooted():
+		d.note(n, Dropped, "%q says already what the agent's root is", d.options.Base)
+	case err == nil:
+		d.root = Fact{"image = " + quote(s), where(n)}
+		d.note(n, Narrower, "the agent's own program must be in the image too: where it is not, the run ends with 127")
+	default:
+		d.note(n, Dropped, "an image is named with its registry and its digest, because a tag can be another image tomorrow: "+
+			"`podman image inspect --format '{{.Digest}}' NAME` shows it")
+		if tagged := plainImage().FindString(s); tagged != "" {
+			d.root = Fact{"# image = " + quote(tagged+"@sha256:…"), where(n)}
+		}
 	}
 }
 
-var plainImage = lazily(`^[A-Za-z0-9][A-Za-z0-9._/:@-]{0,200}$`)
+// rooted says whether the base has a root that an image does not replace.
+func (d *draft) rooted() bool {
+	b := d.options.Merged
+	return b != nil && (b.Agent.Rootfs != "" || b.Agent.Containerfile != "")
+}
+
+var plainImage = lazily(`^[A-Za-z0-9][A-Za-z0-9._/:-]{0,200}$`)
 
 func (d *draft) build(n node) {
-	d.unless(n, Dropped, "the agent runs on this machine's own system, read-only; images are not built in this version")
+	d.unless(n, Dropped, "the agent runs on this machine's own system, read-only; containerfile = \"PATH\" in [agent] builds an image, "+
+		"of files from the top of the repository, and the agent's own program must be in it")
 }
 
 // runArgs finds limits among the options of docker run. Values of the others are not shown: they may hold variables.

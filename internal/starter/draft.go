@@ -32,7 +32,7 @@ func (d *draft) finish(format Format, file string) Imported {
 	d.limit(w)
 	if len(d.comments) > 0 {
 		w.gap()
-		w.text("This version does not carry these out:")
+		w.text("In the place of the rules that deny these, to be asked, whichever program it is that wants them:")
 		w.text(d.comments...)
 	}
 	return Imported{Format: format, Profile: []byte(w.String()), Notes: d.notes}
@@ -47,9 +47,19 @@ func Things(n int) string {
 }
 
 func (d *draft) agent(w *writer) {
-	if len(d.pass) > 0 {
+	open := d.root.What != "" && !strings.HasPrefix(d.root.What, "#")
+	switch {
+	case len(d.pass) > 0 || open:
 		w.gap()
 		w.line("[agent]", "")
+	case d.root.What != "":
+		w.gap()
+		w.line("# [agent]", "")
+	}
+	if d.root.What != "" {
+		w.line(d.root.What, d.root.File)
+	}
+	if len(d.pass) > 0 {
 		w.list("pass", d.pass)
 	}
 	if len(d.env) > 0 {

@@ -137,6 +137,7 @@ type draft struct {
 	pass        []Fact
 	env         map[string]string
 	limits      map[string]Fact // key of [limits]: value as TOML, FILE:LINE
+	root        Fact            // a line of [agent] that says what the container's root is, FILE:LINE; commented out: not complete
 	comments    []string        // lines of TOML, shown commented out
 	notes       []Note
 	lost        int // notes beyond maxNotes

@@ -31,3 +31,18 @@ func TestImports(t *testing.T) {
 		})
 	}
 }
+
+// Two roots in one profile are a mistake, so that an image yields to what the base says already.
+func TestAnImageYieldsToTheRootOfTheBase(t *testing.T) {
+	o := claudeOptions(t)
+	base := *o.Merged
+	base.Agent.Rootfs = "host"
+	o.Merged = &base
+	got, err := Import([]byte(`{"image":"r.example/x@sha256:6b86b273ff34fce19d6b804eff5a3f5747ada4eaa22f1d49c01e52ddb7875b4b"}`), "devcontainer.json", o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(got.Profile), "image") || got.Whole() {
+		t.Errorf("it was carried over:\n%s", got.Profile)
+	}
+}

@@ -330,6 +330,6 @@ func (w *writer) later(f Facts) {
 		"[[mcp]] for tool servers.")
 	if f.Devcontainer != "" {
 		w.text("", f.Devcontainer+": `agentbox profile import` says what of it has a counterpart here.",
-			"The agent runs on this machine's own system, read-only, not in that image.")
+			"The agent runs on this machine's own system, read-only, not in that image: image and containerfile of [agent] are for that.")
 	}
 }

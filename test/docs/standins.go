@@ -33,7 +33,7 @@ func StandIns() []StandIn {
 		{For: re(`agentbox doctor`), With: "agentbox doctor || [ $$? = 1 ]", Why: "the machine of a test may lack something"},
 		{For: re(`agentbox completion zsh >.*`), With: "agentbox completion zsh >/dev/null", Why: "the place is a variable of zsh's: test/completions"},
 		{For: re(`agentbox completion powershell \|.*`), With: "agentbox completion powershell >/dev/null", Why: "PowerShell is not there"},
-		{For: re(`(?:man -l|install -m 644) man/.*`), Why: "the checkout is not where commands are run: test/man"},
+		{For: re(`(?:man -l|install -m 644 -D -t \S+) man/.*`), Why: "the checkout is not where commands are run: test/man"},
 	}
 	return list
 }

@@ -38,5 +38,8 @@ func TestEveryAgentIsListedAndPinned(t *testing.T) {
 		if !listed && !strings.HasSuffix(name, "-login") {
 			t.Errorf("no line says how the tests run %s", name)
 		}
+		if i, ok := builtin.FindImage(name); !ok || i.Args["PACKAGE"] != program || i.Args["VERSION"] != pinned.Dependencies[program] {
+			t.Errorf("the image of %s installs %v, want %s at the version that is tested", name, i.Args, program)
+		}
 	}
 }

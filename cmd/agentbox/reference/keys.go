@@ -29,7 +29,7 @@ func Keys() Page {
 	w.say(notice + "# Every key\n")
 	w.say("What may stand in the files that you write, from the types that they are read into. [PROFILES.md](PROFILES.md) explains\n" +
 		"what belongs together, and marks what this version reads and does not carry out yet. A key that is not here is a mistake, told with\n" +
-		"its line. **Bold** keys must be there.\n")
+		"its line. **Bold** keys must be there: in the file, or in one that it lies on.\n")
 	for _, f := range files() {
 		w.say("## %s\n\n%s\n", f.title, f.about)
 		w.tables(f)
