@@ -361,7 +361,7 @@ func TestAddressInUse(t *testing.T) {
 
 func TestPlainServerSpeaksHTTP(t *testing.T) {
 	s := start(t, Config{Plain: true})
-	status, answer := post(t, http.DefaultClient, "http://"+s.Addr()+"/v1/chat/completions", nil, []byte(`{"model":"m","messages":[{"role":"user","content":"hello"}]}`))
+	status, answer := post(t, client(t, s), "http://"+s.Addr()+"/v1/chat/completions", nil, []byte(`{"model":"m","messages":[{"role":"user","content":"hello"}]}`))
 	if status != http.StatusOK || !strings.Contains(answer, "chat.completion") {
 		t.Errorf("status %d, %s", status, answer)
 	}
