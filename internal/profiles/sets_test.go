@@ -68,7 +68,6 @@ func TestSetsAllowReadingAndDenyWriting(t *testing.T) {
 		{"anthropic", "POST https://api.anthropic.com/v1/messages", "GET https://statsig.anthropic.com/"},
 		{"openai", "POST https://api.openai.com/v1/responses", "GET https://chatgpt.com/"},
 		{"dashscope", "POST https://dashscope-intl.aliyuncs.com/compatible-mode/v1/chat/completions", "POST https://oss-cn-hangzhou.aliyuncs.com/x"},
-		{"dashscope", "POST https://coding.dashscope.aliyuncs.com/v1/chat/completions", "POST https://evil.dashscope.aliyuncs.com/v1/chat/completions"},
 		{"gemini", "POST https://generativelanguage.googleapis.com/v1beta/models/x:generateContent", "POST https://play.googleapis.com/log"},
 		{"npm", "GET https://registry.npmjs.org/@scope%2fname", "PUT https://registry.npmjs.org/@scope%2fname"},
 		{"npm", "GET https://registry.npmjs.org/x/-/x-1.0.0.tgz", "PUT https://registry.npmjs.org/-/user/org.couchdb.user:me"},
@@ -139,7 +138,7 @@ func TestBuiltInProfilesReachTheirModelAlone(t *testing.T) {
 		"claude": {"api.anthropic.com"}, "opencode": {"api.anthropic.com"}, "codex": {"api.openai.com"},
 		"claude-login": {"api.anthropic.com", "platform.claude.com"}, "codex-login": {"chatgpt.com", "auth.openai.com"},
 		"pi": {"api.anthropic.com"}, "continue": {"api.anthropic.com"}, "copilot": {"api.anthropic.com"},
-		"qwen":   {"dashscope-intl.aliyuncs.com", "dashscope.aliyuncs.com", "coding-intl.dashscope.aliyuncs.com", "coding.dashscope.aliyuncs.com"},
+		"qwen":   {"dashscope-intl.aliyuncs.com"},
 		"gemini": {"generativelanguage.googleapis.com"}, "demo": {"api.example.com"}, "shell": nil,
 	}
 	files := Files{BuiltIn: builtin.Files()}
