@@ -2,8 +2,10 @@ package main
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"agentbox/internal/run"
 	"agentbox/internal/run/podman"
@@ -66,5 +68,22 @@ func TestPullFailuresSayWhatToDo(t *testing.T) {
 		if err := pullFailure("r.test/x@sha256:0", errors.New(text)); !errors.As(err, &f) || !strings.Contains(f.Hint, want) || !strings.Contains(f.Text, text) {
 			t.Errorf("%s: %+v", text, f)
 		}
+	}
+}
+
+// Anybody can write a label: an image that was pulled, and says that agentbox built it, is the person's.
+func TestPruneRemovesWhatAgentboxBuilt(t *testing.T) {
+	used := time.Now()
+	rows := []imageRow{
+		{ID: "recorded", Known: true, Used: &used}, {ID: "its record is lost", named: namedByUs([]string{"localhost/agentbox/claude:0"})},
+		{ID: "pulled", named: namedByUs([]string{"registry.test/team/agent:1"})}, {ID: "named by the person too", named: namedByUs([]string{"localhost/agentbox/claude:0", "registry.test/x:1"})},
+		{ID: "without a name", named: namedByUs(nil)},
+	}
+	var gone []string
+	for _, r := range goes(rows, imagePruneOptions{all: true}, time.Now()) {
+		gone = append(gone, r.ID)
+	}
+	if want := []string{"recorded", "its record is lost"}; !slices.Equal(gone, want) {
+		t.Errorf("removed are %q, want %q", gone, want)
 	}
 }

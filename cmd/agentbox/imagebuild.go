@@ -51,7 +51,7 @@ func (a *app) image(ctx context.Context, w wanted, engine *podman.Engine) (image
 		return images.Record{}, false, err
 	}
 	defer files.Close()
-	b := &imageBuild{app: a, wanted: w, file: file, files: files, engine: engine, facts: a.engineFacts(w.connection), key: images.Key(file, files.Digest),
+	b := &imageBuild{app: a, wanted: w, file: file, files: files, engine: engine, facts: a.engineFacts(w.connection), key: images.Key(file, files.Digest, w.under()),
 		store: images.Store{Dir: imagesDir(w.call.paths)}}
 	if r, ok, err := b.there(ctx); err != nil || ok || w.dryRun {
 		return r, ok, err
@@ -62,6 +62,14 @@ func (a *app) image(ctx context.Context, w wanted, engine *podman.Engine) (image
 	}
 	r, err := b.inSession(ctx)
 	return r, err == nil, err
+}
+
+// under is whose rules the build is under: those of the repository, or for a built-in image the person's own.
+func (w wanted) under() string {
+	if w.build.own {
+		return ""
+	}
+	return w.repo.Root
 }
 
 // refusedBuild is what a Containerfile that is not understood, or asks for too much, ends in.
@@ -110,6 +118,9 @@ func (b *imageBuild) there(ctx context.Context) (images.Record, bool, error) {
 	ok, err := b.engine.HasImage(ctx, r.Image)
 	if err != nil || !ok {
 		return r, false, err
+	}
+	if b.runOptions.dryRun {
+		return r, true, nil
 	}
 	r.Used = time.Now().UTC()
 	return r, true, b.store.Put(r)
@@ -280,7 +291,7 @@ func (b *imageBuild) params(s *session.Session, p plan.Plan, bases []images.Base
 
 // tag names the image for people.
 func (b *imageBuild) tag() string {
-	return "localhost/agentbox/" + strings.ToLower(b.decision.profile.Name) + ":" + b.key[:16]
+	return tagPrefix + strings.ToLower(b.decision.profile.Name) + ":" + b.key[:16]
 }
 
 // password reads that of the person's upstream proxy.

@@ -59,6 +59,7 @@ type imageRow struct {
 	Bases   []images.Base `json:"bases,omitempty"`
 	InUse   bool          `json:"in_use"`
 	Known   bool          `json:"known"` // there is a record of it
+	named   bool          // it has, and had, no other names than agentbox gives
 }
 
 // withEngine connects to Podman for one short task.
@@ -103,7 +104,7 @@ func builtRows(ctx context.Context, e *podman.Engine, store images.Store) ([]ima
 	}
 	rows := []imageRow{}
 	for _, i := range there {
-		row := imageRow{ID: i.ID, Key: i.Key, Size: i.Size, Built: i.Created.UTC(), InUse: i.InUse}
+		row := imageRow{ID: i.ID, Key: i.Key, Size: i.Size, Built: i.Created.UTC(), InUse: i.InUse, named: namedByUs(i.Names)}
 		if n := slices.IndexFunc(records, func(r images.Record) bool { return r.Image == i.ID }); n >= 0 {
 			r := records[n]
 			row.Known, row.Profile, row.File, row.Repo, row.Key, row.Built, row.Used, row.Bases = true, r.Profile, r.File, r.Repo, r.Key, r.Built, &r.Used, r.Bases
@@ -112,6 +113,14 @@ func builtRows(ctx context.Context, e *podman.Engine, store images.Store) ([]ima
 	}
 	slices.SortFunc(rows, func(x, y imageRow) int { return cmp.Or(y.Built.Compare(x.Built), cmp.Compare(x.ID, y.ID)) })
 	return rows, nil
+}
+
+// tagPrefix begins the names of built images. No registry has any of them.
+const tagPrefix = "localhost/agentbox/"
+
+// namedByUs tells what was built here, and has lost its record, from what was pulled and says of itself that agentbox built it.
+func namedByUs(names []string) bool {
+	return len(names) > 0 && !slices.ContainsFunc(names, func(n string) bool { return !strings.HasPrefix(n, tagPrefix) })
 }
 
 func (a *app) printImages(rows []imageRow) error {
@@ -157,7 +166,7 @@ func newImagePrune(a *app) *cobra.Command {
 		Use: "prune", Short: "Remove images that agentbox built and nobody needs",
 		Long: `Removes images that agentbox built: those of which there is a newer one from the same file for the same profile. --older takes
 those that no run has used for so long too, --all every one. What a container is made of stays, and so does every image that is
-not agentbox's. An image that is needed again is built again.
+not agentbox's, whatever its labels say. An image that is needed again is built again.
 
 Exit codes: 0 fine, 1 an image could not be removed, and is named, 2 usage.`,
 		Example: "  agentbox image prune\n  agentbox image prune --older 30d\n  agentbox image prune --all --dry-run",
@@ -236,7 +245,7 @@ func goes(rows []imageRow, o imagePruneOptions, now time.Time) (out []imageRow) 
 	for _, r := range rows {
 		from := source{r.Profile, r.File, r.Repo}
 		switch {
-		case o.all, r.Known && newer[from], r.Known && o.age > 0 && now.Sub(*r.Used) > o.age:
+		case o.all && (r.Known || r.named), r.Known && newer[from], r.Known && o.age > 0 && now.Sub(*r.Used) > o.age:
 			out = append(out, r)
 		}
 		if r.Known {

@@ -121,9 +121,11 @@ func (p *parser) check(in *instruction) (keep bool, err error) {
 		return true, p.arg(in)
 	case "LABEL":
 		return true, p.label(in)
-	case "ENV", "WORKDIR", "USER", "CMD", "ENTRYPOINT", "SHELL", "VOLUME", "EXPOSE", "STOPSIGNAL":
+	case "ENV", "WORKDIR", "USER", "CMD", "ENTRYPOINT", "SHELL", "EXPOSE", "STOPSIGNAL":
 		return true, p.noFlags(*in)
 	case "HEALTHCHECK", "MAINTAINER", "ONBUILD":
+		return false, nil
+	case "VOLUME": // Podman 4 would mount what lies there when a step begins, and follow links to where they lead on this machine
 		return false, nil
 	}
 	return false, p.problem(in.line, "", "%s is not an instruction that agentbox knows", in.word)
@@ -152,7 +154,10 @@ func (p *parser) heredoc(in instruction) error {
 	return p.problem(in.line, "put the script into a file, and COPY it; or join the commands with && \\", "here-documents are not supported")
 }
 
-var heredocForm = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(^|\s|\d)<<-?\s*["']?[A-Za-z_]`) })
+// heredocForm also has what only some engines take for one: any word that begins with <<.
+var heredocForm = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(^|\s|\d)<<-?\s*["']?[A-Za-z_]|(^|[\s}])\d*<<-?[^\s<]`)
+})
 
 func heredoc(s string) bool { return heredocForm().MatchString(s) }
 
@@ -324,7 +329,7 @@ func (p *parser) from(in instruction) error {
 	}
 	s := Stage{Line: in.line, From: -1}
 	switch {
-	case len(words) == 3 && strings.EqualFold(words[1], "AS") && aliasForm().MatchString(strings.ToLower(words[2])):
+	case len(words) == 3 && strings.EqualFold(words[1], "AS") && aliasForm().MatchString(strings.ToLower(words[2])) && !strings.HasSuffix(strings.ToLower(words[2]), ownStage):
 		s.Alias = strings.ToLower(words[2])
 	case len(words) != 1:
 		return p.problem(in.line, "", "FROM takes one image, and a name for the stage: FROM IMAGE AS NAME")

@@ -53,6 +53,12 @@ func TestWhatWouldLeaveTheBoundaryIsRefused(t *testing.T) {
 		"two backslashes at the end":        {from + "RUN true \\\\\n  --network=host", 2, "two backslashes"},
 		"a here-document":                   {from + "RUN <<EOF\nRUN --network=host id\nEOF", 2, "here-documents are not supported"},
 		"a here-document for COPY":          {from + "COPY <<EOF /x\nhi\nEOF", 2, "here-documents are not supported"},
+		"one that only some engines know":   {from + "RUN cat <<1\nid\n1", 2, "here-documents are not supported"},
+		"one behind a variable":             {from + "RUN cat ${X:-}<<E\nid\nE", 2, "here-documents are not supported"},
+		"a line that Podman 4 cannot read":  {from + "RUN id " + strings.Repeat("x", 60<<10) + "\nRUN id", 2, "more than 61440 bytes"},
+		"such a line, in pieces":            {from + "RUN id" + strings.Repeat(" \\\n"+strings.Repeat("x", 1000), 62), 2, "more than 61440 bytes"},
+		"a backslash at the very end":       {from + "RUN id \\ \\", 2, "nothing that it goes on with"},
+		"agentbox's own name of a stage":    {"FROM docker.io/library/debian:12 AS stage_aa_agentbox", 1, "FROM takes one image"},
 		"agentbox's own labels":             {from + "LABEL agentbox.build=x", 2, "agentbox's own"},
 		"agentbox's own arguments":          {from + "ARG SSL_CERT_FILE=/x", 2, "agentbox's own"},
 		"the proxy":                         {from + "ARG HTTP_PROXY=http://evil.test", 2, "agentbox's own"},
@@ -87,6 +93,7 @@ func TestWhatTheEngineGetsIsWrittenAnew(t *testing.T) {
 	text := strings.Replace(many, `"/y" `, "", 1) + `FROM docker.io/library/debian:12
 ONBUILD RUN evil
 HEALTHCHECK CMD evil
+VOLUME /evil
 COPY --from=build /out /in
 COPY --from=registry.test/tools:1 /t /t
 ADD a.tar.gz /
@@ -116,7 +123,7 @@ CMD ["x"]
 	if got := s.Step(1, n+3); got.Line != 7 || got.Text != "RUN make     all" {
 		t.Errorf("the step of RUN is %+v", got)
 	}
-	if got := s.Step(2, n+2); got.Line != 14 {
+	if got := s.Step(2, n+2); got.Line != 15 {
 		t.Errorf("the first COPY of the second stage is %+v", got)
 	}
 	if got := s.Step(1, 2); got.Text != "" || s.Step(9, 9) != (Step{}) {
@@ -139,12 +146,13 @@ func TestArguments(t *testing.T) {
 }
 
 func TestTheKeyIsOfAllThatMatters(t *testing.T) {
+	under := "/work/a"
 	key := func(text, digest string, args map[string]string) string {
 		f, err := Parse("C", []byte(text), args)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return Key(f, digest)
+		return Key(f, digest, under)
 	}
 	const text = "FROM docker.io/library/a\nARG V=1\nRUN id\n"
 	one := key(text, "d", nil)
@@ -158,6 +166,10 @@ func TestTheKeyIsOfAllThatMatters(t *testing.T) {
 		if other == one {
 			t.Errorf("another %s has the same key", name)
 		}
+	}
+	under = "/work/b"
+	if key(text, "d", nil) == one {
+		t.Error("what was built under another repository's rules has the same key")
 	}
 }
 

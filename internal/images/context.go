@@ -300,10 +300,14 @@ func (c *Context) add(name string, info fs.FileInfo) {
 var ErrChanged = errors.New("the repository changed while it was read")
 
 // Write writes the context as a tar, with what else the engine gets; it fails where that is not what Digest is of.
+// Extra never stands below the name of a file: what comes later in an archive takes the place of what came before.
 func (c *Context) Write(ctx context.Context, w io.Writer, extra map[string][]byte) error {
 	sum := sha256.New()
 	t := tar.NewWriter(w)
 	for _, name := range slices.Sorted(mapKeys(extra)) {
+		if c.holds(name) {
+			return fmt.Errorf("%q is agentbox's own name, and the repository has a file of it", name)
+		}
 		if err := put(t, &tar.Header{Name: name, Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(extra[name]))}, bytes.NewReader(extra[name])); err != nil {
 			return err
 		}
@@ -315,6 +319,11 @@ func (c *Context) Write(ctx context.Context, w io.Writer, extra map[string][]byt
 		return ErrChanged
 	}
 	return t.Close()
+}
+
+// holds reports whether name, or something below it, is one of the files.
+func (c *Context) holds(name string) bool {
+	return slices.ContainsFunc(c.files, func(e entry) bool { return e.path == name || strings.HasPrefix(e.path, name+"/") })
 }
 
 func mapKeys(m map[string][]byte) func(func(string) bool) {

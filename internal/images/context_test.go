@@ -166,3 +166,23 @@ func TestTheDigestKnowsWhatIsRun(t *testing.T) {
 		t.Error("a program has the digest of a text")
 	}
 }
+
+// A file of the repository that has the name of what agentbox adds would come later in the archive, and be carried out in its
+// place.
+func TestNoFileStandsInForWhatIsAdded(t *testing.T) {
+	for name, files := range map[string]map[string]string{
+		"a file": {".own": "RUN --network=host id", "a": "a"}, "a link": {".own": "->a", "a": "a"}, "a directory": {".own/x": "x"},
+	} {
+		c, err := Open(t.Context(), ContextOptions{Root: tree(t, files), Sources: []string{"."}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Write(t.Context(), io.Discard, map[string][]byte{".own": []byte("FROM scratch")}); err == nil || !strings.Contains(err.Error(), "own name") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err := c.Write(t.Context(), io.Discard, map[string][]byte{".ow": nil}); err != nil {
+			t.Errorf("another name is refused: %v", err)
+		}
+		c.Close()
+	}
+}

@@ -29,6 +29,7 @@ func (p *Problem) HintText() string { return p.Hint }
 const (
 	maxFile  = 256 << 10 // bytes of a Containerfile
 	maxLines = 2000      // instructions
+	maxLine  = 60 << 10  // bytes of one: Podman 4 leaves the rest of a file out, without a word, where a line of it has 64 KiB
 )
 
 // logical is one instruction with its continuation lines joined.
@@ -72,17 +73,33 @@ func logicals(name string, data []byte) ([]logical, error) {
 			body = line
 		}
 		open.text += body
+		if err := whole(name, *open); err != nil {
+			return nil, err
+		}
 		if !more {
 			out, open = append(out, *open), nil
 		}
 	}
-	if open != nil {
+	if open != nil { // the file ends in the midst of it
 		out = append(out, *open)
+	}
+	for _, l := range out {
+		if strings.HasSuffix(strings.TrimRight(l.text, " \t"), `\`) {
+			return nil, &Problem{File: name, Line: l.line, Text: "it ends in a backslash, and there is nothing that it goes on with"}
+		}
 	}
 	if len(out) > maxLines {
 		return nil, &Problem{File: name, Text: fmt.Sprintf("it has more than %d instructions", maxLines)}
 	}
 	return out, nil
+}
+
+// whole refuses what the engine would not read to its end.
+func whole(name string, l logical) error {
+	if len(l.text) <= maxLine {
+		return nil
+	}
+	return &Problem{File: name, Line: l.line, Text: fmt.Sprintf("the instruction has more than %d bytes", maxLine), Hint: "put long scripts into files, and COPY them"}
 }
 
 // readable refuses characters that do not show what a line says.

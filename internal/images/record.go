@@ -24,8 +24,9 @@ import (
 // format changes when the same Containerfile would be built into something else.
 const format = 1
 
-// Key names the result of a build: of the same text, files and settings it is the same.
-func Key(f File, contextDigest string) string {
+// Key names the result of a build: of the same text, files and settings it is the same. Under names whose rules it is built
+// under: what one repository's network let in, or kept out, is nothing that another one's agent should find in its root.
+func Key(f File, contextDigest, under string) string {
 	sum := sha256.New()
 	part := func(s string) { fmt.Fprintf(sum, "%d:%s", len(s), s) }
 	part("agentbox build " + strconv.Itoa(format))
@@ -34,6 +35,7 @@ func Key(f File, contextDigest string) string {
 		part(name + "=" + f.Args[name])
 	}
 	part(contextDigest)
+	part(under)
 	return hex.EncodeToString(sum.Sum(nil))
 }
 

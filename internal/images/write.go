@@ -21,8 +21,9 @@ const (
 	CertificateFile = "/run/agentbox-build/ca.pem"
 )
 
-// mount shows a RUN the certificates.
-const mount = "--mount=type=secret,id=" + CertificateID + ",target=" + CertificateFile + ",mode=0444"
+// mount shows a RUN the certificates. And it lays something empty over the control groups: Podman 4 gives steps the host's own
+// /sys, in which those below the person's session can be written to: a step could end all that runs there.
+const mount = "--mount=type=secret,id=" + CertificateID + ",target=" + CertificateFile + ",mode=0444 --mount=type=tmpfs,target=/sys/fs/cgroup,ro"
 
 // Variables are what programs in a RUN are told of the proxy and the certificates. They are build arguments, and no part
 // of the image.
@@ -115,8 +116,11 @@ func stageName(f File, i int) string {
 	if a := f.Stages[i].Alias; a != "" {
 		return a
 	}
-	return "stage_" + string(rune('a'+i/26)) + string(rune('a'+i%26)) + "_agentbox"
+	return "stage_" + string(rune('a'+i/26)) + string(rune('a'+i%26)) + ownStage
 }
+
+// ownStage ends the names of stages that agentbox gives.
+const ownStage = "_agentbox"
 
 func (w *writer) line(from Step, text string) {
 	w.b.WriteString(text + "\n")

@@ -49,6 +49,12 @@ RUN [ ! -e REPO ] && [ ! -e STATE ] && ! env | grep -q 'GIVEN' || exit 15
 RUN ls /proc/1/root/ 2>/dev/null && exit 16; cat /proc/1/mem 2>/dev/null && exit 17; grep -q 'Seccomp:.2' /proc/self/status || exit 18
 COPY . /repo/
 RUN ls -a /repo > /files && [ ! -e /repo/.env ] && [ ! -e /repo/.git ] && [ ! -e /repo/ignored.log ] && [ ! -e /repo/away ] || exit 19
+# the control groups of the person's session, which a step could end
+RUN ls /sys/fs/cgroup | grep . && exit 20; touch /sys/fs/cgroup/x 2>/dev/null && exit 21; true
+# a link in a volume's place, which the engine would follow on the host
+VOLUME /v/kept
+RUN [ ! -e /v ] || busybox mv /v /w; busybox ln -s VICTIM /v || exit 22
+RUN [ ! -e /v/kept/key ] || exit 23
 ENTRYPOINT ["/bin/false"]
 `
 
@@ -66,11 +72,15 @@ func TestARootThatIsBuilt(t *testing.T) {
 		}
 	}()
 	base := g.base("team/base", nil)
+	victim := t.TempDir()
+	must(t, os.Mkdir(filepath.Join(victim, "kept"), 0o700))
+	must(t, os.WriteFile(filepath.Join(victim, "kept", "key"), []byte("SECRET"), 0o600))
 	_, port, _ := net.SplitHostPort(l.Addr().String())
-	steps := strings.NewReplacer("BASE", base.Ref, "HOST", secureHost, "PORT", port, "REPO", g.repo, "STATE", g.conf, "GIVEN", "KEY-OF-THIS-TEST").Replace(hostileSteps)
+	steps := strings.NewReplacer("BASE", base.Ref, "HOST", secureHost, "PORT", port, "REPO", g.repo, "STATE", g.conf, "GIVEN", "KEY-OF-THIS-TEST", "VICTIM", victim).Replace(hostileSteps)
 	g.setenv("SOME_TOKEN", "KEY-OF-THIS-TEST")
 	g.write("build/Containerfile", steps)
 	g.write(".env", "SECRET")
+	g.write(".agentbox-build-script", "FROM scratch\n") // agentbox called its own so
 	g.write(".gitignore", "*.log\n")
 	g.write("ignored.log", "x")
 	must(t, os.Symlink(g.conf, filepath.Join(g.repo, "away")))
@@ -88,7 +98,7 @@ func TestARootThatIsBuilt(t *testing.T) {
 	}
 	g.terminal("trust").expect("runs the steps of build/Containerfile").expect("[y/N]").send("y\r").ends(0)
 
-	g.agentbox("run", "built", "--", "cat", "/got", "/files").exits(0).prints("hello /built\n.\n..\n.agentbox\n.gitignore\nREADME.md\nbuild\n").
+	g.agentbox("run", "built", "--", "cat", "/got", "/files").exits(0).prints("hello /built\n.\n..\n.agentbox\n.agentbox-build-script\n.gitignore\nREADME.md\nbuild\n").
 		says("build/Containerfile:2  RUN goclient", " of the build refused: agentbox events")
 	g.builtEvents()
 	again := g.agentbox("run", "built", "-q", "--", "cat", "/got").exits(0).prints("hello /built\n")

@@ -3,12 +3,14 @@ package podman
 import (
 	"archive/tar"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -38,11 +40,18 @@ func (e *Engine) PID(ctx context.Context, name string) (int, error) {
 	return data.State.Pid, nil
 }
 
-// Names of what is put into the context beside the files.
-const (
-	scriptName      = ".agentbox-build-script"
-	certificateName = ".agentbox-build-certificates" // the engine moves it away from the context
-)
+// beside names what is put into the context beside the files.
+type beside struct {
+	script       string
+	certificates string // the engine moves it away from the context
+}
+
+// newBeside gives names that nobody can know before: a file of the repository that has one would be carried out, or shown to
+// the steps, in its place; and Podman 4 looks for the script in its own directory first.
+func newBeside() beside {
+	own := ".agentbox-" + rand.Text()
+	return beside{own + "-script", own + "-certificates"}
+}
 
 // Build has the engine carry out a script. It finds nothing by itself: bases are ids, and nothing is pulled.
 func (e *Engine) Build(ctx context.Context, b run.BuildSpec, told func(string)) (string, error) {
@@ -55,11 +64,12 @@ func (e *Engine) Build(ctx context.Context, b run.BuildSpec, told func(string)) 
 	if err != nil {
 		return "", err
 	}
-	params, err := buildParams(b)
+	names := newBeside()
+	params, err := buildParams(b, names)
 	if err != nil {
 		return "", err
 	}
-	body, sent := sending(ctx, b)
+	body, sent := sending(ctx, b, names)
 	header := http.Header{"Content-Type": {"application/x-tar"}}
 	response, err := client.DoRequest(conn, body, http.MethodPost, "/build", params, header)
 	_ = body.CloseWithError(errors.New("nobody reads any more")) // never fails
@@ -88,11 +98,11 @@ func closed(r *bindings.APIResponse) error {
 }
 
 // sending writes the context while the engine reads it.
-func sending(ctx context.Context, b run.BuildSpec) (*io.PipeReader, <-chan error) {
+func sending(ctx context.Context, b run.BuildSpec, names beside) (*io.PipeReader, <-chan error) {
 	r, w := io.Pipe()
 	sent := make(chan error, 1)
 	go func() {
-		err := b.Files(ctx, w, map[string][]byte{scriptName: []byte(b.Script), certificateName: b.Certificates})
+		err := b.Files(ctx, w, map[string][]byte{names.script: []byte(b.Script), names.certificates: b.Certificates})
 		_ = w.CloseWithError(err) // never fails
 		sent <- err
 	}()
@@ -125,7 +135,7 @@ type namespace struct {
 const isolated = "1"
 
 // buildParams are what stands in the place of the flags of podman build.
-func buildParams(b run.BuildSpec) (url.Values, error) {
+func buildParams(b run.BuildSpec, names beside) (url.Values, error) {
 	p := url.Values{
 		"t": {b.Tag}, "outputformat": {"application/vnd.oci.image.manifest.v1+json"}, "isolation": {isolated},
 		"networkmode": {"0"}, // that of the namespace which is named: any other number makes one
@@ -133,11 +143,11 @@ func buildParams(b run.BuildSpec) (url.Values, error) {
 		"seccomp": {b.Seccomp}, "identitylabel": {"0"}, "httpproxy": {"0"},
 	}
 	lists := map[string]any{
-		"dockerfile": []string{scriptName}, "excludes": []string{scriptName, certificateName},
+		"dockerfile": []string{names.script}, "excludes": []string{names.script, names.certificates},
 		"nsoptions": []namespace{{Name: "network", Path: b.Network}, {Name: "pid", Path: b.PIDs}, {Name: "ipc"}, {Name: "uts"}},
-		"secrets":   []string{"id=" + b.CertificateID + ",src=" + certificateName}, "dnsservers": []string{"127.0.0.1"},
+		"secrets":   []string{"id=" + b.CertificateID + ",src=" + names.certificates}, "dnsservers": []string{"127.0.0.1"},
 		"labels": b.Labels, "labelopts": []string{"disable"}, "buildargs": b.Args, "ulimits": []string{"core=0:0"},
-		"dropcaps": []string{"CAP_NET_BIND_SERVICE", "CAP_NET_RAW", "CAP_MKNOD", "CAP_AUDIT_WRITE", "CAP_SETFCAP", "CAP_SYS_CHROOT"},
+		"dropcaps": notForSteps(),
 	}
 	for name, value := range lists {
 		text, err := json.Marshal(value)
@@ -147,6 +157,16 @@ func buildParams(b run.BuildSpec) (url.Values, error) {
 		p.Set(name, string(text))
 	}
 	return p, nil
+}
+
+// notForSteps are the capabilities that no step has, whatever the person's containers.conf has containers begin with: all but
+// those by which a package manager writes files of several owners. The list ends where that of Linux 3.16 did: older kernels
+// know no other, and the engine refuses names that its kernel does not know.
+func notForSteps() []string {
+	return []string{"CAP_DAC_READ_SEARCH", "CAP_LINUX_IMMUTABLE", "CAP_NET_BIND_SERVICE", "CAP_NET_BROADCAST", "CAP_NET_ADMIN", "CAP_NET_RAW",
+		"CAP_IPC_LOCK", "CAP_IPC_OWNER", "CAP_SYS_MODULE", "CAP_SYS_RAWIO", "CAP_SYS_CHROOT", "CAP_SYS_PTRACE", "CAP_SYS_PACCT", "CAP_SYS_ADMIN",
+		"CAP_SYS_BOOT", "CAP_SYS_NICE", "CAP_SYS_RESOURCE", "CAP_SYS_TIME", "CAP_SYS_TTY_CONFIG", "CAP_MKNOD", "CAP_LEASE", "CAP_AUDIT_WRITE",
+		"CAP_AUDIT_CONTROL", "CAP_SETFCAP", "CAP_MAC_OVERRIDE", "CAP_MAC_ADMIN", "CAP_SYSLOG", "CAP_WAKE_ALARM", "CAP_BLOCK_SUSPEND", "CAP_AUDIT_READ"}
 }
 
 // followBuild hands on what the engine says, line by line, until it says no more. An error is what it says as one.
@@ -309,7 +329,8 @@ type Built struct {
 	Profile string
 	Size    int64
 	Created time.Time
-	InUse   bool // a container is made of it
+	InUse   bool     // a container is made of it
+	Names   []string // that it has, and had
 }
 
 // BuiltImages lists those that carry a label, newest first as the engine has them.
@@ -325,7 +346,7 @@ func (e *Engine) BuiltImages(ctx context.Context, label string) ([]Built, error)
 	}
 	var out []Built
 	for _, i := range list {
-		out = append(out, Built{ID: i.ID, Key: i.Labels[label], Size: i.Size, Created: time.Unix(i.Created, 0), InUse: i.Containers > 0})
+		out = append(out, Built{ID: i.ID, Key: i.Labels[label], Size: i.Size, Created: time.Unix(i.Created, 0), InUse: i.Containers > 0, Names: slices.Concat(i.RepoTags, i.History)})
 	}
 	return out, nil
 }
