@@ -72,8 +72,9 @@ func (e *Engine) Build(ctx context.Context, b run.BuildSpec, told func(string)) 
 	body, sent := sending(ctx, b, names)
 	header := http.Header{"Content-Type": {"application/x-tar"}}
 	response, err := client.DoRequest(conn, body, http.MethodPost, "/build", params, header)
-	_ = body.CloseWithError(errors.New("nobody reads any more")) // never fails
-	if serr := <-sent; serr != nil && !errors.Is(serr, io.ErrClosedPipe) && (err == nil || errors.Is(err, serr)) {
+	unread := errors.New("nobody reads any more")
+	_ = body.CloseWithError(unread) // never fails
+	if serr := <-sent; serr != nil && !errors.Is(serr, io.ErrClosedPipe) && !errors.Is(serr, unread) {
 		err = errors.Join(serr, closed(response))
 		return "", fmt.Errorf("sending what the build takes: %w", err)
 	}
