@@ -205,7 +205,7 @@ func (t *page) image(i Image) {
 		t.line(false, "", "%s", map[bool]string{true: "it is not on this machine yet: the run pulls it, unless --pull never",
 			false: "it is not built on this machine yet"}[i.Digest != ""])
 	default:
-		t.line(false, "", "on this machine as %s, %s/%s, %s", clean(shortID(i.ID)), "linux", clean(i.Arch), size(i.Size))
+		t.line(false, "", "on this machine as %s, %s/%s, %.1f MB", clean(shortID(i.ID)), "linux", clean(i.Arch), float64(i.Size)/1e6)
 	}
 	if len(i.Env) > 0 {
 		t.line(false, "", "of it are taken: its files, PATH, %s", words(i.Env))

@@ -92,14 +92,14 @@ func TestImageFactsAreNotHashed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	here, err := inImagePlan(t, ImageFacts{Name: absent.Grants.Agent.Image, ID: "abc", Size: 5, OS: "linux", Arch: "amd64", HostArch: "amd64"}, nil)
+	here, err := inImagePlan(t, ImageFacts{Name: absent.Grants.Agent.Image, ID: "abc", Size: 934918854, OS: "linux", Arch: "amd64", HostArch: "amd64"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if absent.Hash != here.Hash || !absent.Binding.Image.Used() || absent.Binding.Image.Digest != "sha256:"+strings.Repeat("0", 64) {
 		t.Errorf("%s and %s, %+v", absent.Hash, here.Hash, absent.Binding.Image)
 	}
-	for p, want := range map[*Plan]string{&absent: "not on this machine yet", &here: "on this machine as abc"} {
+	for p, want := range map[*Plan]string{&absent: "not on this machine yet", &here: "on this machine as abc, linux/amd64, 934.9 MB\n"} {
 		var b strings.Builder
 		if err := WriteText(&b, *p); err != nil || !strings.Contains(b.String(), want) || !strings.Contains(b.String(), "those of the image") {
 			t.Errorf("the text does not say %q: %v\n%s", want, err, b.String())
