@@ -13,6 +13,7 @@ import (
 
 	"github.com/containers/podman/v5/pkg/bindings/containers"
 	"github.com/containers/podman/v5/pkg/bindings/images"
+	"github.com/containers/podman/v5/pkg/copy"
 	"github.com/containers/podman/v5/pkg/errorhandling"
 	"github.com/containers/podman/v5/pkg/specgen"
 	"go.podman.io/image/v5/manifest"
@@ -90,7 +91,7 @@ func (e *Engine) Peek(ctx context.Context, s run.Spec, see func(run.Contents) er
 	g := &specgen.SpecGenerator{}
 	onImage(g, s)
 	g.Name, g.Labels, g.ImageVolumeMode, g.ReadOnlyFilesystem = s.Name, s.Labels, "ignore", &yes
-	g.NetNS = specgen.Namespace{NSMode: specgen.NoNetwork}
+	g.NetNS, g.User = specgen.Namespace{NSMode: specgen.NoNetwork}, "0:0" // whom the image names, the engine would look up in it
 	g.HealthLogDestination, g.HealthMaxLogCount, g.HealthMaxLogSize = "local", 1, 1
 	defer func() { // by its name: the engine may have made one also for who did not wait for its answer
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
@@ -101,7 +102,34 @@ func (e *Engine) Peek(ctx context.Context, s run.Spec, see func(run.Contents) er
 	if err != nil {
 		return fmt.Errorf("looking into the image: %w", plain(err))
 	}
+	if err := endless(conn, made.ID); err != nil {
+		return err
+	}
 	return see(contents{conn, made.ID})
+}
+
+// maxPasswd bounds the image's /etc/passwd.
+const maxPasswd = 4 << 20
+
+// endless refuses an image whose /etc/passwd cannot be read to its end. The engine reads it whenever it is asked for a file, opens
+// whatever is there, and at a pipe would wait for ever, with the container locked.
+func endless(conn context.Context, id string) error {
+	at := "/etc/passwd"
+	for range 2 { // the second time at the end of a link's whole way
+		info, err := containers.Stat(conn, id, at)
+		switch {
+		case errors.Is(err, copy.ErrENOENT):
+			return nil
+		case err != nil:
+			return fmt.Errorf("looking at /etc/passwd in the image: %w", plain(err))
+		case info.Mode.IsRegular() && info.Size <= maxPasswd:
+			return nil
+		case info.Mode&fs.ModeSymlink == 0:
+			return &run.Failure{Code: run.CodeRefused, Text: "what the image has as its /etc/passwd is no file, or too large", Hint: "take another image"}
+		}
+		at = info.LinkTarget
+	}
+	return &run.Failure{Code: run.CodeRefused, Text: "what the image has as its /etc/passwd leads nowhere", Hint: "take another image"}
 }
 
 // contents are those of a container that was never started.

@@ -26,8 +26,8 @@ func demanding(t *testing.T, s shop) string {
 	t.Helper()
 	p := s.push(t, "team/demanding", registry.Image{Docker: true,
 		Layers: [][]registry.File{{{Path: "bin/"}, {Path: "etc/"}, {Path: "data/"}, {Path: "etc/a", Content: []byte("own"), Mode: 0o644}, {Path: "etc/b", Link: "etc/a", Kind: tar.TypeLink},
-			{Path: "etc/passwd", Kind: tar.TypeFifo, Mode: 0o644}, {Path: "etc/hosts", Link: "/etc/passwd"}, {Path: "etc/up", Link: "../../../../../../etc/hostname"}}},
-		Config: map[string]any{"Env": []string{"A=b", "LD_PRELOAD=/x"}, "User": "nobody", "Entrypoint": []string{"/bin/x"}, "Cmd": []string{"y"}, "StopSignal": "SIGCONT",
+			{Path: "etc/pipe", Kind: tar.TypeFifo, Mode: 0o644}, {Path: "etc/hosts", Link: "/etc/pipe"}, {Path: "etc/up", Link: "../../../../../../etc/hostname"}}},
+		Config: map[string]any{"Env": []string{"A=b", "LD_PRELOAD=/x"}, "User": "nobody:nobody", "Entrypoint": []string{"/bin/x"}, "Cmd": []string{"y"}, "StopSignal": "SIGCONT",
 			"ExposedPorts": map[string]any{"80/tcp": map[string]any{}}, "Volumes": map[string]any{"/data": map[string]any{}}, "WorkingDir": "/data",
 			"Labels":      map[string]string{"agentbox.run": "another", "io.containers.capabilities": "SYS_ADMIN", "PODMAN_SYSTEMD_UNIT": "x.service"},
 			"Healthcheck": map[string]any{"Test": []string{"CMD", "/bin/x"}, "Interval": 1_000_000_000}}})
@@ -91,7 +91,7 @@ func TestPeekRunsNothingAndLeavesNothing(t *testing.T) {
 		return nil
 	}))
 	gone(t, s.engine, spec.Name)
-	if kinds["etc/a"]+kinds["etc/b"] != tar.TypeReg+tar.TypeLink || kinds["etc/passwd"] != tar.TypeFifo || kinds["etc/up"] != tar.TypeSymlink {
+	if kinds["etc/a"]+kinds["etc/b"] != tar.TypeReg+tar.TypeLink || kinds["etc/pipe"] != tar.TypeFifo || kinds["etc/up"] != tar.TypeSymlink {
 		t.Errorf("its /etc comes as %q", kinds)
 	}
 	enough := errors.New("enough")
@@ -105,6 +105,44 @@ func TestPeekRunsNothingAndLeavesNothing(t *testing.T) {
 		t.Errorf("a look that was ended says %v", err)
 	}
 	gone(t, s.engine, spec.Name)
+}
+
+// A pipe where the engine looks for names would have it wait for ever: it is never asked for anything then. A name that leads nowhere
+// is none.
+func TestPeekWaitsForNoPipe(t *testing.T) {
+	s := openShop(t, false)
+	file := func(path, link string) registry.File {
+		if link == "" {
+			return registry.File{Path: path, Kind: tar.TypeFifo, Mode: 0o644}
+		}
+		return registry.File{Path: path, Link: link}
+	}
+	for name, c := range map[string]struct {
+		files []registry.File
+		fits  bool
+	}{
+		"pipe":    {[]registry.File{file("etc/passwd", "")}, false},
+		"link":    {[]registry.File{file("data/pipe", ""), file("etc/passwd", "/data/next"), file("data/next", "../data/pipe")}, false},
+		"up":      {[]registry.File{file("pipe", ""), file("etc/passwd", "../../../../pipe")}, false},
+		"loop":    {[]registry.File{file("etc/passwd", "passwd")}, false},
+		"large":   {[]registry.File{{Path: "etc/passwd", Content: make([]byte, maxPasswd+1)}}, false},
+		"nowhere": {[]registry.File{file("etc/passwd", "/none/of/it")}, true},
+		"file":    {[]registry.File{{Path: "data/passwd", Content: []byte("a:x:0:0:::\n")}, file("etc/passwd", "../data/passwd")}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := s.push(t, "team/"+name, registry.Image{Layers: [][]registry.File{append([]registry.File{{Path: "etc/"}, {Path: "data/"}}, c.files...)}})
+			must(t, s.engine.Pull(t.Context(), p.Ref, nil))
+			i, err := s.engine.Image(t.Context(), p.Ref)
+			must(t, err)
+			spec := run.Spec{Name: "agentbox-pipe-" + filepath.Base(socketDir(t)), Image: i.ID, Command: []string{"/none"}}
+			seen := false
+			err = s.engine.Peek(t.Context(), spec, func(c run.Contents) error { seen = true; return c.Archive("/etc", io.Discard) })
+			if c.fits && err != nil || !c.fits && (err == nil || seen) {
+				t.Errorf("asked %t, %v", seen, err)
+			}
+			gone(t, s.engine, spec.Name)
+		})
+	}
 }
 
 // Nothing that an image says of how it wants to be run is in the container that is made of it.
@@ -122,7 +160,7 @@ func TestAnImageDoesNotSayHowItIsRun(t *testing.T) {
 		}
 	}
 	is("the check of its health", d.Config.Healthcheck == nil || slices.Equal(d.Config.Healthcheck.Test, []string{"NONE"}), d.Config.Healthcheck)
-	is("PID 1", d.Path == "/ours" && len(d.Args) == 0, append([]string{d.Path}, d.Args...))
+	is("PID 1", d.Path == "/ours" && !slices.Contains(d.Args, "/bin/x") && !slices.Contains(d.Args, "y"), d.Args)
 	is("the user", d.Config.User == fmt.Sprintf("%d:%d", os.Getuid(), os.Getgid()), d.Config.User)
 	is("the environment", !slices.ContainsFunc(d.Config.Env, func(e string) bool { return e == "A=b" || strings.HasPrefix(e, "LD_PRELOAD") }), d.Config.Env)
 	is("a mount", len(d.Mounts) == 0, d.Mounts)
