@@ -102,6 +102,8 @@ func TestALocalImageOfAnotherDigestIsRefused(t *testing.T) {
 			case !c.fits && (!errors.As(err, &f) || f.Code != run.CodeRefused || !strings.Contains(f.Hint, "podman rmi") || facts.ID != ""):
 				t.Errorf("it is taken, or the refusal is none: %+v, %v", facts, err)
 			}
+			m.mu.Lock()
+			defer m.mu.Unlock()
 			if pulled := strings.Contains(strings.Join(m.asked, "\n"), "POST "); pulled != c.pulled {
 				t.Errorf("pulled %t, asked for %q", pulled, m.asked)
 			}

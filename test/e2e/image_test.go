@@ -125,6 +125,9 @@ func TestRunInAnImage(t *testing.T) {
 			t.Errorf("an event holds the registry's password: %v", err)
 		}
 	}
+	if tested := ofKind(all, event.RunSelfTest); len(tested) != 1 || tested[0].Detail["checks"] != "16" {
+		t.Errorf("the self-test is not that of every run: %+v", tested)
+	}
 	g.planned(before, p)
 	g.Asked()
 	// It is there now, so that nobody is asked; and what it does not have is not the host's.
@@ -171,6 +174,17 @@ func TestImagesThatAreRefused(t *testing.T) {
 	ordering := g.Push("team/c", registry.Image{Layers: small, Annotations: map[string]string{"run.oci.keep_original_groups": "1"}})
 	nowhere := registry.Pushed{Ref: g.Addr + "/team/a@sha256:" + strings.Repeat("0", 64)}
 	wrong, right := g.Login("wr0ng"), g.Login(registry.Password)
+	t.Run("a repository that nobody trusts", func(t *testing.T) {
+		layer := filepath.Join(g.repo, "agentbox.toml")
+		must(t, os.WriteFile(layer, []byte("version = 1\n[agent]\nimage = \""+good.Ref+"\"\n"), 0o600))
+		for _, args := range [][]string{{"--dry-run"}, {"--pull", "newer", "--", "true"}} {
+			g.alone(append([]string{"run", "shell"}, args...)...).exits(126).says("agentbox trust", good.Ref)
+		}
+		if asked := g.Asked(); len(asked) != 0 {
+			t.Errorf("its registry was asked for %q", asked)
+		}
+		must(t, os.Remove(layer))
+	})
 	t.Run("Ctrl-C", func(t *testing.T) {
 		g.use("inside", slow)
 		held := g.Hold(slow.Layers[0])
