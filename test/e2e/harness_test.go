@@ -213,9 +213,19 @@ func (b *box) alone(args ...string) result {
 // finish runs a command to its end.
 func finish(t *testing.T, cmd *exec.Cmd) result {
 	t.Helper()
+	return finishWith(t, cmd, func() {})
+}
+
+// finishWith runs a command to its end; started is called, in a goroutine of its own, when there is a process.
+func finishWith(t *testing.T, cmd *exec.Cmd, started func()) result {
+	t.Helper()
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
-	err := cmd.Run()
+	err := cmd.Start()
+	if err == nil {
+		go started()
+		err = cmd.Wait()
+	}
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		t.Fatalf("%s: %v", strings.Join(cmd.Args, " "), err)

@@ -190,11 +190,10 @@ func TestImagesThatAreRefused(t *testing.T) {
 		held := g.Hold(slow.Layers[0])
 		cmd := g.command("run", "inside")
 		cmd.Env = append(slices.Clone(cmd.Env), "REGISTRY_AUTH_FILE="+right)
-		go func() {
+		finishWith(t, cmd, func() {
 			<-held
-			_ = cmd.Process.Signal(os.Interrupt)
-		}()
-		finish(t, cmd).exits(130).says("before the agent started")
+			_ = cmd.Process.Signal(os.Interrupt) // it may have ended
+		}).exits(130).says("before the agent started")
 	})
 	for _, c := range []struct {
 		name  string
