@@ -196,6 +196,8 @@ func pullFailure(name string, err error) error {
 		{[]string{"x509", "certificate"}, "Podman must trust the registry's certificate: put its CA into ~/.config/containers/certs.d/" + host + "/ca.crt"},
 		{[]string{"manifest unknown", "not found"}, "the registry has no image with this digest: look at the name and the digest in the profile"},
 		{[]string{"no image found in"}, "name the digest of an image for linux/" + runtime.GOARCH + ", or that of an index which has one"},
+		{[]string{"no such host", "server misbehaving", "connection refused", "i/o timeout", "network is unreachable"},
+			"Podman must reach " + host + ": look at its name, and at what Podman goes through (registries.conf, a proxy)"},
 		{[]string{"digest did not match", "does not match", "digest mismatch", "doesn't match"}, "the registry, or somebody on the way, answers with something else than what this digest names: nothing of it was kept"},
 	} {
 		if slices.ContainsFunc(known.words, func(w string) bool { return strings.Contains(strings.ToLower(text), w) }) {

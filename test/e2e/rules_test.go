@@ -95,10 +95,12 @@ func TestAProfileThatNeedsMoreIsRefusedByName(t *testing.T) {
 		"mcp":       {"[[mcp]]\nname = \"files\"\ncommand = [\"true\"]\nallow = [\"*\"]\n", "files"},
 		"telemetry": {"[telemetry]\notlp = \"http://127.0.0.1:4318\"\n", "telemetry"},
 		"memory":    {"[memory]\nscope = \"repo\"\n", "memory.scope"},
-		"image":     {"[agent]\nimage = \"example.com/tools@sha256:" + strings.Repeat("0", 64) + "\"\n", "agent.image"},
+		"image":     {"[agent]\nimage = \"example.com/tools@sha256:" + strings.Repeat("0", 64) + "\"\n[budget]\nusd = 5.00\n", "budget.usd"},
 	} {
 		b.profile("more", "version = 1\nextends = \"shell\"\n"+c.text)
-		b.agentbox("run", "more", "--", "true").exits(126).says(c.says).prints("")
+		if r := b.agentbox("run", "more", "--", "true").exits(126).says(c.says).prints(""); strings.Contains(r.err, "pulling") {
+			t.Errorf("%s: an image was fetched for it:\n%s", name, r.err)
+		}
 		if r := b.agentbox("run", "more", "--dry-run").exits(126).says(c.says); !strings.Contains(r.out, "not yet") {
 			t.Errorf("%s: the plan is not shown:\n%s", name, r.out)
 		}
