@@ -2,16 +2,14 @@ package main
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
-	"os"
+	"path"
 	"path/filepath"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
+	"agentbox/internal/layerfiles"
 	"agentbox/internal/plan"
 	"agentbox/internal/run"
 	"agentbox/internal/trust"
@@ -40,7 +38,7 @@ func (l layers) buildFile(name string) (buildFile, error) {
 	if l.repo == "" {
 		return buildFile{}, &run.Failure{Code: run.CodeRefused, Text: fmt.Sprintf("the profile's root is built from %q, and there is no repository", name)}
 	}
-	text, err := readBuildFile(l.repo, name)
+	text, err := readBuildFile(l.repo, l.uid, name)
 	if err != nil {
 		return buildFile{}, &run.Failure{Code: run.CodeRefused, Text: fmt.Sprintf("reading the Containerfile %q: %s", name, err),
 			Hint: "it must be a file of the repository itself, with no link on the way"}
@@ -56,53 +54,13 @@ func builtinFile(name string) (buildFile, error) {
 	return buildFile{name: builtin.ImagePrefix + name, text: i.Text, args: i.Args, own: true}, nil
 }
 
-// readBuildFile reads a plain file below root. No link is followed, and nothing is waited for.
-func readBuildFile(root, name string) ([]byte, error) {
-	r, err := os.OpenRoot(root)
-	if err != nil {
-		return nil, err
+// readBuildFile reads a file of a repository as layer files are read: through no link, and waiting for nothing.
+func readBuildFile(root string, uid int, name string) ([]byte, error) {
+	text, err := fs.ReadFile(layerfiles.Repo(root, uid), path.Clean(filepath.ToSlash(name)))
+	if err == nil && len(text) > maxBuildFile {
+		err = fmt.Errorf("it has more than %d bytes", maxBuildFile)
 	}
-	defer func() { _ = r.Close() }() // only read
-	for dir := name; dir != "."; dir = filepath.Dir(dir) {
-		info, err := r.Lstat(dir)
-		if err != nil {
-			return nil, err
-		}
-		if info.Mode()&fs.ModeSymlink != 0 {
-			return nil, fmt.Errorf("%s is a link", dir)
-		}
-	}
-	f, err := r.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	switch {
-	case err != nil:
-		return nil, err
-	case !info.Mode().IsRegular():
-		return nil, errors.New("it is not a file")
-	case info.Size() > maxBuildFile:
-		return nil, fmt.Errorf("it has more than %d bytes", maxBuildFile)
-	}
-	var b bytes.Buffer
-	_, err = b.ReadFrom(&limitedReader{f, maxBuildFile})
-	return b.Bytes(), err
-}
-
-// limitedReader fails where io.LimitReader would end.
-type limitedReader struct {
-	f    *os.File
-	left int
-}
-
-func (l *limitedReader) Read(p []byte) (int, error) {
-	n, err := l.f.Read(p)
-	if l.left -= n; l.left < 0 {
-		return 0, fmt.Errorf("it has more than %d bytes", maxBuildFile)
-	}
-	return n, err
+	return text, err
 }
 
 // among puts the file among those that are accepted together. A built-in one needs no consent.

@@ -40,7 +40,7 @@ func (c *consentCase) wider(agentbox string, floors profiles.Floors, fl flags) c
 	for name, text := range c.user {
 		user[name] = &fstest.MapFile{Data: []byte(text)}
 	}
-	l := layers{repo: c.repo, state: c.state, snapshot: snapshot,
+	l := layers{repo: c.repo, state: c.state, uid: os.Getuid(), snapshot: snapshot,
 		files: profiles.Files{BuiltIn: builtin.Files(), Repo: trust.FS(snapshot), User: user, UserDir: "~/.config/agentbox"}}
 	d, err := l.decide("shell", floors, fl)
 	if err != nil {

@@ -126,7 +126,7 @@ func (a *app) buildCall(o imageBuildOptions) (call, error) {
 	}
 	switch {
 	case o.file != "":
-		text, err := readBuildFile(repo.Root, o.file)
+		text, err := readBuildFile(repo.Root, a.uid, o.file)
 		if err != nil {
 			return call{}, &run.Failure{Code: run.CodeRefused, Text: fmt.Sprintf("reading the Containerfile %q: %s", o.file, err), Hint: "name it relative to the repository's top"}
 		}

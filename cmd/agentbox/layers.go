@@ -21,11 +21,12 @@ type layers struct {
 	snapshot map[string][]byte // the repository's files
 	repo     string            // its top, real; "" without one
 	state    string            // where trust is kept
+	uid      int               // the person's, to whom, or to root, files of the repository must belong
 }
 
 // layers gathers them. Without a repository there are the person's and the built-in ones.
 func (a *app) layers(paths session.Paths, repo string) (layers, error) {
-	l := layers{files: a.ownFiles(paths), repo: repo, state: paths.State, snapshot: map[string][]byte{}}
+	l := layers{files: a.ownFiles(paths), repo: repo, state: paths.State, uid: a.uid, snapshot: map[string][]byte{}}
 	if repo == "" {
 		return l, nil
 	}

@@ -74,7 +74,7 @@ func TestTheWayWithoutTheRepositoryIsOfferedWhereThereIsOne(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := layers{files: builtInFiles(), repo: repo, state: t.TempDir()}
+	l := layers{files: builtInFiles(), repo: repo, state: t.TempDir(), uid: os.Getuid()}
 	l.files.Repo = fstest.MapFS{
 		".agentbox/own.toml":   {Data: []byte("version = 1\nextends = 'claude'\nnetwork.use = ['...', 'npm']\n")},
 		".agentbox/shell.toml": {Data: []byte("version = 1\nnetwork.use = ['npm']\n")},
