@@ -97,6 +97,7 @@ func (b *imageBuild) inSession(ctx context.Context) (images.Record, error) {
 	if err != nil {
 		return images.Record{}, err
 	}
+	b.leftOut()
 	r, err := b.make(ctx, s, installing(b.call.paths.Cache))
 	code, reason := 0, "the image was built"
 	if failed := (*run.Failure)(nil); err != nil && !errors.As(err, &failed) {
@@ -303,6 +304,18 @@ func (a *app) password(u plan.Upstream) run.Password {
 	return func(ctx context.Context) (string, error) {
 		lease, err := from.Fetch(ctx)
 		return lease.Value.Reveal(), err
+	}
+}
+
+// leftOut tells of links that a COPY will not find: they lead out of the repository.
+func (b *imageBuild) leftOut() {
+	const most = 5
+	left := b.files.Left
+	for _, name := range left[:min(most, len(left))] {
+		b.say("warning: %s leads out of the repository, and is left out of the build", printable(name))
+	}
+	if len(left) > most {
+		b.say("warning: so do %d links more", len(left)-most)
 	}
 }
 

@@ -36,17 +36,11 @@ func (t tree) open(rel string, flags int) (*os.File, error) {
 	if rel == "" {
 		rel = "."
 	}
-	for tries := 1; ; tries++ {
-		fd, err := sys.OpenBeneath(int(t.top.Fd()), rel, flags)
-		// EAGAIN says that something was renamed meanwhile; or, for longer, that the agent has a lease on the file.
-		if errors.Is(err, unix.EINTR) || errors.Is(err, unix.EAGAIN) && tries < 1000 {
-			continue
-		}
-		if err != nil {
-			return nil, absentBelow(&fs.PathError{Op: "open", Path: rel, Err: err})
-		}
-		return os.NewFile(uintptr(fd), rel), nil
+	fd, err := sys.OpenBeneath(int(t.top.Fd()), rel, flags)
+	if err != nil {
+		return nil, absentBelow(&fs.PathError{Op: "open", Path: rel, Err: err})
 	}
+	return os.NewFile(uintptr(fd), rel), nil
 }
 
 // openFile opens a regular file for reading, and never waits for a FIFO.

@@ -11,6 +11,7 @@ import (
 	"hash"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"slices"
@@ -21,6 +22,7 @@ import (
 
 	"agentbox/internal/layerfiles"
 	"agentbox/internal/policy"
+	"agentbox/internal/sys"
 )
 
 // What a context may hold at most.
@@ -34,6 +36,7 @@ const (
 // the profile's hidden paths leave out, and that the Containerfile takes. Nothing of .git, no link that leads out.
 type Context struct {
 	root   *os.Root
+	top    *os.File // the same directory, from which files are opened by no link
 	files  []entry
 	Left   []string // links that were left out, for a person
 	Digest string
@@ -61,15 +64,23 @@ func Open(ctx context.Context, o ContextOptions) (*Context, error) {
 		return nil, fmt.Errorf("reading what the build takes: %w", err)
 	}
 	c := &Context{root: root}
-	if err := c.gather(ctx, o); err != nil {
-		_ = root.Close()
+	if c.top, err = root.Open("."); err == nil {
+		err = c.gather(ctx, o)
+	}
+	if err != nil {
+		c.Close()
 		return nil, fmt.Errorf("reading what the build takes: %w", err)
 	}
 	return c, nil
 }
 
 // Close closes the repository's directory.
-func (c *Context) Close() { _ = c.root.Close() }
+func (c *Context) Close() {
+	_ = c.root.Close()
+	if c.top != nil {
+		_ = c.top.Close()
+	}
+}
 
 // Files are the paths, in order.
 func (c *Context) Files() []string {
@@ -304,7 +315,7 @@ var ErrChanged = errors.New("the repository changed while it was read")
 func (c *Context) Write(ctx context.Context, w io.Writer, extra map[string][]byte) error {
 	sum := sha256.New()
 	t := tar.NewWriter(w)
-	for _, name := range slices.Sorted(mapKeys(extra)) {
+	for _, name := range slices.Sorted(maps.Keys(extra)) {
 		if c.holds(name) {
 			return fmt.Errorf("%q is agentbox's own name, and the repository has a file of it", name)
 		}
@@ -324,16 +335,6 @@ func (c *Context) Write(ctx context.Context, w io.Writer, extra map[string][]byt
 // holds reports whether name, or something below it, is one of the files.
 func (c *Context) holds(name string) bool {
 	return slices.ContainsFunc(c.files, func(e entry) bool { return e.path == name || strings.HasPrefix(e.path, name+"/") })
-}
-
-func mapKeys(m map[string][]byte) func(func(string) bool) {
-	return func(yield func(string) bool) {
-		for k := range m {
-			if !yield(k) {
-				return
-			}
-		}
-	}
 }
 
 // write goes through all files, for the digest and, where there is one, into a tar.
@@ -375,10 +376,15 @@ func (c *Context) one(e entry, sum hash.Hash, t *tar.Writer) error {
 	if e.link != "" {
 		return put(t, &tar.Header{Name: e.path, Typeflag: tar.TypeSymlink, Linkname: e.link, Mode: 0o777}, nil)
 	}
-	f, err := c.root.OpenFile(e.path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)
-	if err != nil {
-		return err
+	// By no link, also none that has taken a directory's place since it was looked at: it may lead to what is hidden.
+	fd, err := sys.OpenBeneath(int(c.top.Fd()), e.path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY)
+	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
+		return fmt.Errorf("%q: %w", e.path, ErrChanged)
 	}
+	if err != nil {
+		return &fs.PathError{Op: "open", Path: e.path, Err: err}
+	}
+	f := os.NewFile(uintptr(fd), e.path)
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {

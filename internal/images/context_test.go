@@ -145,6 +145,26 @@ func TestWhatChangesOnTheWayIsNotSent(t *testing.T) {
 	}
 }
 
+// A directory that becomes a link while an agent's build goes on would have shown what is hidden, had it the same size.
+func TestNoDirectoryBecomesALink(t *testing.T) {
+	root := tree(t, map[string]string{"src/a": "harmless", "secrets/a": "VERY-KEY"})
+	c, err := Open(t.Context(), ContextOptions{Root: root, Hide: []string{"secrets"}, Sources: []string{"."}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if !slices.Equal(c.Files(), []string{"src/a"}) {
+		t.Fatalf("it holds %q", c.Files())
+	}
+	if err := errors.Join(os.RemoveAll(filepath.Join(root, "src")), os.Symlink("secrets", filepath.Join(root, "src"))); err != nil {
+		t.Fatal(err)
+	}
+	var sent bytes.Buffer
+	if err := c.Write(t.Context(), &sent, nil); !errors.Is(err, ErrChanged) || strings.Contains(sent.String(), "VERY-KEY") {
+		t.Errorf("%v, after %d bytes", err, sent.Len())
+	}
+}
+
 func TestTheDigestKnowsWhatIsRun(t *testing.T) {
 	root := tree(t, map[string]string{"a": "one"})
 	digest := func() string {

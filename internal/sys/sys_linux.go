@@ -1,6 +1,7 @@
 package sys
 
 import (
+	"errors"
 	"io/fs"
 	"net"
 	"syscall"
@@ -30,10 +31,17 @@ func Renameat2(fromDir int, from string, toDir int, to string, flags uint) error
 
 // OpenBeneath opens what lies below a directory, by no link and not past the directory's top.
 func OpenBeneath(dir int, name string, flags int) (int, error) {
-	return unix.Openat2(dir, name, &unix.OpenHow{
-		Flags:   uint64(flags | unix.O_CLOEXEC | unix.O_NOFOLLOW),
-		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
-	})
+	for tries := 1; ; tries++ {
+		fd, err := unix.Openat2(dir, name, &unix.OpenHow{
+			Flags:   uint64(flags | unix.O_CLOEXEC | unix.O_NOFOLLOW),
+			Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
+		})
+		// EAGAIN says that something was renamed meanwhile; or, for longer, that somebody has a lease on the file.
+		if errors.Is(err, unix.EINTR) || errors.Is(err, unix.EAGAIN) && tries < 1000 {
+			continue
+		}
+		return fd, err
+	}
 }
 
 // Getdents reads entries of a directory, as linux_dirent64.

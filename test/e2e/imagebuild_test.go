@@ -99,7 +99,7 @@ func TestARootThatIsBuilt(t *testing.T) {
 	g.terminal("trust").expect("runs the steps of build/Containerfile").expect("[y/N]").send("y\r").ends(0)
 
 	g.agentbox("run", "built", "--", "cat", "/got", "/files").exits(0).prints("hello /built\n.\n..\n.agentbox\n.agentbox-build-script\n.gitignore\nREADME.md\nbuild\n").
-		says("build/Containerfile:2  RUN goclient", " of the build refused: agentbox events")
+		says("build/Containerfile:2  RUN goclient", " of the build refused: agentbox events", "away leads out of the repository")
 	g.builtEvents()
 	again := g.agentbox("run", "built", "-q", "--", "cat", "/got").exits(0).prints("hello /built\n")
 	if strings.Contains(again.err, "RUN goclient") {
