@@ -16,8 +16,10 @@ import (
 const (
 	maxEtcEntries = 20_000
 	maxEtcBytes   = 64 << 20
-	maxBundle     = 8 << 20 // of a bundle of certificates: those of distributions have a quarter of a megabyte
 )
+
+// MaxBundle bounds a bundle of certificates: those of distributions have a quarter of a megabyte.
+const MaxBundle = 8 << 20
 
 // FromImage says what BuildOnImage knows of the image.
 type FromImage struct {
@@ -327,7 +329,7 @@ func (o *overImage) small(p string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !info.Mode().IsRegular() || info.Size() > maxBundle {
+	if !info.Mode().IsRegular() || info.Size() > MaxBundle {
 		return nil, errors.New("it is no file, or too large")
 	}
 	return o.root.ReadFile("root" + p)

@@ -125,7 +125,7 @@ func TestOnImageTakesNoEndlessBundle(t *testing.T) {
 	own := string(options(t, "").CA)
 	root, tree, err := onImage(t, FromImage{Etc: etcArchive(t,
 		tar.Header{Name: "etc/ssl/", Typeflag: tar.TypeDir, Mode: 0o755},
-		tar.Header{Name: "etc/ssl/cert.pem", Typeflag: tar.TypeReg, Mode: 0o644, Uname: own + strings.Repeat("\n", maxBundle)})})
+		tar.Header{Name: "etc/ssl/cert.pem", Typeflag: tar.TypeReg, Mode: 0o644, Uname: own + strings.Repeat("\n", MaxBundle)})})
 	must(t, err)
 	if info, err := os.Stat(filepath.Join(root, bundlePath)); err != nil || info.Size() > 1<<20 || len(tree.Warnings) != 1 {
 		t.Errorf("the bundle: %v, %v, warnings %q", info, err, tree.Warnings)

@@ -34,9 +34,6 @@ func (x *execution) onImage(ctx context.Context, dir string, o rootfs.Options) (
 	return tree, err
 }
 
-// maxBundle bounds a bundle of certificates: those of distributions have a quarter of a megabyte.
-const maxBundle = 8 << 20
-
 // fileOf reads one file of the image, links on the way followed.
 func fileOf(c Contents, path string) ([]byte, error) {
 	var b bounded
@@ -50,14 +47,14 @@ func fileOf(c Contents, path string) ([]byte, error) {
 	return io.ReadAll(r)
 }
 
-// bounded keeps what is written to it, up to maxBundle.
+// bounded keeps what is written to it, up to what a bundle may have.
 type bounded struct {
 	bytes.Buffer
 	over bool
 }
 
 func (b *bounded) Write(p []byte) (int, error) {
-	if b.Len()+len(p) > maxBundle {
+	if b.Len()+len(p) > rootfs.MaxBundle {
 		b.over = true
 		return 0, errors.New("it is too large")
 	}
