@@ -12,6 +12,7 @@ import (
 	"go/token"
 	"io"
 	"maps"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -170,29 +171,35 @@ type pkg struct {
 // short is the path within the module.
 func (p pkg) short() string { return strings.TrimPrefix(p.ImportPath, module+"/") }
 
-// load asks the go command for every package of the module.
-func load(t *testing.T) []pkg {
+// goList asks the go command about the module, and gives what it says of each package.
+func goList[T any](t *testing.T, env []string, args ...string) []T {
 	t.Helper()
-	cmd := exec.Command("go", "list", "-e", "-json=ImportPath,Dir,Name,GoFiles,TestGoFiles,XTestGoFiles,Imports,Deps", "-tags", tags, "./...")
-	cmd.Dir = root
+	cmd := exec.Command("go", append(append([]string{"list", "-e", "-tags", tags}, args...), "./...")...)
+	cmd.Dir, cmd.Env = root, append(os.Environ(), env...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
 		t.Fatalf("go list: %v\n%s", err, stderr.String())
 	}
-	var all []pkg
+	var all []T
 	for dec := json.NewDecoder(bytes.NewReader(out)); ; {
-		var p pkg
-		err := dec.Decode(&p)
+		var one T
+		err := dec.Decode(&one)
 		if errors.Is(err, io.EOF) {
-			break
+			return all
 		}
 		if err != nil {
 			t.Fatal(err)
 		}
-		all = append(all, p)
+		all = append(all, one)
 	}
+}
+
+// load asks the go command for every package of the module.
+func load(t *testing.T) []pkg {
+	t.Helper()
+	all := goList[pkg](t, nil, "-json=ImportPath,Dir,Name,GoFiles,TestGoFiles,XTestGoFiles,Imports,Deps")
 	if len(all) < 5 {
 		t.Fatalf("go list found %d packages; something hides the tree", len(all))
 	}

@@ -1,17 +1,11 @@
 package archtest
 
 import (
-	"bytes"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
 	"go/types"
-	"io"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -36,27 +30,8 @@ type unit struct {
 func listFor(t *testing.T, system string) []unit {
 	t.Helper()
 	goos, goarch, _ := strings.Cut(system, "/")
-	cmd := exec.Command("go", "list", "-e", "-deps", "-test", "-json=ImportPath,Dir,GoFiles,ImportMap,Standard,DepOnly,Error", "-tags", tags, "./...")
-	cmd.Dir = root
-	cmd.Env = append(os.Environ(), "GOOS="+goos, "GOARCH="+goarch, "CGO_ENABLED=0")
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("go list: %v\n%s", err, stderr.String())
-	}
-	var all []unit
-	for dec := json.NewDecoder(bytes.NewReader(out)); ; {
-		var u unit
-		err := dec.Decode(&u)
-		if errors.Is(err, io.EOF) {
-			return all
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, u)
-	}
+	return goList[unit](t, []string{"GOOS=" + goos, "GOARCH=" + goarch, "CGO_ENABLED=0"},
+		"-deps", "-test", "-json=ImportPath,Dir,GoFiles,ImportMap,Standard,DepOnly,Error")
 }
 
 // checker checks packages in the order in which they are listed.
